@@ -1,0 +1,89 @@
+/* backend.h - what a backend is: something that compiles plans, keeps state, and runs.
+ * The engine talks to this table only; models never see it. One ut_backend is driven by one thread
+ * at a time. */
+#ifndef UT_BACKENDS_BACKEND_H
+#define UT_BACKENDS_BACKEND_H
+
+#include "plan/plan.h"
+
+typedef struct ut_backend ut_backend;       /* one opened device */
+typedef struct ut_exec ut_exec;             /* a compiled plan; belongs to its backend */
+typedef struct ut_state ut_state;           /* state tensors of n slots; belongs to its backend */
+typedef struct ut_backend_ops ut_backend_ops;
+
+typedef enum ut_precision { UT_PRECISION_AUTO, UT_PRECISION_F32, UT_PRECISION_BF16,
+                            UT_PRECISION_F16 } ut_precision;
+
+typedef struct ut_backend_params {
+    int threads;                /* CPU: 0 = physical cores */
+    ut_precision precision;     /* of packed matrices; AUTO keeps the stored type */
+    unsigned cpu_flags_off;     /* CPU: UT_CPU_* not to use, for tests */
+} ut_backend_params;
+
+struct ut_backend {             /* the head of each backend's own struct */
+    const ut_backend_ops *ops;
+};
+struct ut_exec {
+    ut_backend *backend;
+    const ut_plan *plan;        /* borrowed; outlives the exec */
+};
+struct ut_state {
+    ut_backend *backend;
+    const ut_state_set *set;    /* borrowed */
+    int n_slots;
+};
+
+struct ut_backend_ops {
+    const char *name;           /* "cpu" */
+
+    /* Can it be used here? Writes one line for people (device, or why not) into text. Cheap. */
+    bool (*probe)(char *text, size_t size);
+
+    utter_status (*open)(ut_backend **out, const ut_backend_params *params, ut_err *err);
+    void (*close)(ut_backend *b);           /* every exec and state freed before; NULL is fine */
+    /* One line about the opened device and the variants it chose. */
+    void (*describe)(const ut_backend *b, char *text, size_t size);
+    size_t (*weight_bytes)(const ut_backend *b);    /* packed weights held now */
+
+    /* Compile a plan for n_slots slots and T up to max_t. Weights already packed for another exec
+     * of this backend are shared. */
+    utter_status (*compile)(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
+                            ut_exec **out, ut_err *err);
+    void (*exec_free)(ut_exec *e);          /* NULL is fine */
+    size_t (*exec_bytes)(const ut_exec *e); /* arena */
+
+    utter_status (*state_new)(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
+                              ut_err *err);
+    void (*state_free)(ut_state *s);        /* NULL is fine */
+    void (*state_reset)(ut_state *s, int slot);     /* every tensor of the slot to zero */
+    /* Rows [row, row + n_rows) of tensor `index` of a slot, in its own dtype. Ordered with runs. */
+    void (*state_write)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
+                        const void *src);
+    void (*state_read)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
+
+    /* Host memory of an input tensor, [n_slots, rows, cols] at the T of the coming run; write it
+     * before run. */
+    void *(*input)(ut_exec *e, ut_tid t, int32_t n_t);
+    /* Run once with 1 <= n_t <= max_t on slots [first_slot, first_slot + n_slots of the exec) of
+     * s. May return before the work is done. */
+    utter_status (*run)(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
+    /* Wait for the last run and give an output's memory, [n_slots, rows, cols], valid until the
+     * next run of this exec. */
+    const void *(*output)(ut_exec *e, ut_tid t);
+    /* Wait until run number `frame` of the sequence has written its row of the ring state `index`
+     * (see ut_op_ring_put) and copy the row to dst. */
+    utter_status (*ring_wait)(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
+                              ut_err *err);
+};
+
+/* ---- Registry (registry.c) ------------------------------------------------------------------ */
+
+/* All backends of this build, best first; NULL-terminated. */
+const ut_backend_ops *const *ut_backends(void);
+
+/* Open by name, or the first that is available for "auto" (or NULL). A name never falls back: it
+ * is ERR_BACKEND with the reason, or with the list of names when unknown. */
+utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backend_params *params,
+                             ut_err *err);
+
+#endif

@@ -1,0 +1,38 @@
+/* bpe.h - byte-level byte-pair encoding: text -> token ids. Knows two file layouts (tiktoken rank
+ * files; vocab.json + merges.txt comes with the family that needs it) and the pre-splitters of the
+ * families. An encoder is immutable once loaded and may be used by many threads. */
+#ifndef UT_TEXT_BPE_H
+#define UT_TEXT_BPE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ut_bpe ut_bpe;
+
+typedef enum ut_presplit {
+    UT_PRESPLIT_S1,     /* the S1 pattern, its escaped `(\?!\S)` included (specification, section 5) */
+} ut_presplit;
+
+/* tokenizer.tiktoken: lines `base64(bytes) SPACE rank`; special_tokens.json: {"<|...|>": id}.
+ * Ids of special tokens follow the file's order from the number of ranks on; an id in the file that
+ * says otherwise is an error. Every single byte must have a rank. */
+utter_status ut_bpe_load_tiktoken(ut_bpe **out, const char *ranks_path, const char *special_path,
+                                  ut_presplit presplit, ut_err *err);
+void ut_bpe_free(ut_bpe *b);
+
+int32_t ut_bpe_n_ranks(const ut_bpe *b);            /* mergeable tokens; specials follow */
+int32_t ut_bpe_size(const ut_bpe *b);               /* ranks + specials */
+int32_t ut_bpe_special(const ut_bpe *b, const char *name);  /* id, or -1 */
+
+/* Append the ids of text[0..n) to ids (int32). Invalid UTF-8 is ERR_TEXT. With specials false the
+ * names of special tokens in the text are spelt like any other text; with true they become their
+ * token, as the reference implementation does. */
+utter_status ut_bpe_encode(const ut_bpe *b, const char *text, size_t n, bool specials, ut_buf *ids,
+                           ut_err *err);
+/* The bytes of one id (borrowed; the name for specials), NULL when out of range. */
+const char *ut_bpe_token(const ut_bpe *b, int32_t id, size_t *n);
+
+#endif
