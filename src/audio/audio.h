@@ -8,13 +8,13 @@
 #include <stdint.h>
 
 typedef struct ut_audio {
-    float *samples;         /* owned; n_frames * n_channels */
+    float *samples; /* owned; n_frames * n_channels */
     size_t n_frames;
     int n_channels;
-    int sample_rate;        /* Hz */
+    int sample_rate; /* Hz */
 } ut_audio;
 
-void ut_audio_free(ut_audio *a);            /* frees samples and zeroes *a; zeroed is fine */
+void ut_audio_free(ut_audio *a); /* frees samples and zeroes *a; zeroed is fine */
 
 /* Read a sound file (WAV always: 8/16/24/32-bit PCM, float, extensible; FLAC, Ogg, MP3 through
  * libsndfile where built in). At most max_seconds (ERR_LIMIT beyond). Refused with one line: no
@@ -32,13 +32,17 @@ void ut_pcm_to_s16(const float *x, size_t n, int16_t *out);
 
 /* Which containers this build can write and read, for `utter info`: "wav flac ogg mp3". */
 const char *ut_audio_formats(void);
-const char *ut_audio_resampler(void);       /* "soxr" or "built-in windowed sinc" */
+const char *ut_audio_resampler(void); /* "soxr" or "built-in windowed sinc" */
 
 /* A sink that takes mono float samples as they are made. */
 typedef struct ut_audio_writer ut_audio_writer;
 typedef enum ut_audio_format {
-    UT_AUDIO_BY_EXTENSION, UT_AUDIO_WAV, UT_AUDIO_FLAC, UT_AUDIO_OGG, UT_AUDIO_MP3,
-    UT_AUDIO_RAW_S16        /* headerless little-endian 16-bit */
+    UT_AUDIO_BY_EXTENSION,
+    UT_AUDIO_WAV,
+    UT_AUDIO_FLAC,
+    UT_AUDIO_OGG,
+    UT_AUDIO_MP3,
+    UT_AUDIO_RAW_S16 /* headerless little-endian 16-bit */
 } ut_audio_format;
 /* path "-": standard output, which may be a pipe: a WAV header then says "length unknown"
  * (0xffffffff sizes). A file's header is kept valid after every write, so an interrupted program

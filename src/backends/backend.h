@@ -6,44 +6,48 @@
 
 #include "plan/plan.h"
 
-typedef struct ut_backend ut_backend;       /* one opened device */
-typedef struct ut_exec ut_exec;             /* a compiled plan; belongs to its backend */
-typedef struct ut_state ut_state;           /* state tensors of n slots; belongs to its backend */
+typedef struct ut_backend ut_backend; /* one opened device */
+typedef struct ut_exec ut_exec;       /* a compiled plan; belongs to its backend */
+typedef struct ut_state ut_state;     /* state tensors of n slots; belongs to its backend */
 typedef struct ut_backend_ops ut_backend_ops;
 
-typedef enum ut_precision { UT_PRECISION_AUTO, UT_PRECISION_F32, UT_PRECISION_BF16,
-                            UT_PRECISION_F16 } ut_precision;
+typedef enum ut_precision {
+    UT_PRECISION_AUTO,
+    UT_PRECISION_F32,
+    UT_PRECISION_BF16,
+    UT_PRECISION_F16
+} ut_precision;
 
 typedef struct ut_backend_params {
-    int threads;                /* CPU: 0 = physical cores */
-    ut_precision precision;     /* of packed matrices; AUTO keeps the stored type */
-    unsigned cpu_flags_off;     /* CPU: UT_CPU_* not to use, for tests */
+    int threads;            /* CPU: 0 = physical cores */
+    ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
+    unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
 } ut_backend_params;
 
-struct ut_backend {             /* the head of each backend's own struct */
+struct ut_backend { /* the head of each backend's own struct */
     const ut_backend_ops *ops;
 };
 struct ut_exec {
     ut_backend *backend;
-    const ut_plan *plan;        /* borrowed; outlives the exec */
+    const ut_plan *plan; /* borrowed; outlives the exec */
 };
 struct ut_state {
     ut_backend *backend;
-    const ut_state_set *set;    /* borrowed */
+    const ut_state_set *set; /* borrowed */
     int n_slots;
 };
 
 struct ut_backend_ops {
-    const char *name;           /* "cpu" */
+    const char *name; /* "cpu" */
 
     /* Can it be used here? Writes one line for people (device, or why not) into text. Cheap. */
     bool (*probe)(char *text, size_t size);
 
     utter_status (*open)(ut_backend **out, const ut_backend_params *params, ut_err *err);
-    void (*close)(ut_backend *b);           /* every exec and state freed before; NULL is fine */
+    void (*close)(ut_backend *b); /* every exec and state freed before; NULL is fine */
     /* One line about the opened device and the variants it chose. */
     void (*describe)(const ut_backend *b, char *text, size_t size);
-    size_t (*weight_bytes)(const ut_backend *b);    /* packed weights held now */
+    size_t (*weight_bytes)(const ut_backend *b); /* packed weights held now */
 
     /* Compile a plan for n_slots slots and T up to max_t. Weights already packed for another exec
      * of this backend are shared. */
@@ -54,8 +58,8 @@ struct ut_backend_ops {
 
     utter_status (*state_new)(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
                               ut_err *err);
-    void (*state_free)(ut_state *s);        /* NULL is fine */
-    void (*state_reset)(ut_state *s, int slot);     /* every tensor of the slot to zero */
+    void (*state_free)(ut_state *s);            /* NULL is fine */
+    void (*state_reset)(ut_state *s, int slot); /* every tensor of the slot to zero */
     /* Rows [row, row + n_rows) of tensor `index` of a slot, in its own dtype. Ordered with runs. */
     void (*state_write)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
                         const void *src);

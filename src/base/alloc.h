@@ -7,10 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *ut_malloc(size_t size);                       /* size 0 gives a valid pointer */
-void *ut_calloc(size_t n, size_t size);             /* NULL when n * size overflows */
-void *ut_realloc(void *p, size_t n, size_t size);   /* NULL leaves p alone */
-void ut_free(void *p);                              /* NULL is fine */
+void *ut_malloc(size_t size);                     /* size 0 gives a valid pointer */
+void *ut_calloc(size_t n, size_t size);           /* NULL when n * size overflows */
+void *ut_realloc(void *p, size_t n, size_t size); /* NULL leaves p alone */
+void ut_free(void *p);                            /* NULL is fine */
 
 /* 64-byte aligned, zeroed. Free with ut_free_aligned. */
 void *ut_alloc_aligned(size_t size);
@@ -18,7 +18,7 @@ void ut_free_aligned(void *p);
 
 char *ut_strdup(const char *s);
 char *ut_strndup(const char *s, size_t n);
-char *ut_asprintf(const char *fmt, ...);            /* NULL when out of memory */
+char *ut_asprintf(const char *fmt, ...); /* NULL when out of memory */
 
 /* Overflow-checked arithmetic: false, and *out untouched, when the result does not fit. */
 bool ut_size_mul(size_t a, size_t b, size_t *out);

@@ -14,6 +14,6 @@ void ut_arena_free(ut_arena *a);
 void *ut_arena_alloc(ut_arena *a, size_t size);
 char *ut_arena_strdup(ut_arena *a, const char *s);
 char *ut_arena_printf(ut_arena *a, const char *fmt, ...);
-size_t ut_arena_bytes(const ut_arena *a);           /* taken from the system */
+size_t ut_arena_bytes(const ut_arena *a); /* taken from the system */
 
 #endif

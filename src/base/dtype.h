@@ -17,7 +17,7 @@ typedef enum ut_dtype {
     UT_DTYPE_COUNT
 } ut_dtype;
 
-size_t ut_dtype_size(ut_dtype t);           /* bytes of one element */
-const char *ut_dtype_name(ut_dtype t);      /* "f32", "bf16", ... */
+size_t ut_dtype_size(ut_dtype t);      /* bytes of one element */
+const char *ut_dtype_name(ut_dtype t); /* "f32", "bf16", ... */
 
 #endif

@@ -13,10 +13,10 @@
 typedef struct ut_map {
     const uint8_t *data;
     size_t size;
-    void *handle;       /* private to the implementation */
+    void *handle; /* private to the implementation */
 } ut_map;
 utter_status ut_map_open(ut_map *m, const char *path, ut_err *err);
-void ut_map_close(ut_map *m);                       /* zeroed map is fine */
+void ut_map_close(ut_map *m); /* zeroed map is fine */
 /* The pages of [p, p+size) have been copied elsewhere: the system may drop them. A hint. */
 void ut_map_release(const void *p, size_t size);
 
@@ -30,29 +30,29 @@ utter_status ut_rename(const char *from, const char *to, ut_err *err);
 /* Names in a directory (no "." and ".."), sorted, newly allocated; free each and the array. */
 utter_status ut_list_dir(const char *path, char ***names, size_t *n, ut_err *err);
 void ut_list_free(char **names, size_t n);
-char *ut_path_join(const char *dir, const char *name);  /* newly allocated or NULL */
+char *ut_path_join(const char *dir, const char *name); /* newly allocated or NULL */
 /* Where a user's voices and caches live, e.g. ~/.local/share/utter, ~/.cache/utter,
  * %LOCALAPPDATA%\utter. Newly allocated; NULL when the system names no such place. */
 char *ut_user_data_dir(void);
 char *ut_user_cache_dir(void);
-char *ut_exe_dir(void);                             /* directory of the running program, or NULL */
+char *ut_exe_dir(void); /* directory of the running program, or NULL */
 /* Read a whole file of at most max bytes; data is newly allocated, with a 0 byte after it. */
 utter_status ut_read_file(const char *path, size_t max, uint8_t **data, size_t *size, ut_err *err);
 
-double ut_time_now(void);                           /* monotonic, seconds */
-size_t ut_peak_rss(void);                           /* bytes */
-size_t ut_current_rss(void);                        /* bytes */
-int ut_physical_cores(void);                        /* that this process may use; >= 1 */
+double ut_time_now(void);    /* monotonic, seconds */
+size_t ut_peak_rss(void);    /* bytes */
+size_t ut_current_rss(void); /* bytes */
+int ut_physical_cores(void); /* that this process may use; >= 1 */
 bool ut_is_terminal(FILE *f);
-void ut_binary_mode(FILE *f);                       /* no newline translation on stdin/stdout */
+void ut_binary_mode(FILE *f); /* no newline translation on stdin/stdout */
 
 /* Threads. */
 typedef struct ut_thread ut_thread;
 typedef struct ut_mutex ut_mutex;
 typedef struct ut_cond ut_cond;
-ut_thread *ut_thread_start(void (*fn)(void *), void *arg, int core);  /* core < 0: not pinned */
+ut_thread *ut_thread_start(void (*fn)(void *), void *arg, int core); /* core < 0: not pinned */
 void ut_thread_join(ut_thread *t);
-void ut_thread_pause(void);                         /* spin-wait hint */
+void ut_thread_pause(void); /* spin-wait hint */
 ut_mutex *ut_mutex_new(void);
 void ut_mutex_free(ut_mutex *m);
 void ut_mutex_lock(ut_mutex *m);

@@ -24,7 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef int32_t ut_tid;     /* a tensor's number in its plan */
+typedef int32_t ut_tid; /* a tensor's number in its plan */
 #define UT_NONE ((ut_tid)-1)
 
 /* ---- State: what survives from run to run, shared by the plans of one set ------------------- */
@@ -32,9 +32,9 @@ typedef int32_t ut_tid;     /* a tensor's number in its plan */
 #define UT_STATE_MAX 160
 
 typedef struct ut_state_def {
-    const char *name;       /* borrowed */
-    ut_dtype dtype;         /* f32, bf16 or i32 */
-    int32_t rows, cols;     /* per slot; zero at reset */
+    const char *name;   /* borrowed */
+    ut_dtype dtype;     /* f32, bf16 or i32 */
+    int32_t rows, cols; /* per slot; zero at reset */
 } ut_state_def;
 
 /* The state tensors of one kind of sequence (an AR loop, a codec stream). Owned by the model and
@@ -45,27 +45,26 @@ typedef struct ut_state_set {
 } ut_state_set;
 
 /* Append a definition; its index, or -1 when the set is full. */
-int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t rows,
-                     int32_t cols);
+int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t rows, int32_t cols);
 
 /* ---- Tensors -------------------------------------------------------------------------------- */
 
 typedef enum ut_role {
-    UT_TEMP,        /* lives between its first write and last read inside one run */
-    UT_INPUT,       /* written by the host before a run */
-    UT_OUTPUT,      /* kept after a run for the host to read */
-    UT_STATE,       /* state set entry `state` */
-    UT_VIEW         /* the memory of `base` seen as other rows x cols */
+    UT_TEMP,   /* lives between its first write and last read inside one run */
+    UT_INPUT,  /* written by the host before a run */
+    UT_OUTPUT, /* kept after a run for the host to read */
+    UT_STATE,  /* state set entry `state` */
+    UT_VIEW    /* the memory of `base` seen as other rows x cols */
 } ut_role;
 
 typedef struct ut_tensor {
-    const char *name;       /* of inputs, outputs and taps; NULL for anonymous */
+    const char *name; /* of inputs, outputs and taps; NULL for anonymous */
     ut_role role;
-    ut_dtype dtype;         /* f32 or i32; states as their definition */
+    ut_dtype dtype; /* f32 or i32; states as their definition */
     int32_t rows_per_t, rows_fixed, cols;
-    int32_t lead;           /* rows of history kept in memory directly before row 0 (convolutions) */
-    int32_t state;          /* index in the state set, role UT_STATE */
-    ut_tid base;            /* role UT_VIEW */
+    int32_t lead;  /* rows of history kept in memory directly before row 0 (convolutions) */
+    int32_t state; /* index in the state set, role UT_STATE */
+    ut_tid base;   /* role UT_VIEW */
 } ut_tensor;
 
 /* ---- Operations ----------------------------------------------------------------------------- */
@@ -99,9 +98,9 @@ typedef enum ut_act { UT_ACT_NONE, UT_ACT_GELU, UT_ACT_TANH, UT_ACT_SNAKE } ut_a
  * is filled; f is the state `frame`, and nothing is penalised while it is 0). */
 typedef enum ut_penalty {
     UT_PENALTY_NONE,
-    UT_PENALTY_FIRST_COLUMN,    /* all ids of the oldest frame of the window: row 0 while
-                                   f - 1 < 16, else row (f - 1) % 16 */
-    UT_PENALTY_CODEBOOK         /* ids of one column over the whole window */
+    UT_PENALTY_FIRST_COLUMN, /* all ids of the oldest frame of the window: row 0 while
+                                f - 1 < 16, else row (f - 1) % 16 */
+    UT_PENALTY_CODEBOOK      /* ids of one column over the whole window */
 } ut_penalty;
 
 #define UT_HISTORY_FRAMES 16
@@ -173,8 +172,8 @@ typedef struct ut_plan {
     ut_op *ops;
     /* private to plan.c: */
     int32_t cap_tensors, cap_ops;
-    const char *const *taps;    /* names to keep as outputs, NULL-terminated; NULL: none */
-    ut_err err;                 /* first failure of any builder; checked by ut_plan_finish */
+    const char *const *taps; /* names to keep as outputs, NULL-terminated; NULL: none */
+    ut_err err;              /* first failure of any builder; checked by ut_plan_finish */
     struct ut_arena *arena;
 } ut_plan;
 
@@ -195,7 +194,7 @@ ut_tid ut_plan_state(ut_plan *p, int state_index);
 void ut_plan_output(ut_plan *p, ut_tid t, const char *name);
 /* Name a tensor; it becomes an output if the name is among the taps. printf-style. */
 void ut_plan_name(ut_plan *p, ut_tid t, const char *fmt, ...) UT_PRINTF(3, 4);
-ut_tid ut_plan_find(const ut_plan *p, const char *name);    /* input or output, or UT_NONE */
+ut_tid ut_plan_find(const ut_plan *p, const char *name); /* input or output, or UT_NONE */
 
 /* The same memory as [rows * cols / new_cols, new_cols]; rows and lead must divide. */
 ut_tid ut_plan_reshape(ut_plan *p, ut_tid t, int32_t new_cols);
@@ -238,7 +237,7 @@ typedef struct ut_linear_args {
     const ut_weight *w, *bias, *gamma, *alpha;
     ut_act act;
     ut_tid residual;
-    int32_t taps, dilation;     /* 0 means 1 */
+    int32_t taps, dilation; /* 0 means 1 */
 } ut_linear_args;
 ut_tid ut_op_linear(ut_plan *p, ut_tid x, const ut_linear_args *a);
 /* The common case: no bias, no activation. residual may be UT_NONE. */
@@ -270,7 +269,7 @@ typedef struct ut_attn_args {
     int32_t window;
     int32_t first_pos;
     ut_tid pos;
-    ut_tid cache_k, cache_v;    /* states [capacity, n_kv_heads * head_dim], f32 or bf16 */
+    ut_tid cache_k, cache_v; /* states [capacity, n_kv_heads * head_dim], f32 or bf16 */
 } ut_attn_args;
 
 /* Split, normalise, rotate, remember: qkv [rows, (H + 2 Hkv) * D] = q | k | v, head-major. q and k
@@ -297,12 +296,12 @@ ut_tid ut_op_blank_ids(ut_plan *p, ut_tid like_rows, int32_t cols);
  * q = -log(u), u = Philox(key seed, counter {i / 4, frame, decision, 0})[i % 4]. Temperature 0:
  * argmax after the penalty. The id goes to column col of dst (i32 [1, columns] state). */
 typedef struct ut_sample_args {
-    ut_tid dst, params, rng, frame, history;    /* states */
-    ut_tid noise;                   /* input f32 [1, N] that replaces q, or UT_NONE */
+    ut_tid dst, params, rng, frame, history; /* states */
+    ut_tid noise;                            /* input f32 [1, N] that replaces q, or UT_NONE */
     int32_t col, decision;
     ut_penalty penalty;
     int32_t penalty_col;
-    int32_t id_first, n_range, id_extra;        /* id_extra -1: none */
+    int32_t id_first, n_range, id_extra; /* id_extra -1: none */
 } ut_sample_args;
 void ut_op_sample(ut_plan *p, ut_tid logits, const ut_sample_args *a);
 

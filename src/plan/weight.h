@@ -10,17 +10,17 @@
 #define UT_WEIGHT_MAX_PARTS 16
 
 typedef struct ut_weight_part {
-    const void *data;       /* [rows, cols] row-major, any alignment; outlives every plan */
-    ut_dtype dtype;         /* f32, bf16 or f16 */
+    const void *data; /* [rows, cols] row-major, any alignment; outlives every plan */
+    ut_dtype dtype;   /* f32, bf16 or f16 */
     int32_t rows;
 } ut_weight_part;
 
 typedef struct ut_weight {
-    const char *name;       /* for messages and `utter info`; borrowed */
-    int32_t rows;           /* output features of a linear; entries of a table; 1 for a vector */
-    int32_t cols;           /* input features, taps included; width of a row */
+    const char *name; /* for messages and `utter info`; borrowed */
+    int32_t rows;     /* output features of a linear; entries of a table; 1 for a vector */
+    int32_t cols;     /* input features, taps included; width of a row */
     int n_parts;
-    ut_weight_part part[UT_WEIGHT_MAX_PARTS];   /* same cols; rows add up */
+    ut_weight_part part[UT_WEIGHT_MAX_PARTS]; /* same cols; rows add up */
 } ut_weight;
 
 /* Row r (0 <= r < w->rows) as f32 in dst[cols]. */

@@ -13,7 +13,7 @@
 typedef struct ut_bpe ut_bpe;
 
 typedef enum ut_presplit {
-    UT_PRESPLIT_S1,     /* the S1 pattern, its escaped `(\?!\S)` included (specification, section 5) */
+    UT_PRESPLIT_S1, /* the S1 pattern, its escaped `(\?!\S)` included (specification, section 5) */
 } ut_presplit;
 
 /* tokenizer.tiktoken: lines `base64(bytes) SPACE rank`; special_tokens.json: {"<|...|>": id}.
@@ -23,9 +23,9 @@ utter_status ut_bpe_load_tiktoken(ut_bpe **out, const char *ranks_path, const ch
                                   ut_presplit presplit, ut_err *err);
 void ut_bpe_free(ut_bpe *b);
 
-int32_t ut_bpe_n_ranks(const ut_bpe *b);            /* mergeable tokens; specials follow */
-int32_t ut_bpe_size(const ut_bpe *b);               /* ranks + specials */
-int32_t ut_bpe_special(const ut_bpe *b, const char *name);  /* id, or -1 */
+int32_t ut_bpe_n_ranks(const ut_bpe *b);                   /* mergeable tokens; specials follow */
+int32_t ut_bpe_size(const ut_bpe *b);                      /* ranks + specials */
+int32_t ut_bpe_special(const ut_bpe *b, const char *name); /* id, or -1 */
 
 /* Append the ids of text[0..n) to ids (int32). Invalid UTF-8 is ERR_TEXT. With specials false the
  * names of special tokens in the text are spelt like any other text; with true they become their

@@ -15,14 +15,14 @@ typedef struct ut_splitter ut_splitter;
 /* max_chars: longest chunk in characters (code points), >= 16. Short sentences are joined up to
  * max_chars * 2/3, but the first chunk of a text is its first sentence alone, so that the first
  * audio comes early. */
-ut_splitter *ut_splitter_new(size_t max_chars);     /* NULL: no memory */
+ut_splitter *ut_splitter_new(size_t max_chars); /* NULL: no memory */
 void ut_splitter_free(ut_splitter *s);
 void ut_splitter_reset(ut_splitter *s);
 
 /* Invalid UTF-8 is ERR_TEXT with the offset in the whole text. A sequence cut between two pushes
  * is fine. */
 utter_status ut_splitter_push(ut_splitter *s, const char *text, size_t n, ut_err *err);
-utter_status ut_splitter_finish(ut_splitter *s, ut_err *err);   /* no more text will come */
+utter_status ut_splitter_finish(ut_splitter *s, ut_err *err); /* no more text will come */
 
 /* The next chunk, 0-terminated, trimmed, borrowed until the next call on s; NULL: push more, or
  * after finish: the end. Chunks without anything speakable (no letter, no number) are skipped. */

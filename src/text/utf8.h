@@ -11,21 +11,21 @@
 /* Decode one code point at s[0..n), n >= 1; returns its length in bytes (1..4), or 0 when the
  * bytes are not valid UTF-8 (overlong forms, surrogates, truncation included). */
 size_t ut_utf8_decode(const char *s, size_t n, uint32_t *cp);
-size_t ut_utf8_encode(uint32_t cp, char out[4]);    /* 0: not a scalar value */
+size_t ut_utf8_encode(uint32_t cp, char out[4]); /* 0: not a scalar value */
 
 /* OK, or ERR_TEXT naming the byte offset of the first invalid sequence. */
 utter_status ut_utf8_check(const char *s, size_t n, ut_err *err);
 
 typedef enum ut_char_class {
-    UT_CHAR_LETTER,     /* general category L* */
-    UT_CHAR_NUMBER,     /* N* */
-    UT_CHAR_PUNCT,      /* P* */
-    UT_CHAR_SPACE,      /* Unicode White_Space */
+    UT_CHAR_LETTER, /* general category L* */
+    UT_CHAR_NUMBER, /* N* */
+    UT_CHAR_PUNCT,  /* P* */
+    UT_CHAR_SPACE,  /* Unicode White_Space */
     UT_CHAR_OTHER
 } ut_char_class;
 /* White_Space is asked first; everything else by general category. */
 ut_char_class ut_char_classify(uint32_t cp);
-bool ut_char_is_mark(uint32_t cp);                  /* category M* */
+bool ut_char_is_mark(uint32_t cp); /* category M* */
 
 /* Normal form C, newly allocated and 0-terminated. */
 utter_status ut_utf8_nfc(const char *s, size_t n, char **out, size_t *out_n, ut_err *err);

@@ -30,12 +30,12 @@ typedef struct ut_view {
  * ".safetensors.index.json" (shards) is tried. Errors name the file and, where one is at fault,
  * the tensor. *out is the caller's: ut_weights_close. */
 utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err);
-void ut_weights_close(ut_weights *w);       /* NULL is fine; all views become invalid */
+void ut_weights_close(ut_weights *w); /* NULL is fine; all views become invalid */
 
-const char *ut_weights_path(const ut_weights *w);   /* the file that was opened, for messages */
+const char *ut_weights_path(const ut_weights *w); /* the file that was opened, for messages */
 size_t ut_weights_count(const ut_weights *w);
-const ut_view *ut_weights_at(const ut_weights *w, size_t i);            /* i < count, file order */
-const ut_view *ut_weights_find(const ut_weights *w, const char *name);  /* NULL: not there */
+const ut_view *ut_weights_at(const ut_weights *w, size_t i);           /* i < count, file order */
+const ut_view *ut_weights_find(const ut_weights *w, const char *name); /* NULL: not there */
 /* String metadata (safetensors __metadata__); NULL: not there. */
 const char *ut_weights_metadata(const ut_weights *w, const char *key);
 
