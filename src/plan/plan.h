@@ -110,6 +110,27 @@ enum { UT_SP_TEMPERATURE, UT_SP_TOP_P, UT_SP_REPETITION_PENALTY, UT_SP_COUNT };
 /* Random state of a slot: state i32 [1, UT_RNG_COUNT]: seed, low and high half. */
 enum { UT_RNG_SEED_LO, UT_RNG_SEED_HI, UT_RNG_COUNT };
 
+/* Operands by kind (an optional one that is absent is UT_NONE or NULL):
+ *   EMBED_SUM     in ids                                             w E, CE             out y
+ *   GATHER        in ids                                             w table             out y
+ *   COPY_ROWS     in src                                                                 out dst
+ *   RMS_NORM      in x                                               w gain              out y
+ *   LAYER_NORM    in x                                               w gain, bias        out y
+ *   LINEAR        in x, residual                                     w W, bias, gamma, alpha  out y
+ *   ROPE_ANGLES   in pos                                                                 out y
+ *   QKV           in qkv, angles, cache_k, cache_v, pos              w q_norm, k_norm    out q
+ *   ATTENTION     in q, UT_NONE, cache_k, cache_v, pos                                   out y
+ *   SWIGLU        in x                                                                   out y
+ *   SNAKE         in x                                               w alpha             out y
+ *   CONV_HISTORY  in x, state
+ *   DWCONV        in x                                               w W, bias           out y
+ *   NEAREST       in e                                               w table             out codes
+ *   SAMPLE        in logits, params, rng, frame, history, noise                          out dst
+ *   TOKEN_CODE                                                                           out column
+ *   RING_PUT      in column, frame, history                                              out ring
+ *   ADVANCE                                                                              out
+ * counter
+ */
 typedef struct ut_op {
     ut_op_kind kind;
     ut_tid in[6];
@@ -125,7 +146,7 @@ typedef struct ut_op {
             const int32_t *sizes;
         } gather;
         struct {
-            int32_t src_row, n_rows, dst_row;
+            int32_t src_row, n_rows, dst_row; /* n_rows 0: all of them */
         } copy_rows;
         struct {
             float eps;
@@ -220,6 +241,8 @@ ut_tid ut_op_blank(ut_plan *p, int32_t rows, int32_t cols);
  * of dst. f32 or i32. */
 void ut_op_copy_into(ut_plan *p, ut_tid dst, int32_t dst_row, ut_tid src, int32_t src_row,
                      int32_t n_rows);
+/* A copy of x: what an input needs before it can carry history. */
+ut_tid ut_op_copy(ut_plan *p, ut_tid x);
 /* The last row of x alone: [1, cols]. x itself when it has one fixed row. */
 ut_tid ut_op_last_row(ut_plan *p, ut_tid x);
 
