@@ -348,11 +348,12 @@ static inline int32_t ut_tensor_rows(const ut_tensor *t, int32_t n_t)
 /* The tensor whose memory t uses: itself, or the root of its views. */
 ut_tid ut_plan_root(const ut_plan *p, ut_tid t);
 
-/* First and last op that touches each root tensor's memory, and its size in bytes per slot at
- * max_t, lead included, then offsets such that tensors alive at the same time never overlap
- * (first fit by first use, 64-byte aligned; inputs and outputs live through the whole plan).
- * offset [n_tensors] (SIZE_MAX for states and views); *bytes: arena size per slot. */
-utter_status ut_plan_place(const ut_plan *p, int32_t max_t, size_t *offset, size_t *bytes,
-                           ut_err *err);
+/* Place the memory of a run: offset[t] such that tensors alive at the same time never overlap
+ * (first fit by first use; inputs and outputs live through the whole plan), SIZE_MAX for states and
+ * views. A tensor takes n_slots * (lead + rows) * cols elements at max_t, slot after slot, each
+ * slot's lead rows directly before its row 0. offset [n_tensors] is of the first lead row, a
+ * multiple of 64; *bytes: the arena's size. */
+utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
+                           size_t *bytes, ut_err *err);
 
 #endif
