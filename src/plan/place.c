@@ -1,0 +1,113 @@
+/* place.c - where tensors of a run live: intervals of ops in which each is needed, and offsets in
+ * one arena such that two tensors share memory only when their intervals do not meet. */
+#include "base/alloc.h"
+#include "plan/plan.h"
+#include <string.h>
+
+#define ALIGN 64u
+
+typedef struct span {
+    ut_tid tensor;
+    int32_t first, last; /* ops, inclusive */
+    size_t size, offset;
+} span;
+
+static utter_status tensor_bytes(const ut_tensor *t, int32_t n_slots, int32_t max_t, size_t *out)
+{
+    const int64_t rows = (int64_t)t->rows_per_t * max_t + t->rows_fixed + t->lead;
+    size_t n = (size_t)n_slots;
+    if (rows < 0 || !ut_size_mul(n, (size_t)rows, &n) || !ut_size_mul(n, (size_t)t->cols, &n) ||
+        !ut_size_mul(n, ut_dtype_size(t->dtype), &n) || n > SIZE_MAX - ALIGN)
+        return UTTER_ERR_LIMIT;
+    *out = (n + ALIGN - 1) / ALIGN * ALIGN;
+    return UTTER_OK;
+}
+
+static void touch(span *spans, const int32_t *index, const ut_plan *p, ut_tid t, int32_t op)
+{
+    if (t == UT_NONE)
+        return;
+    const int32_t i = index[ut_plan_root(p, t)];
+    if (i < 0)
+        return;
+    if (spans[i].first < 0)
+        spans[i].first = op;
+    spans[i].last = op;
+}
+
+static void find_intervals(const ut_plan *p, span *spans, int32_t n, const int32_t *index)
+{
+    for (int32_t o = 0; o < p->n_ops; o++) {
+        const ut_op *op = &p->ops[o];
+        for (size_t i = 0; i < sizeof op->in / sizeof op->in[0]; i++)
+            touch(spans, index, p, op->in[i], o);
+        touch(spans, index, p, op->out[0], o);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const ut_role role = p->tensors[spans[i].tensor].role;
+        if (role == UT_INPUT || role == UT_OUTPUT || spans[i].first < 0) {
+            spans[i].first = 0;
+            spans[i].last = p->n_ops;
+        }
+    }
+}
+
+/* The lowest offset at which spans[k] meets no already placed span that is alive with it. */
+static size_t lowest_fit(const span *spans, int32_t k)
+{
+    size_t at = 0;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int32_t i = 0; i < k; i++) {
+            const bool alive = spans[i].first <= spans[k].last && spans[k].first <= spans[i].last;
+            const bool overlap =
+                at < spans[i].offset + spans[i].size && spans[i].offset < at + spans[k].size;
+            if (alive && overlap) {
+                at = spans[i].offset + spans[i].size;
+                moved = true;
+            }
+        }
+    }
+    return at;
+}
+
+utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
+                           size_t *bytes, ut_err *err)
+{
+    utter_status st = UTTER_OK;
+    *bytes = 0;
+    const size_t count = (size_t)p->n_tensors + 1;
+    span *spans = ut_calloc(count, sizeof *spans);
+    int32_t *index = ut_calloc(count, sizeof *index);
+    if (!spans || !index) {
+        st = ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to place it", p->name);
+        goto done;
+    }
+    int32_t n = 0;
+    for (ut_tid t = 0; t < p->n_tensors; t++) {
+        offset[t] = SIZE_MAX;
+        index[t] = -1;
+        const ut_tensor *x = &p->tensors[t];
+        if (x->role == UT_STATE || x->role == UT_VIEW)
+            continue;
+        if (tensor_bytes(x, n_slots, max_t, &spans[n].size) != UTTER_OK) {
+            st = ut_fail(err, UTTER_ERR_LIMIT, "plan %s: a tensor of %d x %d steps is too large",
+                         p->name, (int)x->cols, (int)max_t);
+            goto done;
+        }
+        spans[n].tensor = t;
+        spans[n].first = -1;
+        index[t] = n++;
+    }
+    find_intervals(p, spans, n, index);
+    for (int32_t i = 0; i < n; i++) { /* numbered in order of first use */
+        spans[i].offset = lowest_fit(spans, i);
+        offset[spans[i].tensor] = spans[i].offset;
+        if (spans[i].offset + spans[i].size > *bytes)
+            *bytes = spans[i].offset + spans[i].size;
+    }
+done:
+    ut_free(spans);
+    ut_free(index);
+    return st;
+}
