@@ -3,6 +3,7 @@
 #ifndef UT_BASE_ALLOC_H
 #define UT_BASE_ALLOC_H
 
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +19,7 @@ void ut_free_aligned(void *p);
 
 char *ut_strdup(const char *s);
 char *ut_strndup(const char *s, size_t n);
-char *ut_asprintf(const char *fmt, ...); /* NULL when out of memory */
+char *ut_asprintf(const char *fmt, ...) UT_PRINTF(1, 2); /* NULL when out of memory */
 
 /* Overflow-checked arithmetic: false, and *out untouched, when the result does not fit. */
 bool ut_size_mul(size_t a, size_t b, size_t *out);

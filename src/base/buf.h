@@ -3,6 +3,7 @@
 #ifndef UT_BASE_BUF_H
 #define UT_BASE_BUF_H
 
+#include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,7 @@ void ut_buf_free(ut_buf *b);                            /* leaves an empty, usab
 void ut_buf_clear(ut_buf *b);                           /* keeps the memory */
 bool ut_buf_append(ut_buf *b, const void *p, size_t n); /* false: no memory or past max */
 bool ut_buf_puts(ut_buf *b, const char *s);
-bool ut_buf_printf(ut_buf *b, const char *fmt, ...);
+bool ut_buf_printf(ut_buf *b, const char *fmt, ...) UT_PRINTF(2, 3);
 bool ut_buf_reserve(ut_buf *b, size_t n); /* room for n more bytes */
 void ut_buf_consume(ut_buf *b, size_t n); /* drop the first n bytes */
 

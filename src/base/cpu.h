@@ -5,6 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#if defined(__x86_64__) || defined(__i386__)
+#define UT_ARCH_X86 1
+#else
+#define UT_ARCH_X86 0
+#endif
+
 enum {
     UT_CPU_AVX2 = 1u << 0,   /* AVX2 + FMA + F16C */
     UT_CPU_AVX512 = 1u << 1, /* AVX-512 F, BW, DQ, VL */

@@ -6,7 +6,10 @@
 
 #include "utter_status.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) &&                                                                        \
+    !defined(__clang__) /* C99 formats, not those of the system's C library */
+#define UT_PRINTF(fmt, args) __attribute__((format(gnu_printf, fmt, args)))
+#elif defined(__GNUC__)
 #define UT_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define UT_PRINTF(fmt, args)
@@ -24,7 +27,8 @@ void ut_err_clear(ut_err *err);
  * `return ut_fail(err, UTTER_ERR_IO, "%s: ...", path);`. */
 utter_status ut_fail(ut_err *err, utter_status status, const char *fmt, ...) UT_PRINTF(3, 4);
 
-/* Put "context: " before the message already in err; returns err's status. */
+/* Put "context: " before the message already in err; returns err's status (ERR_INTERNAL when err
+ * is NULL: the status is lost then, so pass one). */
 utter_status ut_fail_in(ut_err *err, const char *fmt, ...) UT_PRINTF(2, 3);
 
 /* "ERR_IO" for UTTER_ERR_IO; and the sentence of the status list. Never NULL. */

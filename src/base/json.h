@@ -13,7 +13,7 @@
  *     st = ut_json_opt_int(ut_json_member(talker, "dim"), 1, 65536, &dim, err);
  *
  * fails with "config.json: talker_config.n_layer is missing, expected an integer in 1..128", or
- * "config.json: talker_config is a string, expected an object". */
+ * "config.json: talker_config is "abc", expected an object". */
 #ifndef UT_BASE_JSON_H
 #define UT_BASE_JSON_H
 
@@ -23,8 +23,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define UT_JSON_MAX_BYTES ((size_t)16 << 20) /* a cap for files that people and tools write */
-#define UT_JSON_MAX_DEPTH 64                 /* objects and arrays inside one another */
+#define UT_JSON_MAX_BYTES  ((size_t)16 << 20) /* a cap for files that people and tools write */
+#define UT_JSON_MAX_DEPTH  64                 /* objects and arrays inside one another */
+#define UT_JSON_MAX_VALUES 2000000            /* in one document: bounds the memory it takes */
 
 typedef struct ut_json ut_json; /* a parsed document, immutable */
 
@@ -49,10 +50,10 @@ typedef struct ut_json_value {
     ut_json_type want; /* a look-up inside it failed because it is not of this type */
 } ut_json_value;
 
-/* Parse a file of at most max_bytes (a UTF-8 byte order mark is skipped), or bytes in memory that
- * errors call `what`. The root must be an object or an array; duplicate keys, invalid UTF-8,
- * integers past int64_t and nesting deeper than UT_JSON_MAX_DEPTH are ERR_FORMAT with line and
- * column. *out is the caller's: ut_json_free. */
+/* Parse a file of at most max_bytes (a leading UTF-8 byte order mark is skipped), or bytes in
+ * memory that errors call `what`. The root must be an object or an array; duplicate keys, invalid
+ * UTF-8, integers past int64_t, more values or deeper nesting than the limits above are ERR_FORMAT
+ * with the place. *out is the caller's: ut_json_free. */
 utter_status ut_json_read(ut_json **out, const char *path, size_t max_bytes, ut_err *err);
 utter_status ut_json_parse(ut_json **out, const char *what, const void *data, size_t n,
                            ut_err *err);
@@ -102,7 +103,7 @@ utter_status ut_json_fail(ut_json_value v, ut_err *err, const char *fmt, ...) UT
 /* Writing. Text is appended to a buffer; the first failure (no memory, buffer's cap) sticks and
  * ut_json_end_all reports it. In objects every call takes the member's key, in arrays and for the
  * root key is NULL. Strings that are not valid UTF-8 get U+FFFD for each bad byte; numbers are
- * written in the shortest form that reads back as the same double, NaN and infinities as null. */
+ * written with the fewest digits that read back the same, NaN and infinities as null. */
 typedef struct ut_json_writer {
     ut_buf *out; /* borrowed */
     int indent;  /* spaces per level; 0: one line without spaces */
@@ -120,6 +121,7 @@ void ut_json_put_string(ut_json_writer *w, const char *key, const char *s); /* N
 void ut_json_put_bytes(ut_json_writer *w, const char *key, const char *s, size_t n);
 void ut_json_put_int(ut_json_writer *w, const char *key, int64_t v);
 void ut_json_put_number(ut_json_writer *w, const char *key, double v);
+void ut_json_put_f32(ut_json_writer *w, const char *key, float v); /* shortest as a float */
 void ut_json_put_bool(ut_json_writer *w, const char *key, bool v);
 void ut_json_put_null(ut_json_writer *w, const char *key);
 /* Close what is open; true if everything was written. */

@@ -1,5 +1,6 @@
 /* os.h - everything that differs between systems: os_posix.c and os_win32.c implement it, and no
- * other file has a system #ifdef. Paths are UTF-8 everywhere. */
+ * other file has a system #ifdef (os.c holds what is the same everywhere). Paths are UTF-8
+ * everywhere. A path that does not exist is ERR_NOT_FOUND, everything else ERR_IO. */
 #ifndef UT_BASE_OS_H
 #define UT_BASE_OS_H
 
@@ -24,7 +25,7 @@ FILE *ut_fopen(const char *path, const char *mode); /* sets errno */
 bool ut_file_exists(const char *path);              /* a regular file */
 bool ut_dir_exists(const char *path);
 utter_status ut_mkdirs(const char *path, ut_err *err);
-utter_status ut_remove(const char *path, ut_err *err);
+utter_status ut_remove(const char *path, ut_err *err); /* a file or an empty directory */
 /* Atomic where the system can: the destination is replaced as a whole. */
 utter_status ut_rename(const char *from, const char *to, ut_err *err);
 /* Names in a directory (no "." and ".."), sorted, newly allocated; free each and the array. */
@@ -46,11 +47,17 @@ int ut_physical_cores(void); /* that this process may use; >= 1 */
 bool ut_is_terminal(FILE *f);
 void ut_binary_mode(FILE *f); /* no newline translation on stdin/stdout */
 
+/* For main: the program's arguments as UTF-8 whatever the system passes, and a console that shows
+ * UTF-8. *argv is replaced where the two differ and lives until the program ends. */
+void ut_main_args(int *argc, char ***argv);
+
 /* Threads. */
 typedef struct ut_thread ut_thread;
 typedef struct ut_mutex ut_mutex;
 typedef struct ut_cond ut_cond;
-ut_thread *ut_thread_start(void (*fn)(void *), void *arg, int core); /* core < 0: not pinned */
+/* core: which of the ut_physical_cores() the thread stays on; < 0: not pinned. NULL: no memory or
+ * the system refuses. */
+ut_thread *ut_thread_start(void (*fn)(void *), void *arg, int core);
 void ut_thread_join(ut_thread *t);
 void ut_thread_pause(void); /* spin-wait hint */
 ut_mutex *ut_mutex_new(void);
