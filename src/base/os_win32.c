@@ -1,0 +1,478 @@
+/* os_win32.c - os.h on Windows: UTF-8 outside, UTF-16 towards the system. */
+#define WIN32_LEAN_AND_MEAN
+#include "base/os.h"
+#include "base/alloc.h"
+#include <windows.h>
+#include <shellapi.h>
+#include <psapi.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <io.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Text ----------------------------------------------------------------------------------- */
+
+/* NULL with errno set: invalid UTF-8 or no memory. */
+static wchar_t *to_wide(const char *s)
+{
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, s, -1, NULL, 0);
+    if (n <= 0) {
+        errno = EINVAL;
+        return NULL;
+    }
+    wchar_t *w = ut_calloc((size_t)n, sizeof *w);
+    if (!w) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, s, -1, w, n);
+    return w;
+}
+
+static char *from_wide(const wchar_t *w)
+{
+    int n = WideCharToMultiByte(CP_UTF8, 0, w, -1, NULL, 0, NULL, NULL);
+    char *s = n > 0 ? ut_malloc((size_t)n) : NULL;
+    if (s)
+        WideCharToMultiByte(CP_UTF8, 0, w, -1, s, n, NULL, NULL);
+    return s;
+}
+
+static utter_status fail_code(ut_err *err, const char *path, DWORD code)
+{
+    bool missing = code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND;
+    wchar_t text[256];
+    DWORD n = FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, code,
+                             0, text, sizeof text / sizeof text[0], NULL);
+    while (n > 0 && (text[n - 1] <= L' ' || text[n - 1] == L'.'))
+        n--;
+    text[n] = 0;
+    char *utf8 = from_wide(text);
+    utter_status st =
+        ut_fail(err, missing ? UTTER_ERR_NOT_FOUND : UTTER_ERR_IO, "%s: %s (Windows error %lu)",
+                path, utf8 && *utf8 ? utf8 : "failed", (unsigned long)code);
+    ut_free(utf8);
+    return st;
+}
+
+static utter_status fail_path(ut_err *err, const char *path)
+{
+    if (errno == ENOMEM)
+        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for the path", path);
+    return ut_fail(err, UTTER_ERR_ARG, "%s: the path is not valid UTF-8", path);
+}
+
+/* ---- Files ---------------------------------------------------------------------------------- */
+
+utter_status ut_map_open(ut_map *m, const char *path, ut_err *err)
+{
+    memset(m, 0, sizeof *m);
+    wchar_t *w = to_wide(path);
+    if (!w)
+        return fail_path(err, path);
+    utter_status st = UTTER_OK;
+    HANDLE mapping = NULL;
+    LARGE_INTEGER size;
+    HANDLE file =
+        CreateFileW(w, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                    OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE) {
+        st = ut_dir_exists(path) ? ut_fail(err, UTTER_ERR_IO, "%s: not a regular file", path)
+                                 : fail_code(err, path, GetLastError());
+        goto done;
+    }
+    if (!GetFileSizeEx(file, &size)) {
+        st = fail_code(err, path, GetLastError());
+        goto done;
+    }
+    if (size.QuadPart == 0)
+        goto done;
+    if ((unsigned long long)size.QuadPart > SIZE_MAX) {
+        st = ut_fail(err, UTTER_ERR_LIMIT, "%s: too large to map", path);
+        goto done;
+    }
+    mapping = CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL);
+    m->data = mapping ? MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0) : NULL;
+    if (!m->data) {
+        st = fail_code(err, path, GetLastError());
+        goto done;
+    }
+    m->size = (size_t)size.QuadPart;
+done: /* the view keeps the file alive */
+    if (mapping)
+        CloseHandle(mapping);
+    if (file != INVALID_HANDLE_VALUE)
+        CloseHandle(file);
+    ut_free(w);
+    return st;
+}
+
+void ut_map_close(ut_map *m)
+{
+    if (m->data)
+        UnmapViewOfFile(m->data);
+    memset(m, 0, sizeof *m);
+}
+
+void ut_map_release(const void *p, size_t size)
+{
+    /* Unlocking pages that are not locked takes them out of the working set. */
+    if (size)
+        VirtualUnlock((void *)(uintptr_t)p, size);
+}
+
+FILE *ut_fopen(const char *path, const char *mode)
+{
+    wchar_t *w = to_wide(path), *wm = to_wide(mode);
+    FILE *f = w && wm ? _wfopen(w, wm) : NULL;
+    int e = errno;
+    ut_free(w);
+    ut_free(wm);
+    errno = e;
+    return f;
+}
+
+static DWORD attributes(const char *path)
+{
+    wchar_t *w = to_wide(path);
+    DWORD a = w ? GetFileAttributesW(w) : INVALID_FILE_ATTRIBUTES;
+    ut_free(w);
+    return a;
+}
+
+bool ut_file_exists(const char *path)
+{
+    DWORD a = attributes(path);
+    return a != INVALID_FILE_ATTRIBUTES && !(a & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+bool ut_dir_exists(const char *path)
+{
+    DWORD a = attributes(path);
+    return a != INVALID_FILE_ATTRIBUTES && (a & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+utter_status ut_mkdirs(const char *path, ut_err *err)
+{
+    wchar_t *w = to_wide(path);
+    if (!w)
+        return fail_path(err, path);
+    utter_status st = UTTER_OK;
+    for (wchar_t *p = w;; p++) {
+        if (*p && *p != L'/' && *p != L'\\')
+            continue;
+        wchar_t c = *p;
+        *p = 0;
+        bool root = p == w || p[-1] == L':' || p[-1] == L'/' || p[-1] == L'\\';
+        if (!root && !CreateDirectoryW(w, NULL)) {
+            DWORD code = GetLastError(), a = GetFileAttributesW(w);
+            if (a == INVALID_FILE_ATTRIBUTES || !(a & FILE_ATTRIBUTE_DIRECTORY)) {
+                st = fail_code(err, path, code);
+                break;
+            }
+        }
+        *p = c;
+        if (!c)
+            break;
+    }
+    ut_free(w);
+    return st;
+}
+
+utter_status ut_remove(const char *path, ut_err *err)
+{
+    wchar_t *w = to_wide(path);
+    if (!w)
+        return fail_path(err, path);
+    BOOL ok = ut_dir_exists(path) ? RemoveDirectoryW(w) : DeleteFileW(w);
+    DWORD code = GetLastError();
+    ut_free(w);
+    return ok ? UTTER_OK : fail_code(err, path, code);
+}
+
+utter_status ut_rename(const char *from, const char *to, ut_err *err)
+{
+    wchar_t *a = to_wide(from), *b = a ? to_wide(to) : NULL;
+    utter_status st = UTTER_OK;
+    if (!a || !b)
+        st = fail_path(err, a ? to : from);
+    else if (!MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH))
+        st = fail_code(err, from, GetLastError());
+    ut_free(a);
+    ut_free(b);
+    return st;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+utter_status ut_list_dir(const char *path, char ***names, size_t *n, ut_err *err)
+{
+    *names = NULL;
+    *n = 0;
+    char *pattern = ut_path_join(path, "*");
+    if (!pattern)
+        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for its names", path);
+    wchar_t *w = to_wide(pattern);
+    ut_free(pattern);
+    if (!w)
+        return fail_path(err, path);
+    WIN32_FIND_DATAW e;
+    HANDLE d = FindFirstFileW(w, &e);
+    ut_free(w);
+    if (d == INVALID_HANDLE_VALUE)
+        return fail_code(err, path, GetLastError());
+    utter_status st = UTTER_OK;
+    char **list = NULL;
+    size_t count = 0, cap = 0;
+    do {
+        if (wcscmp(e.cFileName, L".") == 0 || wcscmp(e.cFileName, L"..") == 0)
+            continue;
+        if (count == cap) {
+            size_t grown = cap ? cap * 2 : 16;
+            char **more = ut_realloc(list, grown, sizeof *list);
+            if (!more)
+                goto no_memory;
+            list = more;
+            cap = grown;
+        }
+        list[count] = from_wide(e.cFileName);
+        if (!list[count])
+            goto no_memory;
+        count++;
+    } while (FindNextFileW(d, &e));
+    if (count)
+        qsort(list, count, sizeof *list, compare_names);
+    *names = list;
+    *n = count;
+    goto done;
+no_memory:
+    st = ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for its names", path);
+    ut_list_free(list, count);
+done:
+    FindClose(d);
+    return st;
+}
+
+/* ---- Places --------------------------------------------------------------------------------- */
+
+static char *local_app_data(const char *below)
+{
+    const wchar_t *w = _wgetenv(L"LOCALAPPDATA");
+    if (!w || !*w)
+        return NULL;
+    char *dir = from_wide(w);
+    char *path = dir ? ut_path_join(dir, below) : NULL;
+    ut_free(dir);
+    return path;
+}
+
+char *ut_user_data_dir(void)
+{
+    return local_app_data("utter");
+}
+
+char *ut_user_cache_dir(void)
+{
+    return local_app_data("utter/cache");
+}
+
+char *ut_exe_dir(void)
+{
+    wchar_t path[4096];
+    DWORD n = GetModuleFileNameW(NULL, path, sizeof path / sizeof path[0]);
+    if (n == 0 || n == sizeof path / sizeof path[0])
+        return NULL;
+    while (n > 1 && path[n - 1] != L'\\' && path[n - 1] != L'/')
+        n--;
+    path[n - 1] = 0;
+    return from_wide(path);
+}
+
+void ut_main_args(int *argc, char ***argv)
+{
+    SetConsoleOutputCP(CP_UTF8);
+    int n;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &n);
+    if (!wide)
+        return;
+    char **args = ut_calloc((size_t)n + 1, sizeof *args);
+    bool ok = args != NULL;
+    for (int i = 0; ok && i < n; i++)
+        ok = (args[i] = from_wide(wide[i])) != NULL;
+    LocalFree(wide);
+    if (ok) {
+        *argc = n;
+        *argv = args;
+    }
+}
+
+/* ---- Time, memory, terminal ----------------------------------------------------------------- */
+
+double ut_time_now(void)
+{
+    LARGE_INTEGER count, per_second;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&per_second);
+    return (double)count.QuadPart / (double)per_second.QuadPart;
+}
+
+size_t ut_peak_rss(void)
+{
+    PROCESS_MEMORY_COUNTERS c;
+    return K32GetProcessMemoryInfo(GetCurrentProcess(), &c, sizeof c) ? c.PeakWorkingSetSize : 0;
+}
+
+size_t ut_current_rss(void)
+{
+    PROCESS_MEMORY_COUNTERS c;
+    return K32GetProcessMemoryInfo(GetCurrentProcess(), &c, sizeof c) ? c.WorkingSetSize : 0;
+}
+
+bool ut_is_terminal(FILE *f)
+{
+    return _isatty(_fileno(f)) != 0;
+}
+
+void ut_binary_mode(FILE *f)
+{
+    _setmode(_fileno(f), _O_BINARY);
+}
+
+/* ---- Cores ---------------------------------------------------------------------------------- */
+
+#define MAX_CORES 64 /* of one processor group, the one a process starts in */
+
+static struct {
+    int n;
+    ULONG_PTR mask[MAX_CORES]; /* the allowed logical processors of each physical core */
+} cores;
+
+static BOOL CALLBACK detect_cores(INIT_ONCE *once, void *user, void **context)
+{
+    (void)once;
+    (void)user;
+    (void)context;
+    DWORD_PTR allowed = 0, of_system;
+    DWORD size = 0;
+    GetProcessAffinityMask(GetCurrentProcess(), &allowed, &of_system);
+    GetLogicalProcessorInformation(NULL, &size);
+    SYSTEM_LOGICAL_PROCESSOR_INFORMATION *info = ut_malloc(size);
+    if (info && GetLogicalProcessorInformation(info, &size))
+        for (size_t i = 0; i < size / sizeof *info && cores.n < MAX_CORES; i++)
+            if (info[i].Relationship == RelationProcessorCore && (info[i].ProcessorMask & allowed))
+                cores.mask[cores.n++] = info[i].ProcessorMask & allowed;
+    ut_free(info);
+    if (cores.n == 0) {
+        cores.n = 1;
+        cores.mask[0] = allowed;
+    }
+    return TRUE;
+}
+
+static INIT_ONCE cores_once = INIT_ONCE_STATIC_INIT;
+
+int ut_physical_cores(void)
+{
+    InitOnceExecuteOnce(&cores_once, detect_cores, NULL, NULL);
+    return cores.n;
+}
+
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+struct ut_thread {
+    HANDLE handle;
+    void (*fn)(void *);
+    void *arg;
+};
+
+static DWORD WINAPI run_thread(void *p)
+{
+    ut_thread *t = p;
+    t->fn(t->arg);
+    return 0;
+}
+
+ut_thread *ut_thread_start(void (*fn)(void *), void *arg, int core)
+{
+    ut_thread *t = ut_malloc(sizeof *t);
+    if (!t)
+        return NULL;
+    t->fn = fn;
+    t->arg = arg;
+    t->handle = CreateThread(NULL, 0, run_thread, t, CREATE_SUSPENDED, NULL);
+    if (!t->handle) {
+        ut_free(t);
+        return NULL;
+    }
+    if (core >= 0 && core < ut_physical_cores())
+        SetThreadAffinityMask(t->handle, cores.mask[core]);
+    ResumeThread(t->handle);
+    return t;
+}
+
+void ut_thread_join(ut_thread *t)
+{
+    if (!t)
+        return;
+    WaitForSingleObject(t->handle, INFINITE);
+    CloseHandle(t->handle);
+    ut_free(t);
+}
+
+struct ut_mutex {
+    SRWLOCK lock;
+};
+
+struct ut_cond {
+    CONDITION_VARIABLE c;
+};
+
+ut_mutex *ut_mutex_new(void)
+{
+    ut_mutex *m = ut_malloc(sizeof *m);
+    if (m)
+        InitializeSRWLock(&m->lock);
+    return m;
+}
+
+void ut_mutex_free(ut_mutex *m)
+{
+    ut_free(m);
+}
+
+void ut_mutex_lock(ut_mutex *m)
+{
+    AcquireSRWLockExclusive(&m->lock);
+}
+
+void ut_mutex_unlock(ut_mutex *m)
+{
+    ReleaseSRWLockExclusive(&m->lock);
+}
+
+ut_cond *ut_cond_new(void)
+{
+    ut_cond *c = ut_malloc(sizeof *c);
+    if (c)
+        InitializeConditionVariable(&c->c);
+    return c;
+}
+
+void ut_cond_free(ut_cond *c)
+{
+    ut_free(c);
+}
+
+void ut_cond_wait(ut_cond *c, ut_mutex *m)
+{
+    SleepConditionVariableSRW(&c->c, &m->lock, INFINITE, 0);
+}
+
+void ut_cond_broadcast(ut_cond *c)
+{
+    WakeAllConditionVariable(&c->c);
+}
