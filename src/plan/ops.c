@@ -66,6 +66,15 @@ static bool state_ok(ut_plan *p, ut_tid t, ut_dtype dtype, int32_t min_rows, int
     return false;
 }
 
+/* x was given exactly this many rows of history. */
+static bool history_ok(ut_plan *p, ut_tid x, int32_t rows, const char *op)
+{
+    const ut_tensor *root = &p->tensors[ut_plan_root(p, x)];
+    const int64_t elements = (int64_t)rows * p->tensors[x].cols;
+    return need(p, (int64_t)root->lead * root->cols == elements, op,
+                "the input's history does not fit the kernel");
+}
+
 static int32_t sum(const int32_t *v, int32_t n)
 {
     int32_t s = 0;
@@ -253,13 +262,8 @@ ut_tid ut_op_linear(ut_plan *p, ut_tid x, const ut_linear_args *a)
         !vector_ok(p, a->gamma, n_out, true, "linear") ||
         !vector_ok(p, a->alpha, n_out, a->act != UT_ACT_SNAKE, "linear"))
         return UT_NONE;
-    if (taps > 1) {
-        const ut_tensor *root = &p->tensors[ut_plan_root(p, x)];
-        const int64_t lead = (int64_t)(taps - 1) * dilation * t->cols;
-        if (!need(p, (int64_t)root->lead * root->cols == lead, "linear",
-                  "the input's history does not fit taps and dilation"))
-            return UT_NONE;
-    }
+    if (taps > 1 && !history_ok(p, x, (taps - 1) * dilation, "linear"))
+        return UT_NONE;
     if (a->residual != UT_NONE) {
         const ut_tensor *r = ut_build_get(p, a->residual);
         if (!r || !need(p, same_rows(r, t) && r->cols == n_out, "linear",
@@ -336,9 +340,7 @@ ut_tid ut_op_dwconv(ut_plan *p, ut_tid x, const ut_weight *w, const ut_weight *b
 {
     const ut_tensor *t = ut_build_get(p, x);
     if (!t || !matrix_ok(p, w, t->cols, -1, "dwconv") ||
-        !vector_ok(p, b, t->cols, false, "dwconv") ||
-        !need(p, t->role == UT_TEMP && t->lead == w->cols - 1, "dwconv",
-              "the input's history does not fit the kernel"))
+        !vector_ok(p, b, t->cols, false, "dwconv") || !history_ok(p, x, w->cols - 1, "dwconv"))
         return UT_NONE;
     ut_op *op = rowwise(p, UT_OP_DWCONV, x, t->cols);
     if (!op)
@@ -463,8 +465,12 @@ void ut_op_sample(ut_plan *p, ut_tid logits, const ut_sample_args *a)
     if (!x || !d)
         return;
     const int32_t n = a->n_range + (a->id_extra >= 0);
+    const ut_tensor *noise = a->noise == UT_NONE ? x : &p->tensors[a->noise];
+    const ut_tensor *probs = a->probs == UT_NONE ? x : &p->tensors[a->probs];
     if (!need(p, x->rows_per_t == 0 && x->rows_fixed == 1 && x->cols == n, "sample",
               "the logits are not one row of the ids' count") ||
+        !need(p, same_rows(noise, x) && noise->cols == n && same_rows(probs, x) && probs->cols == n,
+              "sample", "noise or probs are shaped unlike the logits") ||
         !need(p, d->role == UT_STATE && d->dtype == UT_I32 && a->col < d->cols, "sample",
               "the destination has no such column") ||
         !state_ok(p, a->params, UT_F32, 1, UT_SP_COUNT, "sample") ||
@@ -485,6 +491,7 @@ void ut_op_sample(ut_plan *p, ut_tid logits, const ut_sample_args *a)
     op->in[4] = a->history;
     op->in[5] = a->noise;
     op->out[0] = a->dst;
+    op->out[1] = a->probs;
     op->u.sample.col = a->col;
     op->u.sample.decision = a->decision;
     op->u.sample.penalty = a->penalty;

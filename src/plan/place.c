@@ -41,7 +41,8 @@ static void find_intervals(const ut_plan *p, span *spans, int32_t n, const int32
         const ut_op *op = &p->ops[o];
         for (size_t i = 0; i < sizeof op->in / sizeof op->in[0]; i++)
             touch(spans, index, p, op->in[i], o);
-        touch(spans, index, p, op->out[0], o);
+        for (size_t i = 0; i < sizeof op->out / sizeof op->out[0]; i++)
+            touch(spans, index, p, op->out[i], o);
     }
     for (int32_t i = 0; i < n; i++) {
         const ut_role role = p->tensors[spans[i].tensor].role;

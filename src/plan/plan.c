@@ -94,7 +94,7 @@ ut_op *ut_build_op(ut_plan *p, ut_op_kind kind)
     op->kind = kind;
     for (size_t i = 0; i < sizeof op->in / sizeof op->in[0]; i++)
         op->in[i] = UT_NONE;
-    op->out[0] = UT_NONE;
+    op->out[0] = op->out[1] = UT_NONE;
     return op;
 }
 
@@ -175,6 +175,14 @@ void ut_plan_output(ut_plan *p, ut_tid t, const char *name)
     }
     root->role = UT_OUTPUT;
     p->tensors[t].name = name;
+}
+
+bool ut_plan_wants(const ut_plan *p, const char *name)
+{
+    for (const char *const *tap = p->taps; tap && *tap; tap++)
+        if (strcmp(*tap, name) == 0)
+            return true;
+    return false;
 }
 
 void ut_plan_name(ut_plan *p, ut_tid t, const char *fmt, ...)
@@ -258,8 +266,9 @@ static void check_order(ut_plan *p)
                 ut_fail(&p->err, UTTER_ERR_INTERNAL,
                         "plan %s, op %d (%s): reads what nothing wrote", p->name, (int)o,
                         ut_op_name(op->kind));
-        if (op->out[0] != UT_NONE)
-            written[ut_plan_root(p, op->out[0])] = true;
+        for (size_t i = 0; i < sizeof op->out / sizeof op->out[0]; i++)
+            if (op->out[i] != UT_NONE)
+                written[ut_plan_root(p, op->out[i])] = true;
     }
     ut_free(written);
 }

@@ -125,7 +125,7 @@ enum { UT_RNG_SEED_LO, UT_RNG_SEED_HI, UT_RNG_COUNT };
  *   CONV_HISTORY  in x, state
  *   DWCONV        in x                                               w W, bias           out y
  *   NEAREST       in e                                               w table             out codes
- *   SAMPLE        in logits, params, rng, frame, history, noise                          out dst
+ *   SAMPLE        in logits, params, rng, frame, history, noise                     out dst, probs
  *   TOKEN_CODE                                                                           out column
  *   RING_PUT      in column, frame, history                                              out ring
  *   ADVANCE                                                                              out
@@ -134,7 +134,7 @@ enum { UT_RNG_SEED_LO, UT_RNG_SEED_HI, UT_RNG_COUNT };
 typedef struct ut_op {
     ut_op_kind kind;
     ut_tid in[6];
-    ut_tid out[1];
+    ut_tid out[2];
     const ut_weight *w[4];
     union {
         struct {
@@ -216,6 +216,8 @@ void ut_plan_output(ut_plan *p, ut_tid t, const char *name);
 /* Name a tensor; it becomes an output if the name is among the taps. printf-style. */
 void ut_plan_name(ut_plan *p, ut_tid t, const char *fmt, ...) UT_PRINTF(3, 4);
 ut_tid ut_plan_find(const ut_plan *p, const char *name); /* input or output, or UT_NONE */
+/* Is the name among the taps? For computations that only tests need. */
+bool ut_plan_wants(const ut_plan *p, const char *name);
 
 /* The same memory as [rows * cols / new_cols, new_cols]; rows and lead must divide. */
 ut_tid ut_plan_reshape(ut_plan *p, ut_tid t, int32_t new_cols);
@@ -321,6 +323,7 @@ ut_tid ut_op_blank_ids(ut_plan *p, ut_tid like_rows, int32_t cols);
 typedef struct ut_sample_args {
     ut_tid dst, params, rng, frame, history; /* states */
     ut_tid noise;                            /* input f32 [1, N] that replaces q, or UT_NONE */
+    ut_tid probs;                            /* f32 [1, N] to write p to, for tests, or UT_NONE */
     int32_t col, decision;
     ut_penalty penalty;
     int32_t penalty_col;
