@@ -58,8 +58,9 @@ struct ut_backend_ops {
 
     utter_status (*state_new)(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
                               ut_err *err);
-    void (*state_free)(ut_state *s);            /* NULL is fine */
-    void (*state_reset)(ut_state *s, int slot); /* every tensor of the slot to zero */
+    void (*state_free)(ut_state *s); /* NULL is fine */
+    /* Every tensor of the slot to zero, except those marked `keep`. */
+    void (*state_reset)(ut_state *s, int slot);
     /* Rows [row, row + n_rows) of tensor `index` of a slot, in its own dtype. Ordered with runs. */
     void (*state_write)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
                         const void *src);

@@ -34,7 +34,9 @@ typedef int32_t ut_tid; /* a tensor's number in its plan */
 typedef struct ut_state_def {
     const char *name;   /* borrowed */
     ut_dtype dtype;     /* f32, bf16 or i32 */
-    int32_t rows, cols; /* per slot; zero at reset */
+    int32_t rows, cols; /* per slot; zero when new */
+    bool keep;          /* no row is read before the sequence wrote it (key and value caches): a
+                           reset leaves the contents, which may be gigabytes, as they are */
 } ut_state_def;
 
 /* The state tensors of one kind of sequence (an AR loop, a codec stream). Owned by the model and
