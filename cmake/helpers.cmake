@@ -23,10 +23,14 @@ function(ut_program name)
     target_link_libraries(${name} PRIVATE utter)
 endfunction()
 
-# A cmocka test program, run by ctest from the source tree's root.
+# A cmocka test program, run by ctest from the source tree's root. What it writes goes to the
+# directory in UT_TEST_TMP. Extra arguments after the sources: LABELS engine ...
 function(ut_test name)
-    ut_program(${name} ${ARGN})
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LABELS")
+    ut_program(${name} ${arg_UNPARSED_ARGUMENTS})
     target_include_directories(${name} PRIVATE ${CMOCKA_INCLUDE_DIRS})
     target_link_libraries(${name} PRIVATE ${CMOCKA_LINK_LIBRARIES})
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600
+        ENVIRONMENT "UT_TEST_TMP=${PROJECT_BINARY_DIR}/test-files;TSAN_OPTIONS=halt_on_error=1")
 endfunction()
