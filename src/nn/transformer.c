@@ -34,6 +34,8 @@ static int add_cache(ut_loader *l, ut_state_set *states, int32_t capacity, int32
     if (s < 0)
         ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
                        UT_STATE_MAX);
+    else
+        states->def[s].keep = true;
     return s;
 }
 

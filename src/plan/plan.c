@@ -177,6 +177,19 @@ void ut_plan_output(ut_plan *p, ut_tid t, const char *name)
     p->tensors[t].name = name;
 }
 
+char *ut_plan_printf(ut_plan *p, const char *fmt, ...)
+{
+    char text[128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    char *copy = ut_arena_strdup(p->arena, text);
+    if (!copy)
+        no_memory(p);
+    return copy;
+}
+
 bool ut_plan_wants(const ut_plan *p, const char *name)
 {
     for (const char *const *tap = p->taps; tap && *tap; tap++)

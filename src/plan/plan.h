@@ -218,6 +218,8 @@ void ut_plan_output(ut_plan *p, ut_tid t, const char *name);
 /* Name a tensor; it becomes an output if the name is among the taps. printf-style. */
 void ut_plan_name(ut_plan *p, ut_tid t, const char *fmt, ...) UT_PRINTF(3, 4);
 ut_tid ut_plan_find(const ut_plan *p, const char *name); /* input or output, or UT_NONE */
+/* A string that lives as long as the plan, for names of inputs; NULL when out of memory. */
+char *ut_plan_printf(ut_plan *p, const char *fmt, ...) UT_PRINTF(2, 3);
 /* Is the name among the taps? For computations that only tests need. */
 bool ut_plan_wants(const ut_plan *p, const char *name);
 
