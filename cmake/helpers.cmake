@@ -13,6 +13,9 @@ function(ut_compile_options target)
             -fno-sanitize-recover=all)
         target_link_options(${target} PUBLIC -fsanitize=${UT_SANITIZE})
     endif()
+    if(UT_FUZZ)
+        target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    endif()
 endfunction()
 
 # A program linked with the library, allowed to see internal headers (tools, tests, benchmarks).
@@ -23,14 +26,19 @@ function(ut_program name)
     target_link_libraries(${name} PRIVATE utter)
 endfunction()
 
-# A cmocka test program, run by ctest from the source tree's root. What it writes goes to the
-# directory in UT_TEST_TMP. Extra arguments after the sources: LABELS engine ...
+# ut_test(name sources... [LABELS label...]): a cmocka test program, run by ctest from the source
+# tree's root. What it writes goes to the directory in UT_TEST_TMP. Label `threads` marks the tests
+# that the thread sanitizer's build runs.
 function(ut_test name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LABELS")
     ut_program(${name} ${arg_UNPARSED_ARGUMENTS})
-    target_include_directories(${name} PRIVATE ${CMOCKA_INCLUDE_DIRS})
-    target_link_libraries(${name} PRIVATE ${CMOCKA_LINK_LIBRARIES})
+    target_link_libraries(${name} PRIVATE PkgConfig::CMOCKA)
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600
-        ENVIRONMENT "UT_TEST_TMP=${PROJECT_BINARY_DIR}/test-files;TSAN_OPTIONS=halt_on_error=1")
+    ut_test_properties(${name} "${arg_LABELS}")
+endfunction()
+
+# What every test gets, however it was added.
+function(ut_test_properties name labels)
+    set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 900
+        ENVIRONMENT "UT_TEST_TMP=${PROJECT_BINARY_DIR}/test-files")
 endfunction()
