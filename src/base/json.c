@@ -72,17 +72,6 @@ static utter_status check_limits(const char *what, const uint8_t *s, size_t n, u
     return UTTER_OK;
 }
 
-/* Copy text of a file into a message: cut to size, control characters as '?'. */
-static void copy_printable(char *dst, size_t size, const char *src)
-{
-    size_t i = 0;
-    for (; src[i] != 0 && i + 1 < size; i++)
-        dst[i] = (unsigned char)src[i] < 0x20 || src[i] == 0x7f ? '?' : src[i];
-    while (src[i] != 0 && i > 0 && ((unsigned char)src[i] & 0xc0) == 0x80)
-        i--; /* not in the middle of a UTF-8 sequence */
-    dst[i] = 0;
-}
-
 utter_status ut_json_parse(ut_json **out, const char *what, const void *data, size_t n, ut_err *err)
 {
     *out = NULL;
@@ -108,10 +97,8 @@ utter_status ut_json_parse(ut_json **out, const char *what, const void *data, si
         if (json_error_code(&e) == json_error_out_of_memory) {
             st = ut_fail(err, UTTER_ERR_NOMEM, "%s: JSON document of %zu bytes", what, n);
         } else {
-            char text[JSON_ERROR_TEXT_LENGTH];
-            copy_printable(text, sizeof text, e.text);
             st = ut_fail(err, UTTER_ERR_FORMAT, "%s: line %d, column %d: not valid JSON: %s", what,
-                         e.line, e.column, text);
+                         e.line, e.column, e.text);
         }
         goto done;
     }
@@ -236,6 +223,19 @@ bool ut_json_next(ut_json_value object, ut_json_iter *it)
 
 /* ---- Messages ------------------------------------------------------------------------------- */
 
+/* As much of src as fits, not cut inside a UTF-8 sequence. */
+static void copy_cut(char *dst, size_t size, const char *src)
+{
+    size_t n = strlen(src);
+    if (n >= size) {
+        n = size - 1;
+        while (n > 0 && ((unsigned char)src[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(dst, src, n);
+    dst[n] = 0;
+}
+
 typedef struct path_step {
     const char *key; /* NULL: index */
     size_t index;
@@ -251,7 +251,7 @@ static void path_add(path_text *p, path_step step)
     char part[128];
     if (step.key) {
         char key[96];
-        copy_printable(key, sizeof key, step.key);
+        copy_cut(key, sizeof key, step.key);
         snprintf(part, sizeof part, "%s%s", p->len > 0 ? "." : "", key);
     } else {
         snprintf(part, sizeof part, "[%zu]", step.index);
@@ -306,6 +306,8 @@ static void path_of(path_text *p, ut_json_value v)
 
 utter_status ut_json_fail(ut_json_value v, ut_err *err, const char *fmt, ...)
 {
+    if (!err) /* nobody reads the message */
+        return UTTER_ERR_FORMAT;
     char text[256];
     path_text path;
     va_list args;
@@ -340,7 +342,7 @@ static utter_status fail_expected(ut_json_value v, ut_err *err, const char *expe
         break;
     case UT_JSON_STRING: {
         char text[64];
-        copy_printable(text, sizeof text, json_string_value(node));
+        copy_cut(text, sizeof text, json_string_value(node));
         snprintf(found, sizeof found, "\"%s\"", text);
         break;
     }

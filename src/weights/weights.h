@@ -27,7 +27,9 @@ typedef struct ut_view {
 
 /* Open one checkpoint file by path. The container is recognised by content, not by name. If path
  * ends in ".pth" and does not exist, the same name with ".safetensors", then with
- * ".safetensors.index.json" (shards) is tried. Errors name the file and, where one is at fault,
+ * ".safetensors.index.json" (shards) is tried; for a path in ".safetensors" the latter. Of a torch
+ * file the tensors of the top dict are taken, or of its member "state_dict" if that is a dict; of
+ * shards those that the index lists. Errors name the file and, where one is at fault,
  * the tensor. *out is the caller's: ut_weights_close. */
 utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err);
 void ut_weights_close(ut_weights *w); /* NULL is fine; all views become invalid */
@@ -46,15 +48,16 @@ typedef bool ut_weights_rename_fn(const char *old_name, char *new_name, size_t s
 utter_status ut_weights_rename(ut_weights *w, ut_weights_rename_fn *rename, void *user,
                                ut_err *err);
 
-/* Find a tensor that must exist with exactly these dimensions (-1: any extent >= 1). The error
- * names file, tensor, found and expected shape. n_dims -1: any shape. */
+/* Find a tensor that must exist with exactly these dimensions (-1: any extent >= 1) and be f32,
+ * bf16 or f16, the types plans take; ERR_MODEL otherwise. The error names file, tensor, found and
+ * expected shape. n_dims -1: any shape. */
 utter_status ut_weights_get(const ut_weights *w, const char *name, int n_dims, const int64_t *dim,
                             const ut_view **out, ut_err *err);
 
 /* Tell the system that the mapped pages have been copied elsewhere. A hint. */
 void ut_weights_release_pages(const ut_weights *w);
 
-/* Elements [first, first + n) of v as f32 (from f32, bf16, f16, f64) in dst. */
+/* Elements [first, first + n) of v as f32 in dst, whatever their type (bool: 0 and 1). */
 void ut_view_to_f32(const ut_view *v, int64_t first, int64_t n, float *dst);
 
 #endif
