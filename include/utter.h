@@ -74,7 +74,7 @@ UTTER_API const char *utter_status_text(utter_status status);
 /* What went wrong in the last failed call on this engine (its streams included); with NULL, in the
  * last failed call of this thread that had no engine. One line without a line end, naming the
  * file, field or value at fault and what was expected. Never NULL; "" when nothing failed. Valid
- * until the next call on the engine (NULL: until this thread's next failing call). */
+ * until the next call that fails, or the engine is closed. */
 UTTER_API const char *utter_last_error(const utter_engine *engine);
 
 /* Receives messages worth noting that are not failures: fallbacks, limits reached, skipped files.

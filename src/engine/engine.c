@@ -1,0 +1,239 @@
+/* engine.c - opening and closing: a model, a backend, the compiled plans and the default voice. */
+#include "engine/engine.h"
+#include "base/alloc.h"
+#include "base/os.h"
+#include "engine/params.h"
+#include "engine/voice.h"
+#include <string.h>
+
+#define FIRST_PREFILL 256 /* tokens that prefill is compiled for at first */
+#define MAX_THREADS   1024
+#define MIN_POSITIONS 64
+#define MAX_POSITIONS (1 << 20)
+#define PARAMS_OLDEST UT_SIZE_UPTO(utter_engine_params, reserved)
+#define INFO_OLDEST   UT_SIZE_UPTO(utter_engine_info, codec_id)
+
+ut_err *ut_api_err(utter_engine *e)
+{
+    static _Thread_local ut_err of_thread;
+    ut_err *err = e ? &e->err : &of_thread;
+    err->status = UTTER_OK; /* so that the next failure is kept */
+    return err;
+}
+
+utter_status ut_fail_null(ut_err *err, const char *call, const char *argument)
+{
+    return ut_fail(err, UTTER_ERR_ARG, "%s: %s is NULL", call, argument);
+}
+
+const char *utter_last_error(const utter_engine *engine)
+{
+    return engine ? engine->err.msg : ut_api_err(NULL)->msg;
+}
+
+/* ---- Plans ---------------------------------------------------------------------------------- */
+
+utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
+{
+    if (n_t <= e->prefill_max_t)
+        return UTTER_OK;
+    int32_t max_t = FIRST_PREFILL;
+    while (max_t < n_t)
+        max_t *= 2;
+    if (max_t > e->model->ar.max_prompt)
+        max_t = e->model->ar.max_prompt;
+    const ut_backend_ops *ops = e->backend->ops;
+    ops->exec_free(e->prefill); /* the frame plan keeps the packed weights */
+    e->prefill = NULL;
+    e->prefill_max_t = 0;
+    utter_status st = ops->compile(e->backend, e->model->ar.prefill, 1, max_t, &e->prefill, err);
+    if (st == UTTER_OK)
+        e->prefill_max_t = max_t;
+    return st;
+}
+
+/* Compile what every utterance needs, and make the first session, so that a lack of memory shows
+ * now and the first utterance is as fast as the second. */
+static utter_status compile_plans(utter_engine *e, ut_err *err)
+{
+    const ut_model *m = e->model;
+    const ut_backend_ops *ops = e->backend->ops;
+    utter_status st = ops->compile(e->backend, m->ar.frame, 1, 1, &e->frame, err);
+    if (st == UTTER_OK)
+        st = ut_engine_fit_prefill(e, 1, err);
+    if (st == UTTER_OK)
+        st = ops->compile(e->backend, m->codec.decode, 1, m->codec.max_frames, &e->decode, err);
+    if (st != UTTER_OK)
+        return st;
+    e->tokens = ut_plan_find(m->ar.prefill, "tokens");
+    e->codes = ut_plan_find(m->codec.decode, "codes");
+    e->pcm = ut_plan_find(m->codec.decode, "pcm");
+    if (e->tokens == UT_NONE || e->codes == UT_NONE || e->pcm == UT_NONE)
+        return ut_fail(err, UTTER_ERR_INTERNAL, "family %s: a plan lacks tokens, codes or pcm",
+                       m->info.family);
+    ut_session *s;
+    st = ut_session_take(e, &s, err);
+    if (st == UTTER_OK)
+        ut_session_give(s);
+    return st;
+}
+
+utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir,
+                           utter_engine **out, ut_err *err)
+{
+    *out = NULL;
+    utter_engine *e = ut_calloc(1, sizeof *e);
+    if (!e) {
+        backend->ops->close(backend);
+        ut_model_free(model);
+        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for an engine", model_dir);
+    }
+    e->model = model;
+    e->backend = backend;
+    e->model_dir = ut_strdup(model_dir);
+    utter_status st = e->model_dir ? compile_plans(e, err)
+                                   : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", model_dir);
+    if (st == UTTER_OK) {
+        ut_codec_fingerprint(&model->codec, e->codec_id);
+        backend->ops->describe(backend, e->backend_text, sizeof e->backend_text);
+        st = ut_voice_open_default(e, err);
+    }
+    if (st != UTTER_OK) {
+        utter_engine_close(e);
+        return st;
+    }
+    *out = e;
+    return UTTER_OK;
+}
+
+/* ---- Public --------------------------------------------------------------------------------- */
+
+static utter_status read_params(utter_engine_params *p, const utter_engine_params *given,
+                                ut_err *err)
+{
+    utter_engine_params_init(p);
+    if (given) {
+        utter_status st =
+            ut_struct_read(p, sizeof *p, given, PARAMS_OLDEST, "utter_engine_params", err);
+        if (st != UTTER_OK)
+            return st;
+    }
+    if (p->threads < 0 || p->threads > MAX_THREADS)
+        return ut_fail(err, UTTER_ERR_ARG, "threads is %d, expected 0..%d", (int)p->threads,
+                       MAX_THREADS);
+    if (p->precision < UTTER_PRECISION_AUTO || p->precision > UTTER_PRECISION_F16)
+        return ut_fail(err, UTTER_ERR_ARG, "precision is %d, expected a value of utter_precision",
+                       (int)p->precision);
+    if (p->max_positions != 0 &&
+        (p->max_positions < MIN_POSITIONS || p->max_positions > MAX_POSITIONS))
+        return ut_fail(err, UTTER_ERR_ARG, "max_positions is %d, expected 0 or %d..%d",
+                       (int)p->max_positions, MIN_POSITIONS, MAX_POSITIONS);
+    if (p->exact_head != 0 && p->exact_head != 1)
+        return ut_fail(err, UTTER_ERR_ARG, "exact_head is %d, expected 0 or 1", (int)p->exact_head);
+    return UTTER_OK;
+}
+
+utter_status utter_engine_open(const char *model_dir, const utter_engine_params *params,
+                               utter_engine **out)
+{
+    static const ut_precision precision[] = {[UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO,
+                                             [UTTER_PRECISION_F32] = UT_PRECISION_F32,
+                                             [UTTER_PRECISION_BF16] = UT_PRECISION_BF16,
+                                             [UTTER_PRECISION_F16] = UT_PRECISION_F16};
+    double start = ut_time_now();
+    ut_err *err = ut_api_err(NULL);
+    if (!out)
+        return ut_fail_null(err, "utter_engine_open", "out");
+    *out = NULL;
+    if (!model_dir)
+        return ut_fail_null(err, "utter_engine_open", "model_dir");
+    utter_engine_params p;
+    utter_status st = read_params(&p, params, err);
+    if (st != UTTER_OK)
+        return st;
+    if (!ut_dir_exists(model_dir))
+        return ut_fail(err, UTTER_ERR_NOT_FOUND, "%s: no such model directory", model_dir);
+    ut_model *model;
+    ut_model_options options = {.exact_head = p.exact_head != 0, .max_positions = p.max_positions};
+    st = ut_model_open(&model, model_dir, &options, err);
+    if (st != UTTER_OK)
+        return st;
+    ut_backend *backend;
+    ut_backend_params on = {.threads = p.threads, .precision = precision[p.precision]};
+    st = ut_backend_open(&backend, p.backend ? p.backend : "auto", &on, err);
+    if (st != UTTER_OK) {
+        ut_model_free(model);
+        return st;
+    }
+    st = ut_engine_new(model, backend, model_dir, out, err);
+    if (st == UTTER_OK)
+        (*out)->load_ms = (ut_time_now() - start) * 1e3;
+    return st;
+}
+
+void utter_engine_close(utter_engine *e)
+{
+    if (!e)
+        return;
+    const ut_backend_ops *ops = e->backend->ops;
+    utter_voice_free(e->voice);
+    ut_session_free(e->idle);
+    ops->exec_free(e->prefill);
+    ops->exec_free(e->frame);
+    ops->exec_free(e->decode);
+    ops->exec_free(e->encode);
+    ops->close(e->backend);
+    ut_model_free(e->model);
+    ut_free(e->model_dir);
+    ut_free(e);
+}
+
+/* Bytes of one slot's state. */
+static int64_t state_bytes(const ut_state_set *set)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < set->n; i++)
+        bytes += (int64_t)set->def[i].rows * set->def[i].cols *
+                 (int64_t)ut_dtype_size(set->def[i].dtype);
+    return bytes;
+}
+
+static int64_t exec_bytes(const utter_engine *e, const ut_exec *x)
+{
+    return x ? (int64_t)e->backend->ops->exec_bytes(x) : 0;
+}
+
+utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
+{
+    ut_err *err = ut_api_err(e);
+    if (!e || !info)
+        return ut_fail_null(err, "utter_engine_get_info", e ? "info" : "engine");
+    const ut_model *m = e->model;
+    utter_engine_info i = {
+        .sample_rate = m->info.sample_rate,
+        .hop_samples = m->codec.hop_samples,
+        .n_codebooks = m->codec.n_codebooks,
+        .max_positions = m->ar.capacity,
+        .max_prompt = m->ar.max_prompt,
+        .max_chunk_chars = m->defaults.max_chunk_chars,
+        .temperature = m->defaults.temperature,
+        .top_p = m->defaults.top_p,
+        .repetition_penalty = m->defaults.repetition_penalty,
+        .n_params_lm = m->info.n_params_lm,
+        .n_params_codec = m->info.n_params_codec,
+        .bytes_per_frame = m->info.bytes_touched_per_frame,
+        .weight_bytes = (int64_t)e->backend->ops->weight_bytes(e->backend),
+        .work_bytes = state_bytes(&m->ar.states) + state_bytes(&m->codec.decode_states) +
+                      exec_bytes(e, e->prefill) + exec_bytes(e, e->frame) +
+                      exec_bytes(e, e->decode) + exec_bytes(e, e->encode),
+        .load_ms = e->load_ms,
+        .family = m->info.family,
+        .model_dir = e->model_dir,
+        .summary = m->info.summary,
+        .backend = e->backend->ops->name,
+        .backend_text = e->backend_text,
+        .default_voice = e->voice ? e->voice->name : NULL,
+        .codec_id = e->codec_id,
+    };
+    return ut_struct_write(info, INFO_OLDEST, &i, sizeof i, "utter_engine_info", err);
+}

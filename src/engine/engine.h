@@ -1,0 +1,110 @@
+/* engine.h - what the files of the engine share: the opened engine, a session (the state of one
+ * utterance on the backend) and generation by it. Public behaviour is documented in utter.h. */
+#ifndef UT_ENGINE_ENGINE_H
+#define UT_ENGINE_ENGINE_H
+
+#include "backends/backend.h"
+#include "base/buf.h"
+#include "models/model.h"
+#include "utter.h"
+
+#define UT_CODEC_ID_CHARS 32 /* hexadecimal digits of a codec's fingerprint */
+
+typedef struct ut_session ut_session;
+
+/* A loaded model on a backend. */
+struct utter_engine {
+    ut_model *model;
+    ut_backend *backend;
+    ut_exec *prefill, *frame, *decode;
+    ut_exec *encode;        /* NULL until the first voice is created */
+    int32_t prefill_max_t;  /* T that prefill is compiled for; grows with the prompts */
+    ut_tid tokens;          /* input of prefill */
+    ut_tid codes, pcm;      /* of decode */
+    ut_session *idle;       /* a session between two streams, or NULL */
+    utter_voice *voice;     /* default voice, or NULL */
+    char *model_dir;        /* as given */
+    char backend_text[256]; /* for utter_engine_info */
+    char codec_id[UT_CODEC_ID_CHARS + 1];
+    double load_ms;
+    uint64_t n_seeds; /* seeds made up so far */
+    ut_err err;
+};
+
+/* Finished sound. */
+struct utter_audio {
+    float *samples; /* owned, mono */
+    size_t n_samples;
+    utter_stats stats; /* its sample_rate is the audio's */
+};
+
+/* An engine around an opened model and backend, which it takes over in any case. The public
+ * utter_engine_open, less the search for them. */
+utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir,
+                           utter_engine **out, ut_err *err);
+
+/* Where a public call puts its message: e's, or this thread's when e is NULL. The message before
+ * it stays readable until something fails. */
+ut_err *ut_api_err(utter_engine *e);
+
+/* ERR_ARG "CALL: ARGUMENT is NULL". */
+utter_status ut_fail_null(ut_err *err, const char *call, const char *argument);
+
+/* Compile (again) so that prefill takes n_t tokens. */
+utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err);
+
+/* ---- Sessions (session.c) ------------------------------------------------------------------- *
+ * A session makes one generation at a time: begin reads the prompt and prepares, then every more
+ * makes some frames and their samples, until there are none. */
+
+/* What to generate: prompt columns and how to sample. */
+typedef struct ut_generation {
+    const int32_t *prompt; /* [n_prompt, ar.columns] */
+    int32_t n_prompt;
+    int32_t limit; /* frames at most, >= 1; capped by the capacity */
+    uint64_t seed;
+    float temperature, top_p, repetition_penalty;
+    bool ignore_eos;
+} ut_generation;
+
+struct ut_session {
+    utter_engine *engine;
+    ut_state *ar, *codec; /* one slot each */
+    int32_t *column;      /* [ar.columns] the ring row last read */
+    int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
+    float *pcm;           /* [codec.max_frames * hop] samples last made */
+    size_t n_pcm;         /* valid in pcm */
+    ut_generation now;    /* prompt is not kept */
+    int32_t n_frames;     /* in codes */
+    int32_t n_decoded;    /* of them, given to the codec */
+    int32_t n_chunk;      /* frames of the next codec run; grows from 1 */
+    bool ar_done;         /* no more frames will come */
+    bool limited;         /* ... because of the limit */
+    int64_t n_frame_runs; /* totals since the session was taken, for statistics */
+    int64_t n_codec_frames;
+    double prefill_s, frame_s, codec_s;
+};
+
+/* The engine's idle session, or a new one; statistics are zero. Give it back when done with it. */
+utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err);
+void ut_session_give(ut_session *s); /* NULL is fine */
+void ut_session_free(ut_session *s); /* NULL is fine */
+
+utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err);
+/* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation. `cancelled` is
+ * asked before every frame: ERR_CANCELLED when it says so. */
+utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err);
+
+/* ---- The codec alone (codec.c) -------------------------------------------------------------- */
+
+/* A fingerprint of the codec's weights: their shapes and a sample of their bytes. */
+void ut_codec_fingerprint(const ut_codec *c, char id[UT_CODEC_ID_CHARS + 1]);
+/* pcm [n_samples] mono at the model's rate, padded with zeros to whole frames -> newly allocated
+ * codes [*n_frames, n_codebooks]. */
+utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples, int32_t **codes,
+                             int32_t *n_frames, ut_err *err);
+/* codes [n_frames, n_codebooks] -> pcm [n_frames * hop], given by the caller. */
+utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_frames, float *pcm,
+                             ut_err *err);
+
+#endif

@@ -1,0 +1,197 @@
+/* session.c - one generation: prefill, then frames of the AR loop in turns with runs of the codec.
+ *
+ * The codec runs when enough frames wait for it: one at first, so that the first samples come as
+ * early as they can, then half as many again each time, up to codec.max_frames. A row of a plan's
+ * result does not depend on how many rows there are, so this changes no sample. Nothing is
+ * allocated here after ut_session_take, but a larger prefill for a prompt longer than all
+ * before. */
+#include "engine/engine.h"
+#include "base/alloc.h"
+#include "base/os.h"
+#include <string.h>
+
+utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
+{
+    *out = NULL;
+    ut_session *s = e->idle;
+    if (s) {
+        e->idle = NULL;
+        s->n_pcm = 0;
+        s->n_frame_runs = s->n_codec_frames = 0;
+        s->prefill_s = s->frame_s = s->codec_s = 0.0;
+        *out = s;
+        return UTTER_OK;
+    }
+    const ut_ar *ar = &e->model->ar;
+    const ut_codec *codec = &e->model->codec;
+    s = ut_calloc(1, sizeof *s);
+    if (!s)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a session");
+    s->engine = e;
+    size_t n_codes, n_pcm;
+    utter_status st = UTTER_OK;
+    if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
+        !ut_size_mul((size_t)codec->max_frames, (size_t)codec->hop_samples, &n_pcm)) {
+        st = ut_fail(err, UTTER_ERR_LIMIT, "the model's buffers do not fit into memory");
+        goto done;
+    }
+    s->column = ut_calloc((size_t)ar->columns, sizeof *s->column);
+    s->codes = ut_calloc(n_codes, sizeof *s->codes);
+    s->pcm = ut_calloc(n_pcm, sizeof *s->pcm);
+    if (!s->column || !s->codes || !s->pcm) {
+        st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for the buffers of a session");
+        goto done;
+    }
+    st = e->backend->ops->state_new(e->backend, &ar->states, 1, &s->ar, err);
+    if (st == UTTER_OK)
+        st = e->backend->ops->state_new(e->backend, &codec->decode_states, 1, &s->codec, err);
+    if (st != UTTER_OK)
+        goto done;
+    *out = s;
+    s = NULL; /* handed over */
+done:
+    ut_session_free(s);
+    return st;
+}
+
+void ut_session_give(ut_session *s)
+{
+    if (!s)
+        return;
+    if (s->engine->idle)
+        ut_session_free(s);
+    else
+        s->engine->idle = s;
+}
+
+void ut_session_free(ut_session *s)
+{
+    if (!s)
+        return;
+    const ut_backend_ops *ops = s->engine->backend->ops;
+    ops->state_free(s->ar);
+    ops->state_free(s->codec);
+    ut_free(s->column);
+    ut_free(s->codes);
+    ut_free(s->pcm);
+    ut_free(s);
+}
+
+/* Wait for frame s->n_frames of the sequence and keep its codes, unless it is the one that says
+ * the speech is over. */
+static utter_status take_frame(ut_session *s, ut_err *err)
+{
+    const ut_ar *ar = &s->engine->model->ar;
+    int32_t n_codebooks = s->engine->model->codec.n_codebooks;
+    int32_t frame = s->n_frames;
+    utter_status st = s->engine->backend->ops->ring_wait(s->ar, ar->ring, 0, frame, s->column, err);
+    if (st != UTTER_OK)
+        return st;
+    if (s->column[0] == ar->stop_id && frame >= ar->stop_from_frame && !s->now.ignore_eos) {
+        s->ar_done = true;
+        return UTTER_OK;
+    }
+    memcpy(s->codes + (size_t)frame * (size_t)n_codebooks, s->column + ar->first_code_col,
+           (size_t)n_codebooks * sizeof *s->codes);
+    s->n_frames++;
+    if (s->n_frames == s->now.limit)
+        s->ar_done = s->limited = true;
+    return UTTER_OK;
+}
+
+utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err)
+{
+    utter_engine *e = s->engine;
+    const ut_ar *ar = &e->model->ar;
+    const ut_backend_ops *ops = e->backend->ops;
+    double start = ut_time_now();
+    s->now = *g;
+    s->now.prompt = NULL;
+    s->n_pcm = 0;
+    s->n_frames = s->n_decoded = 0;
+    s->n_chunk = 1;
+    s->ar_done = s->limited = false;
+
+    /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
+     * n_prompt + f - 1. */
+    if (g->n_prompt < 1 || g->n_prompt > ar->max_prompt || g->n_prompt > ar->capacity)
+        return ut_fail(err, UTTER_ERR_LIMIT,
+                       "the prompt has %d tokens, the model takes 1..%d; use a shorter recording",
+                       (int)g->n_prompt, (int)ar->max_prompt);
+    int32_t room = ar->capacity - g->n_prompt + 1;
+    if (room > ar->capacity)
+        room = ar->capacity;
+    if (s->now.limit > room)
+        s->now.limit = room;
+    utter_status st = ut_engine_fit_prefill(e, g->n_prompt, err);
+    if (st != UTTER_OK)
+        return st;
+
+    float params[UT_SP_COUNT] = {[UT_SP_TEMPERATURE] = g->temperature,
+                                 [UT_SP_TOP_P] = g->top_p,
+                                 [UT_SP_REPETITION_PENALTY] = g->repetition_penalty};
+    uint32_t rng[UT_RNG_COUNT] = {
+        [UT_RNG_SEED_LO] = (uint32_t)g->seed, [UT_RNG_SEED_HI] = (uint32_t)(g->seed >> 32)};
+    ops->state_reset(s->ar, 0);
+    ops->state_reset(s->codec, 0);
+    ops->state_write(s->ar, ar->params, 0, 0, 1, params);
+    ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
+    memcpy(ops->input(e->prefill, e->tokens, g->n_prompt), g->prompt,
+           (size_t)g->n_prompt * (size_t)ar->columns * sizeof *g->prompt);
+    st = ops->run(e->prefill, s->ar, 0, g->n_prompt, err);
+    if (st == UTTER_OK)
+        st = take_frame(s, err);
+    s->prefill_s += ut_time_now() - start;
+    return st;
+}
+
+/* Run the codec over the next n frames. */
+static utter_status decode(ut_session *s, int32_t n, ut_err *err)
+{
+    utter_engine *e = s->engine;
+    const ut_codec *codec = &e->model->codec;
+    const ut_backend_ops *ops = e->backend->ops;
+    double start = ut_time_now();
+    size_t n_codebooks = (size_t)codec->n_codebooks;
+    memcpy(ops->input(e->decode, e->codes, n), s->codes + (size_t)s->n_decoded * n_codebooks,
+           (size_t)n * n_codebooks * sizeof *s->codes);
+    utter_status st = ops->run(e->decode, s->codec, 0, n, err);
+    if (st != UTTER_OK)
+        return st;
+    s->n_pcm = (size_t)n * (size_t)codec->hop_samples;
+    memcpy(s->pcm, ops->output(e->decode, e->pcm), s->n_pcm * sizeof *s->pcm);
+    s->n_decoded += n;
+    s->n_codec_frames += n;
+    s->codec_s += ut_time_now() - start;
+    return UTTER_OK;
+}
+
+utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
+{
+    utter_engine *e = s->engine;
+    utter_status st;
+    s->n_pcm = 0;
+    while (!s->ar_done && s->n_frames - s->n_decoded < s->n_chunk) {
+        if (cancelled(user))
+            return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
+        double start = ut_time_now();
+        st = e->backend->ops->run(e->frame, s->ar, 0, 1, err);
+        if (st == UTTER_OK)
+            st = take_frame(s, err);
+        if (st != UTTER_OK)
+            return st;
+        s->n_frame_runs++;
+        s->frame_s += ut_time_now() - start;
+    }
+    int32_t n = s->n_frames - s->n_decoded;
+    if (n == 0)
+        return UTTER_OK;
+    if (cancelled(user))
+        return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
+    if (n > s->n_chunk)
+        n = s->n_chunk;
+    s->n_chunk += (s->n_chunk + 1) / 2;
+    if (s->n_chunk > e->model->codec.max_frames)
+        s->n_chunk = e->model->codec.max_frames;
+    return decode(s, n, err);
+}
