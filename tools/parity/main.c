@@ -1,0 +1,90 @@
+/* main.c - ut-parity: recompute what a reference implementation recorded, and compare.
+ *
+ *     ut-parity CASE_DIR [--backend B] [--precision f32|bf16|f16] [--threads N]
+ *
+ * CASE_DIR holds a checkpoint and golden.safetensors. One line per recorded tensor
+ * (ok|FAIL name max_abs max_rel), last `N passed, N failed`; exit status 1 on any failure. */
+#include "base/alloc.h"
+#include "base/os.h"
+#include "parity/parity.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: ut-parity CASE_DIR [--backend NAME] [--precision f32|bf16|f16] "
+                    "[--threads N]\n");
+    return 2;
+}
+
+static bool parse_precision(const char *s, ut_precision *out)
+{
+    static const struct {
+        const char *name;
+        ut_precision value;
+    } all[] = {{"f32", UT_PRECISION_F32}, {"bf16", UT_PRECISION_BF16}, {"f16", UT_PRECISION_F16}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(s, all[i].name) == 0) {
+            *out = all[i].value;
+            return true;
+        }
+    return false;
+}
+
+static utter_status open_case(parity *p, const char *backend, const ut_backend_params *params)
+{
+    char *path = ut_path_join(p->dir, "golden.safetensors");
+    if (!path)
+        return ut_fail(&p->err, UTTER_ERR_NOMEM, "no memory");
+    utter_status st = ut_weights_open(&p->golden, path, &p->err);
+    ut_free(path);
+    if (st != UTTER_OK)
+        return st;
+    p->seen = need_memory(ut_weights_count(p->golden), sizeof *p->seen);
+    st = ut_backend_open(&p->backend, backend, params, &p->err);
+    if (st == UTTER_OK)
+        p->ops = p->backend->ops;
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    parity p = {0};
+    const char *backend = "cpu";
+    ut_backend_params params = {.precision = UT_PRECISION_F32};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--backend") == 0 && value)
+            backend = argv[++i];
+        else if (strcmp(argv[i], "--precision") == 0 && value &&
+                 parse_precision(value, &params.precision))
+            i++;
+        else if (strcmp(argv[i], "--threads") == 0 && value)
+            params.threads = atoi(argv[++i]);
+        else if (argv[i][0] != '-' && !p.dir)
+            p.dir = argv[i];
+        else
+            return usage();
+    }
+    if (!p.dir)
+        return usage();
+    p.exact = params.precision == UT_PRECISION_F32;
+
+    utter_status st = open_case(&p, backend, &params);
+    if (st == UTTER_OK)
+        st = parity_s1_mini(&p);
+    for (size_t i = 0; st == UTTER_OK && i < ut_weights_count(p.golden); i++)
+        if (!p.seen[i])
+            report_missing(&p, ut_weights_at(p.golden, i)->name, "nothing here recomputes it");
+    if (st != UTTER_OK) {
+        fprintf(stderr, "ut-parity: %s\n", p.err.msg);
+        p.n_failed++;
+    }
+    if (p.backend)
+        p.ops->close(p.backend);
+    ut_weights_close(p.golden);
+    ut_free(p.seen);
+    printf("%d passed, %d failed\n", p.n_passed, p.n_failed);
+    return p.n_failed ? 1 : 0;
+}
