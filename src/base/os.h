@@ -51,6 +51,29 @@ void ut_binary_mode(FILE *f); /* no newline translation on stdin/stdout */
  * UTF-8. *argv is replaced where the two differ and lives until the program ends. */
 void ut_main_args(int *argc, char ***argv);
 
+/* ---- For programs, never the library. ---- */
+
+/* The user's wish to stop (Ctrl-C, a request to terminate, a closed console) calls stop(user) the
+ * first time instead of ending the program, and ends it the second time. stop runs in a signal
+ * handler or in another thread: it may set atomics, no more. From here on, writing to a pipe that
+ * nobody reads is an error and does not end the program. */
+void ut_on_interrupt(void (*stop)(void *), void *user);
+
+/* Full path of a program that the shell would find, newly allocated; NULL: there is none. */
+char *ut_find_program(const char *name);
+/* Create an empty file of a new name that ends in suffix, in the system's folder for such files. */
+utter_status ut_temp_file(char **path, const char *suffix, ut_err *err);
+
+/* Another program. argv[0] is its full path; argv ends with NULL. Its standard input is what
+ * ut_process_write writes, its standard output is discarded. */
+typedef struct ut_process ut_process;
+utter_status ut_process_start(ut_process **out, const char *const *argv, ut_err *err);
+/* Blocks while the program does not read; false once it no longer does. */
+bool ut_process_write(ut_process *p, const void *data, size_t n);
+/* End its input, wait for its end and free p; the exit code, or -1 when it was killed. */
+int ut_process_wait(ut_process *p);
+void ut_process_kill(ut_process *p); /* ask it to end; wait still has to be called */
+
 /* Threads. */
 typedef struct ut_thread ut_thread;
 typedef struct ut_mutex ut_mutex;

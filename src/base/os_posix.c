@@ -6,11 +6,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -453,4 +456,147 @@ void ut_cond_wait(ut_cond *c, ut_mutex *m)
 void ut_cond_broadcast(ut_cond *c)
 {
     pthread_cond_broadcast(&c->c);
+}
+
+/* ---- Programs ------------------------------------------------------------------------------- */
+
+static struct {
+    void (*stop)(void *);
+    void *user;
+} interrupt;
+
+static void on_signal(int sig)
+{
+    signal(sig, SIG_DFL); /* the second time ends the program */
+    interrupt.stop(interrupt.user);
+}
+
+void ut_on_interrupt(void (*stop)(void *), void *user)
+{
+    interrupt.stop = stop;
+    interrupt.user = user;
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+char *ut_find_program(const char *name)
+{
+    const char *path = getenv("PATH");
+    for (const char *p = path ? path : ""; *p;) {
+        size_t n = strcspn(p, ":");
+        char *full = n ? ut_asprintf("%.*s/%s", (int)n, p, name) : NULL;
+        if (full && ut_file_exists(full) && access(full, X_OK) == 0)
+            return full;
+        ut_free(full);
+        p += n + (p[n] == ':');
+    }
+    return NULL;
+}
+
+utter_status ut_temp_file(char **path, const char *suffix, ut_err *err)
+{
+    const char *dir = getenv("TMPDIR");
+    *path = ut_asprintf("%s/utter-XXXXXX%s", dir && dir[0] ? dir : "/tmp", suffix);
+    if (!*path)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a path");
+    int fd = mkstemps(*path, (int)strlen(suffix));
+    if (fd >= 0) {
+        close(fd);
+        return UTTER_OK;
+    }
+    utter_status st = fail_errno(err, *path);
+    ut_free(*path);
+    *path = NULL;
+    return st;
+}
+
+struct ut_process {
+    pid_t id;
+    int input; /* our end of its standard input */
+};
+
+/* Its standard input is pipe[0], its output nothing, and signals are as in a new program. */
+static int spawn(pid_t *id, const char *const *argv, const int pipe_ends[2])
+{
+    extern char **environ;
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    int e = posix_spawn_file_actions_init(&files);
+    if (e != 0)
+        return e;
+    e = posix_spawnattr_init(&attributes);
+    if (e == 0) {
+        posix_spawn_file_actions_adddup2(&files, pipe_ends[0], 0);
+        posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+        posix_spawnattr_setsigdefault(&attributes, &defaults);
+        posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+        e = posix_spawn(id, argv[0], &files, &attributes, (char *const *)(uintptr_t)argv, environ);
+        posix_spawnattr_destroy(&attributes);
+    }
+    posix_spawn_file_actions_destroy(&files);
+    return e;
+}
+
+utter_status ut_process_start(ut_process **out, const char *const *argv, ut_err *err)
+{
+    int ends[2];
+    *out = NULL;
+    ut_process *p = ut_malloc(sizeof *p);
+    if (!p)
+        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", argv[0]);
+    if (pipe(ends) != 0) {
+        utter_status failed = fail_errno(err, argv[0]);
+        ut_free(p);
+        return failed;
+    }
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    errno = spawn(&p->id, argv, ends);
+    utter_status st = errno ? fail_errno(err, argv[0]) : UTTER_OK;
+    close(ends[0]);
+    if (st != UTTER_OK) {
+        close(ends[1]);
+        ut_free(p);
+        return st;
+    }
+    p->input = ends[1];
+    *out = p;
+    return UTTER_OK;
+}
+
+bool ut_process_write(ut_process *p, const void *data, size_t n)
+{
+    const char *at = data;
+    while (n > 0) {
+        ssize_t done = write(p->input, at, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        at += done;
+        n -= (size_t)done;
+    }
+    return true;
+}
+
+int ut_process_wait(ut_process *p)
+{
+    int status = 0;
+    close(p->input);
+    while (waitpid(p->id, &status, 0) < 0 && errno == EINTR) {
+    }
+    ut_free(p);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void ut_process_kill(ut_process *p)
+{
+    kill(p->id, SIGTERM);
 }

@@ -2,6 +2,7 @@
 #define WIN32_LEAN_AND_MEAN
 #include "base/os.h"
 #include "base/alloc.h"
+#include "base/buf.h"
 #include <windows.h>
 #include <shellapi.h>
 #include <psapi.h>
@@ -475,4 +476,156 @@ void ut_cond_wait(ut_cond *c, ut_mutex *m)
 void ut_cond_broadcast(ut_cond *c)
 {
     WakeAllConditionVariable(&c->c);
+}
+
+/* ---- Programs ------------------------------------------------------------------------------- */
+
+static struct {
+    void (*stop)(void *);
+    void *user;
+    volatile LONG asked;
+} interrupt;
+
+static BOOL WINAPI on_control(DWORD event)
+{
+    if (InterlockedExchange(&interrupt.asked, 1))
+        return FALSE; /* the second time ends the program */
+    interrupt.stop(interrupt.user);
+    if (event == CTRL_CLOSE_EVENT || event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT)
+        Sleep(5000); /* the system ends the program when this returns: let main finish the file */
+    return TRUE;
+}
+
+void ut_on_interrupt(void (*stop)(void *), void *user)
+{
+    interrupt.stop = stop;
+    interrupt.user = user;
+    SetConsoleCtrlHandler(on_control, TRUE);
+}
+
+char *ut_find_program(const char *name)
+{
+    wchar_t *w = to_wide(name), path[MAX_PATH];
+    DWORD n = w ? SearchPathW(NULL, w, L".exe", MAX_PATH, path, NULL) : 0;
+    ut_free(w);
+    return n > 0 && n < MAX_PATH ? from_wide(path) : NULL;
+}
+
+utter_status ut_temp_file(char **path, const char *suffix, ut_err *err)
+{
+    wchar_t folder[MAX_PATH + 1], name[MAX_PATH];
+    *path = NULL;
+    if (!GetTempPathW(MAX_PATH + 1, folder) || !GetTempFileNameW(folder, L"utt", 0, name))
+        return fail_code(err, "a temporary file", GetLastError());
+    char *reserved = from_wide(name);
+    *path = reserved ? ut_asprintf("%s%s", reserved, suffix) : NULL;
+    utter_status st = *path ? ut_rename(reserved, *path, err)
+                            : ut_fail(err, UTTER_ERR_NOMEM, "no memory for a path");
+    if (st != UTTER_OK) {
+        ut_free(*path);
+        *path = NULL;
+    }
+    ut_free(reserved);
+    return st;
+}
+
+struct ut_process {
+    HANDLE process, input; /* our end of its standard input */
+};
+
+/* Append one argument so that CommandLineToArgvW gives it back: quoted, with backslashes doubled
+ * where a quotation mark follows. */
+static bool put_argument(ut_buf *line, const char *arg)
+{
+    bool ok = ut_buf_puts(line, line->len ? " \"" : "\"");
+    for (const char *s = arg; ok;) {
+        size_t n = strspn(s, "\\");
+        bool before_quote = s[n] == '"' || !s[n];
+        for (size_t i = 0; ok && i < (before_quote ? 2 * n : n); i++)
+            ok = ut_buf_puts(line, "\\");
+        s += n;
+        if (!*s)
+            break;
+        ok = ok && (*s != '"' || ut_buf_puts(line, "\\")) && ut_buf_append(line, s, 1);
+        s++;
+    }
+    return ok && ut_buf_puts(line, "\"");
+}
+
+static utter_status spawn(ut_process *p, const char *name, wchar_t *line, ut_err *err)
+{
+    SECURITY_ATTRIBUTES inherit = {.nLength = sizeof inherit, .bInheritHandle = TRUE};
+    HANDLE theirs;
+    if (!CreatePipe(&theirs, &p->input, &inherit, 0))
+        return fail_code(err, name, GetLastError());
+    SetHandleInformation(p->input, HANDLE_FLAG_INHERIT, 0);
+    HANDLE nothing = CreateFileW(L"NUL", GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
+                                 &inherit, OPEN_EXISTING, 0, NULL);
+    STARTUPINFOW start = {.cb = sizeof start,
+                          .dwFlags = STARTF_USESTDHANDLES,
+                          .hStdInput = theirs,
+                          .hStdOutput = nothing,
+                          .hStdError = nothing};
+    PROCESS_INFORMATION info;
+    utter_status st = UTTER_OK;
+    if (CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_NO_WINDOW, NULL, NULL, &start, &info)) {
+        p->process = info.hProcess;
+        CloseHandle(info.hThread);
+    } else {
+        st = fail_code(err, name, GetLastError());
+        CloseHandle(p->input);
+    }
+    CloseHandle(theirs);
+    CloseHandle(nothing);
+    return st;
+}
+
+utter_status ut_process_start(ut_process **out, const char *const *argv, ut_err *err)
+{
+    *out = NULL;
+    ut_buf line;
+    ut_buf_init(&line, 32000); /* the system's limit is 32767 characters */
+    bool ok = true;
+    for (int i = 0; ok && argv[i]; i++)
+        ok = put_argument(&line, argv[i]);
+    wchar_t *wide = ok ? to_wide((const char *)line.data) : NULL;
+    ut_process *p = ut_calloc(1, sizeof *p);
+    utter_status st = wide && p ? spawn(p, argv[0], wide, err)
+                                : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", argv[0]);
+    if (st == UTTER_OK)
+        *out = p;
+    else
+        ut_free(p);
+    ut_free(wide);
+    ut_buf_free(&line);
+    return st;
+}
+
+bool ut_process_write(ut_process *p, const void *data, size_t n)
+{
+    const char *at = data;
+    while (n > 0) {
+        DWORD done;
+        if (!WriteFile(p->input, at, n > 65536 ? 65536 : (DWORD)n, &done, NULL))
+            return false;
+        at += done;
+        n -= done;
+    }
+    return true;
+}
+
+int ut_process_wait(ut_process *p)
+{
+    DWORD code = (DWORD)-1;
+    CloseHandle(p->input);
+    WaitForSingleObject(p->process, INFINITE);
+    GetExitCodeProcess(p->process, &code);
+    CloseHandle(p->process);
+    ut_free(p);
+    return (int)code;
+}
+
+void ut_process_kill(ut_process *p)
+{
+    TerminateProcess(p->process, 1);
 }
