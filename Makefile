@@ -5,6 +5,9 @@ OUT ?= say.wav
 MODEL ?= voices/arctic-mini
 VOICE ?=
 PREFIX ?= /usr/local
+SECONDS ?= 60
+CMAKE_FLAGS ?=
+CTEST_FLAGS ?=
 
 # The text goes to the program through the environment, as it is: neither make nor the shell may
 # expand what is in it.
@@ -27,45 +30,39 @@ help:
 	@echo 'make format    clang-format over all sources'
 	@echo 'make clean     remove build/'
 
+build: setup = scripts/setup
+test debug asan tsan minimal: setup = scripts/setup --test
+clang mingw64 fuzz: setup = scripts/setup --ci
+build test: preset = release
+debug asan tsan minimal clang mingw64 fuzz: preset = $@
+test: options = -DUT_TESTS=ON
+
+define compile
+	@$(setup)
+	@cmake --preset $(preset) --log-level=WARNING $(options) $(CMAKE_FLAGS)
+	@cmake --build --preset $(preset)
+endef
+
 build:
-	@scripts/setup
-	@cmake --preset release --log-level=WARNING
-	@cmake --build --preset release
+	$(compile)
 
 say: build
 	@build/release/utter say --model "$$MODEL" $${VOICE:+--voice "$$VOICE"} --stats \
 	    --out "$$OUT" -- "$$TEXT"
 
-test:
-	@scripts/setup --test
-	@cmake --preset release --log-level=WARNING -DUT_TESTS=ON
-	@cmake --build --preset release
-	@ctest --preset release
-
-debug asan tsan minimal:
-	@scripts/setup --test
-	@cmake --preset $@ --log-level=WARNING
-	@cmake --build --preset $@
-	@ctest --preset $@
-
-clang:
-	@scripts/setup --ci
-	@cmake --preset $@ --log-level=WARNING
-	@cmake --build --preset $@
-	@ctest --preset $@
+test debug asan tsan minimal clang:
+	$(compile)
+	@ctest --preset $(preset) --output-junit ../$@.xml $(CTEST_FLAGS)
 
 mingw64:
-	@scripts/setup --ci
+	@$(setup)
 	@scripts/mingw-deps
-	@cmake --preset $@ --log-level=WARNING
-	@cmake --build --preset $@
-	@ctest --preset $@
+	$(compile)
+	@ctest --preset $(preset) --output-junit ../$@.xml $(CTEST_FLAGS)
 
 fuzz:
-	@scripts/setup --ci
-	@cmake --preset $@ --log-level=WARNING
-	@cmake --build --preset $@
-	@scripts/fuzz $(or $(SECONDS),60)
+	$(compile)
+	@scripts/fuzz $(SECONDS)
 
 format:
 	@scripts/setup --ci
