@@ -368,8 +368,8 @@ static void cpu_flags_imply_each_other(void **state)
 static int make_dir(void **state)
 {
     const char *tmp = getenv("UT_TEST_TMP");
-    char *dir = ut_asprintf("%s/test_base-%.0f-\xc3\xa4\xe6\x97\xa5", tmp ? tmp : ".",
-                            ut_time_now() * 1e6);
+    char *dir =
+        ut_asprintf("%s/test_base-%.0f-\xc3\xa4\xe6\x97\xa5", tmp ? tmp : ".", ut_time_now() * 1e6);
     ut_err err = {0};
     *state = dir;
     return dir && ut_mkdirs(dir, &err) == UTTER_OK ? 0 : -1;
