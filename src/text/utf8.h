@@ -25,9 +25,27 @@ typedef enum ut_char_class {
 } ut_char_class;
 /* White_Space is asked first; everything else by general category. */
 ut_char_class ut_char_classify(uint32_t cp);
-bool ut_char_is_mark(uint32_t cp); /* category M* */
+bool ut_char_is_mark(uint32_t cp);  /* category M* */
+bool ut_char_is_lower(uint32_t cp); /* Ll */
+bool ut_char_is_upper(uint32_t cp); /* Lu, Lt */
 
-/* Normal form C, newly allocated and 0-terminated. */
+typedef enum ut_punct_kind {
+    UT_PUNCT_NONE,    /* not category P* */
+    UT_PUNCT_OPEN,    /* Ps */
+    UT_PUNCT_CLOSE,   /* Pe */
+    UT_PUNCT_INITIAL, /* Pi: a quotation mark that opens in most languages */
+    UT_PUNCT_FINAL,   /* Pf */
+    UT_PUNCT_DASH,    /* Pd */
+    UT_PUNCT_OTHER    /* Pc, Po: the ASCII quotation marks among them */
+} ut_punct_kind;
+ut_punct_kind ut_punct_classify(uint32_t cp);
+
+/* May text be broken between a and b, which follow one another: is it the border of two extended
+ * grapheme clusters (UAX #29)? *state is 0 at the start of a text and after a border; call it on
+ * every pair in order. */
+bool ut_char_break_between(uint32_t a, uint32_t b, int32_t *state);
+
+/* Normal form C, newly allocated and 0-terminated; time is linear in n whatever the text. */
 utter_status ut_utf8_nfc(const char *s, size_t n, char **out, size_t *out_n, ut_err *err);
 
 #endif
