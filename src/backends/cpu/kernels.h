@@ -1,0 +1,112 @@
+/* kernels.h - the arithmetic of the CPU backend as one table of functions, filled once from the
+ * processor's features: the scalar version for every entry, then AVX2 and AVX-512 replace what they
+ * do better. Nothing here knows plans, threads or memory management.
+ *
+ * Rules of every entry. Pointers need the alignment of their element only. y overlaps no input
+ * unless the entry says so. What is computed for a row depends on that row's operands only, never
+ * on how many rows a call handles, so a row is bit-identical alone and among others. The scalar
+ * versions round after every multiplication and every addition; the vector versions use fused
+ * multiply-adds, in the same order. */
+#ifndef UT_BACKENDS_CPU_KERNELS_H
+#define UT_BACKENDS_CPU_KERNELS_H
+
+#include "plan/plan.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- Linear --------------------------------------------------------------------------------- *
+ * A matrix [n_out, K] is packed into panels of `panel` outputs: [ceil(n_out / panel)][K][panel]
+ * elements, outputs past n_out zero. In bf16 panels of vector variants output i of the panel's
+ * lower half and output i of its upper half are neighbours, low then high 16 bits of a word. */
+
+/* y[r, o] = residual[r, o] + gamma[o] * act(b[o] + sum_k x(r, k) w[o, k]).
+ * k runs over n_seg segments of seg elements, K = n_seg * seg: x(r, s * seg + i) is
+ * x[r * x_stride + s * seg_stride + i]. The sum is one chain over k = 0 .. K-1 from zero for each
+ * output, then the bias is added: its order depends on K only. */
+typedef struct ut_linear_job {
+    const float *x;
+    int64_t x_stride, seg_stride; /* elements */
+    int32_t seg, n_seg;
+    const void *w; /* packed, 64-byte aligned */
+    int32_t n_out;
+    ut_act act;
+    /* [n_out] padded with zeros to whole panels; NULL: 0, 1; inv_alpha is 1 / (alpha + 1e-9) */
+    const float *bias, *gamma, *alpha, *inv_alpha;
+    const float *residual; /* [rows, n_out] or NULL */
+    float *y;              /* [rows, n_out] */
+} ut_linear_job;
+
+/* Rows [row0, row1) of panels [panel0, panel1). */
+typedef void ut_linear_fn(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                          int32_t panel1);
+
+/* Element type of packed panels. */
+typedef enum ut_packing { UT_PACK_F32, UT_PACK_BF16, UT_PACK_F16, UT_PACK_COUNT } ut_packing;
+
+/* ---- Attention ------------------------------------------------------------------------------ */
+
+/* One query position and the n_rep heads that share a kv head: y[h] = softmax(scale q[h] K^T) V
+ * over cache rows first % capacity, (first + 1) % capacity, ..., n of them. */
+typedef struct ut_attention_job {
+    const float *q;    /* [n_rep, dim] */
+    float *y;          /* [n_rep, dim] */
+    const void *k, *v; /* caches at this kv head; a row every `stride` elements */
+    int64_t stride;
+    bool bf16; /* of the caches, else f32 */
+    int32_t capacity, first, n;
+    int32_t dim, n_rep;
+    float scale;
+    float *scores; /* scratch: 4 * (n + 64) floats */
+} ut_attention_job;
+
+/* ---- The table ------------------------------------------------------------------------------ */
+
+typedef struct ut_kernels {
+    const char *name;  /* of the variant most entries come from */
+    int32_t panel;     /* outputs per packed panel: 16 or 32 */
+    int32_t row_block; /* rows that the linear kernel works on at once */
+    bool bf16_pairs;   /* bf16 panels are in pair order */
+    ut_linear_fn *linear[UT_PACK_COUNT];
+
+    /* y = x * rsqrt(mean(x^2) + eps) * w; x, y [rows, cols]. y may be x. */
+    void (*rms_norm)(float *y, const float *x, const float *w, float eps, int32_t rows,
+                     int32_t cols);
+    /* y = (x - mean) * rsqrt(var + eps) * w + b. y may be x. */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *b, float eps,
+                       int32_t rows, int32_t cols);
+    /* y[r, i] = silu(x[r, i]) * x[r, n + i]; x [rows, 2 n] -> y [rows, n]. */
+    void (*swiglu)(float *y, const float *x, int32_t rows, int32_t n);
+    /* y = x + sin^2(alpha x) * inv_alpha; alpha, inv_alpha [cols]. y may be x. */
+    void (*snake)(float *y, const float *x, const float *alpha, const float *inv_alpha,
+                  int32_t rows, int32_t cols);
+    /* y[r, c] = b[c] + sum_j w[j, c] x[r + j, c], j < taps: x starts at the oldest row that row 0
+     * sees. w [taps, cols]. */
+    void (*dwconv)(float *y, const float *x, const float *w, const float *b, int32_t rows,
+                   int32_t cols, int32_t taps);
+    /* One head: RMS norm with gain (NULL: none), then rotation of the pairs (2i, 2i+1) by
+     * angles[2i] = cos, angles[2i+1] = sin. dim even. y may be x. */
+    void (*rotate_head)(float *y, const float *x, const float *gain, float eps, const float *angles,
+                        int32_t dim);
+    void (*to_bf16)(uint16_t *y, const float *x, int32_t n); /* nearest even; NaN stays NaN */
+    void (*attention)(const ut_attention_job *j);
+    float (*max)(const float *x, int32_t n); /* n >= 1 */
+    /* y = exp((x - max) * scale); returns their sum. y may be x. */
+    float (*exp_sum)(float *y, const float *x, float max, float scale, int32_t n);
+} ut_kernels;
+
+/* cpu: UT_CPU_* flags that may be used. */
+void ut_kernels_init(ut_kernels *k, unsigned cpu);
+
+/* One per file; each overwrites its entries. */
+void ut_kernels_linear_scalar(ut_kernels *k);
+void ut_kernels_rows_scalar(ut_kernels *k);
+void ut_kernels_attention_scalar(ut_kernels *k);
+void ut_kernels_linear_avx2(ut_kernels *k);
+void ut_kernels_rows_avx2(ut_kernels *k);
+void ut_kernels_attention_avx2(ut_kernels *k);
+void ut_kernels_linear_avx512(ut_kernels *k);
+void ut_kernels_rows_avx512(ut_kernels *k);
+void ut_kernels_attention_avx512(ut_kernels *k);
+
+#endif

@@ -1,0 +1,86 @@
+/* linear_scalar.c - the linear kernel in plain C, the definition that the vector variants are
+ * compared with: for every output one chain of s = s + x * w over k, rounded twice per step, then
+ * bias, activation, gamma and residual. Sixteen outputs go side by side so that compilers can use
+ * what vectors the base instruction set has. */
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/simd_scalar.h"
+#include "backends/cpu/simd_math.h"
+
+#define PANEL 16
+
+static float weight(ut_packing type, const void *w, size_t i)
+{
+    if (type == UT_PACK_F32)
+        return ((const float *)w)[i];
+    const uint16_t h = ((const uint16_t *)w)[i];
+    return type == UT_PACK_BF16 ? ut_bf16_to_f32(h) : ut_f16_to_f32(h);
+}
+
+static void sums(ut_packing type, const ut_linear_job *j, int32_t row, int32_t panel,
+                 float sum[PANEL])
+{
+    const int32_t k = j->seg * j->n_seg;
+    size_t at = (size_t)panel * (size_t)k * PANEL;
+    for (int o = 0; o < PANEL; o++)
+        sum[o] = 0;
+    for (int32_t s = 0; s < j->n_seg; s++) {
+        const float *x = j->x + row * j->x_stride + s * j->seg_stride;
+        for (int32_t i = 0; i < j->seg; i++, at += PANEL)
+            for (int o = 0; o < PANEL; o++)
+                sum[o] += x[i] * weight(type, j->w, at + (size_t)o);
+    }
+}
+
+static float finish(const ut_linear_job *j, float sum, int32_t row, int32_t o)
+{
+    float v = j->bias ? sum + j->bias[o] : sum;
+    if (j->act == UT_ACT_GELU)
+        v = v_gelu(v);
+    else if (j->act == UT_ACT_TANH)
+        v = v_tanh(v);
+    else if (j->act == UT_ACT_SNAKE)
+        v = v_snake(v, j->alpha[o], j->inv_alpha[o]);
+    if (j->gamma)
+        v *= j->gamma[o];
+    return j->residual ? v + j->residual[(int64_t)row * j->n_out + o] : v;
+}
+
+static inline void linear(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
+                          int32_t panel0, int32_t panel1)
+{
+    for (int32_t p = panel0; p < panel1; p++)
+        for (int32_t r = row0; r < row1; r++) {
+            float sum[PANEL];
+            sums(type, j, r, p, sum);
+            for (int32_t o = 0; o < PANEL && p * PANEL + o < j->n_out; o++)
+                j->y[(int64_t)r * j->n_out + p * PANEL + o] = finish(j, sum[o], r, p * PANEL + o);
+        }
+}
+
+static void linear_f32(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                       int32_t panel1)
+{
+    linear(UT_PACK_F32, j, row0, row1, panel0, panel1);
+}
+
+static void linear_bf16(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                        int32_t panel1)
+{
+    linear(UT_PACK_BF16, j, row0, row1, panel0, panel1);
+}
+
+static void linear_f16(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                       int32_t panel1)
+{
+    linear(UT_PACK_F16, j, row0, row1, panel0, panel1);
+}
+
+void ut_kernels_linear_scalar(ut_kernels *k)
+{
+    k->panel = PANEL;
+    k->row_block = 1;
+    k->bf16_pairs = false;
+    k->linear[UT_PACK_F32] = linear_f32;
+    k->linear[UT_PACK_BF16] = linear_bf16;
+    k->linear[UT_PACK_F16] = linear_f16;
+}

@@ -1,0 +1,10 @@
+/* rows_avx512.c - norms, activations and the other row-wise kernels: 16 lanes. */
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/simd_avx512.h"
+#include "backends/cpu/simd_math.h"
+#include "backends/cpu/rows_body.h"
+
+void ut_kernels_rows_avx512(ut_kernels *k)
+{
+    fill_rows(k);
+}
