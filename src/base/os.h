@@ -56,7 +56,7 @@ void ut_main_args(int *argc, char ***argv);
 /* The user's wish to stop (Ctrl-C, a request to terminate, a closed console) calls stop(user) the
  * first time instead of ending the program, and ends it the second time. stop runs in a signal
  * handler or in another thread: it may set atomics, no more. From here on, writing to a pipe that
- * nobody reads is an error and does not end the program. */
+ * nobody reads is an error and does not end the program. stop NULL: as before the first call. */
 void ut_on_interrupt(void (*stop)(void *), void *user);
 
 /* Full path of a program that the shell would find, newly allocated; NULL: there is none. */

@@ -473,14 +473,17 @@ static void on_signal(int sig)
 
 void ut_on_interrupt(void (*stop)(void *), void *user)
 {
-    interrupt.stop = stop;
-    interrupt.user = user;
-    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    /* Without SA_RESTART: a read from a terminal or pipe ends, so that main can see the wish. */
+    struct sigaction a = {.sa_handler = stop ? on_signal : SIG_DFL};
     sigemptyset(&a.sa_mask);
+    if (stop) {
+        interrupt.stop = stop;
+        interrupt.user = user;
+    }
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     sigaction(SIGHUP, &a, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, stop ? SIG_IGN : SIG_DFL);
 }
 
 char *ut_find_program(const char *name)

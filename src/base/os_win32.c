@@ -498,8 +498,12 @@ static BOOL WINAPI on_control(DWORD event)
 
 void ut_on_interrupt(void (*stop)(void *), void *user)
 {
+    SetConsoleCtrlHandler(on_control, FALSE);
+    if (!stop)
+        return;
     interrupt.stop = stop;
     interrupt.user = user;
+    interrupt.asked = 0;
     SetConsoleCtrlHandler(on_control, TRUE);
 }
 
