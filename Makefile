@@ -47,8 +47,8 @@ build:
 	$(compile)
 
 say: build
-	@build/release/utter say --model "$$MODEL" $${VOICE:+--voice "$$VOICE"} --stats \
-	    --out "$$OUT" -- "$$TEXT"
+	@build/release/utter say --model "$$MODEL" $${VOICE:+--voice "$$VOICE"} \
+	    --output "$$OUT" -- "$$TEXT"
 
 test debug asan tsan minimal clang:
 	$(compile)
