@@ -189,17 +189,13 @@ static utter_status load_unknown(const char *path, const ut_map *m, ut_err *err)
                    "%s: neither safetensors nor a torch zip file; it begins with%s", path, found);
 }
 
-static utter_status load(ut_weights *w, ut_err *err)
+static utter_status load(ut_weights *w, const ut_map *m, ut_err *err)
 {
-    const ut_map *m = NULL;
-    utter_status st = ut_weights_map(w, w->path, &m, err);
-    if (st != UTTER_OK)
-        return st;
     if (ut_torch_is(m->data, m->size))
         return ut_torch_load(w, w->path, m, err);
     if (ut_safetensors_is(m->data, m->size))
         return ut_safetensors_load(w, w->path, m, NULL, err);
-    if (m->size > 0 && m->data[0] == '{')
+    if (m->size > 0 && m->data[0] == '{' && w->n_maps > 0)
         return ut_shards_load(w, w->path, err);
     return load_unknown(w->path, m, err);
 }
@@ -235,25 +231,29 @@ static utter_status sort_views(const ut_weights *w, const ut_view **view, const 
     return UTTER_OK;
 }
 
-utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err)
+/* Takes over path, which may be NULL for no memory. `memory` NULL: map the file. */
+static utter_status open_checkpoint(ut_weights **out, char *path, const ut_map *memory, ut_err *err)
 {
-    utter_status st;
-    *out = NULL;
+    utter_status st = UTTER_OK;
+    const ut_map *m = memory;
     ut_weights *w = ut_calloc(1, sizeof *w);
-    if (!w)
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: checkpoint", path);
-    st = resolve_path(&w->path, path, err);
-    if (st != UTTER_OK)
+    if (!w || !path) {
+        ut_free(path);
+        st = ut_fail(err, UTTER_ERR_NOMEM, "checkpoint");
         goto done;
+    }
+    w->path = path;
     w->arena = ut_arena_new(ARENA_BLOCK);
     if (!w->arena) {
         st = ut_fail(err, UTTER_ERR_NOMEM, "%s: checkpoint", path);
         goto done;
     }
-    st = load(w, err);
-    if (st != UTTER_OK)
-        goto done;
-    st = sort_views(w, w->view, &w->sorted, err);
+    if (!memory)
+        st = ut_weights_map(w, w->path, &m, err);
+    if (st == UTTER_OK)
+        st = load(w, m, err);
+    if (st == UTTER_OK)
+        st = sort_views(w, w->view, &w->sorted, err);
     if (st != UTTER_OK)
         goto done;
     *out = w;
@@ -261,6 +261,21 @@ utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err)
 done:
     ut_weights_close(w);
     return st;
+}
+
+utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err)
+{
+    char *resolved = NULL;
+    *out = NULL;
+    const utter_status st = resolve_path(&resolved, path, err);
+    return st == UTTER_OK ? open_checkpoint(out, resolved, NULL, err) : st;
+}
+
+utter_status ut_weights_open_memory(ut_weights **out, const char *what, const void *data,
+                                    size_t size, ut_err *err)
+{
+    *out = NULL;
+    return open_checkpoint(out, ut_strdup(what), &(ut_map){.data = data, .size = size}, err);
 }
 
 void ut_weights_close(ut_weights *w)

@@ -32,6 +32,10 @@ typedef struct ut_view {
  * shards those that the index lists. Errors name the file and, where one is at fault,
  * the tensor. *out is the caller's: ut_weights_close. */
 utter_status ut_weights_open(ut_weights **out, const char *path, ut_err *err);
+/* The same for a file in memory, which must stay as it is until the close; `what` names it in
+ * errors. An index of shards is refused. */
+utter_status ut_weights_open_memory(ut_weights **out, const char *what, const void *data,
+                                    size_t size, ut_err *err);
 void ut_weights_close(ut_weights *w); /* NULL is fine; all views become invalid */
 
 const char *ut_weights_path(const ut_weights *w); /* the file that was opened, for messages */

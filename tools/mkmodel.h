@@ -1,0 +1,19 @@
+/* mkmodel.h - what each model family provides to mkmodel. */
+#ifndef UT_TOOLS_MKMODEL_H
+#define UT_TOOLS_MKMODEL_H
+
+#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum model_size {
+    MODEL_FULL, /* the published dimensions */
+    MODEL_TINY  /* the same structure in less than 3 MB */
+} model_size;
+
+/* Write a checkpoint with random values into an existing, empty directory. */
+typedef utter_status mkmodel_fn(const char *dir, model_size size, uint64_t seed, ut_err *err);
+
+mkmodel_fn mkmodel_s1_mini;
+
+#endif
