@@ -49,7 +49,7 @@ static const float *row(const guarded *g, const caches *c, const ut_attention_jo
 
 static void check_head(const ut_attention_job *j, const caches *c, const float *q, const float *y)
 {
-    double *s = ut_malloc((size_t)j->n * sizeof *s), max = -INFINITY, size = 0, total = 0;
+    double *s = ut_malloc((size_t)j->n * sizeof *s), max = -1e300, size = 0, total = 0;
     assert_non_null(s);
     for (int32_t i = 0; i < j->n; i++) {
         const float *k = row(&c->k32, c, j, i);
