@@ -217,7 +217,10 @@ static utter_status feed(say *s, ut_err *err)
     if (st != UTTER_OK)
         return st;
     st = n > 0 ? utter_stream_push(s->stream, piece, n) : utter_stream_finish(s->stream);
-    return st == UTTER_OK ? st : ut_fail(err, st, "%s", utter_last_error(s->engine));
+    if (st == UTTER_OK)
+        return st;
+    return ut_fail(err, st, "%s: %s%s", s->text.name, utter_last_error(s->engine),
+                   st == UTTER_ERR_TEXT ? "; save it as UTF-8 first" : "");
 }
 
 static long long text_left(const say *s)
@@ -283,7 +286,7 @@ static int finish(say *s, utter_status st, ut_err *err)
     bool spoke = s->writer || s->player;
     ut_progress_clear(&s->progress);
     if (st == UTTER_OK && !spoke && !interrupted)
-        st = ut_fail(err, UTTER_ERR_TEXT, "%s has nothing to speak: no letter, no number",
+        st = ut_fail(err, UTTER_ERR_TEXT, "%s has nothing to speak: expected a letter or a number",
                      s->text.name);
     /* What was spoken is kept, whatever came after it. */
     utter_status closed = ut_audio_writer_close(s->writer, err);

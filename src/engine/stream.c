@@ -180,7 +180,7 @@ utter_status utter_stream_push(utter_stream *s, const char *text, size_t n)
         s->first_push = start;
     utter_status st = UTTER_OK;
     if (memchr(text, 0, n))
-        st = ut_fail(err, UTTER_ERR_TEXT, "the text has a NUL character, which nobody can speak");
+        st = ut_fail(err, UTTER_ERR_TEXT, "the text has a NUL character, expected plain text");
     if (st == UTTER_OK)
         st = ut_splitter_push(s->splitter, text, n, err);
     s->failed = st;
