@@ -29,8 +29,9 @@ utter_status ut_audio_check(const char *name, int64_t n_channels, int64_t sample
         return ut_fail(err, UTTER_ERR_AUDIO, "%s: no samples", name);
     double seconds = (double)n_frames / (double)sample_rate;
     if (seconds > max_seconds)
-        return ut_fail(err, UTTER_ERR_LIMIT, "%s: %.1f s of sound, expected at most %.1f s", name,
-                       seconds, max_seconds);
+        return ut_fail(err, UTTER_ERR_LIMIT,
+                       "%s: at least %.1f s of sound, expected at most %.1f s", name, seconds,
+                       max_seconds);
     return UTTER_OK;
 }
 

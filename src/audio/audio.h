@@ -49,7 +49,7 @@ typedef enum ut_audio_format {
     UT_AUDIO_WAV,
     UT_AUDIO_FLAC,
     UT_AUDIO_OGG,    /* Vorbis: takes any sample rate, where Opus takes only 48 kHz and its parts */
-    UT_AUDIO_MP3,    /* variable bit rate */
+    UT_AUDIO_MP3,    /* constant bit rate, 128 kbit/s (64 below 32 kHz) */
     UT_AUDIO_RAW_S16 /* headerless little-endian 16-bit */
 } ut_audio_format;
 /* All formats get the same 16-bit samples. BY_EXTENSION: .wav .wave .flac .ogg .oga .mp3 .raw .pcm
@@ -58,7 +58,8 @@ typedef enum ut_audio_format {
  * path "-": standard output (BY_EXTENSION: WAV). There, and wherever path is no regular file, what
  * is written is never gone back to: a WAV header says "length unknown" (0xffffffff sizes). In a
  * regular file the header is kept valid after every write, so an interrupted program leaves a
- * playable file; compressed formats lose what their encoder still holds, under a second. */
+ * playable file; of the compressed formats an interruption loses what their encoder still holds
+ * (Ogg: up to a page, in near-silence a second or two). */
 utter_status ut_audio_writer_open(ut_audio_writer **out, const char *path, ut_audio_format format,
                                   int sample_rate, ut_err *err);
 /* Errors name the path. A WAV file ends at 4 GiB (13 h at 44.1 kHz): ERR_LIMIT before anything is

@@ -1,17 +1,21 @@
 /* compressed.c - the one file that knows libsndfile. It reads from memory and writes to our own
- * stream, so that paths, errors and flushing are the same for every format. */
+ * stream, so that paths, errors and flushing are the same for every format. (Its MP3 decoder,
+ * libmpg123, notes damaged files on standard error by itself; libsndfile gives no way to stop it.)
+ */
 #include "audio/compressed.h"
 #include "base/alloc.h"
 #include <string.h>
 
 #if defined(UT_HAVE_SNDFILE)
 
+#include <errno.h>
 #include <limits.h>
 #include <sndfile.h>
 
 #define BLOCK_SAMPLES 16384 /* floats decoded at a time */
 #define VORBIS_FRAMES 2048  /* its encoder takes stack in proportion to what it is given at once */
-#define MP3_QUALITY   0.2 /* of 0 (best) to 1: about 190 kbit/s for stereo, half that for speech */
+#define MP3_RATE                                                                                   \
+    0.667 /* linear between 320 (0) and 32 kbit/s (1): 128; below 32 kHz about half that */
 
 static int library_format(ut_audio_format format)
 {
@@ -30,12 +34,6 @@ static int library_format(ut_audio_format format)
 bool ut_compressed_available(void)
 {
     return true;
-}
-
-bool ut_compressed_has(ut_audio_format format, int sample_rate)
-{
-    SF_INFO info = {.samplerate = sample_rate, .channels = 1, .format = library_format(format)};
-    return info.format && sf_format_check(&info);
 }
 
 /* ---- Reading from memory -------------------------------------------------------------------- */
@@ -152,14 +150,22 @@ utter_status ut_compressed_read(ut_audio *a, const void *data, size_t size, cons
 struct ut_encoder {
     SNDFILE *file;
     const char *name;
-    FILE *stream;
+    FILE *stream; /* NULL: discards */
     bool seekable, failed;
+    int error;           /* errno of the failure, or 0 */
     sf_count_t at, size; /* position in and length of what was written */
 };
 
 static sf_count_t sink_size(void *user)
 {
     return ((ut_encoder *)user)->size;
+}
+
+static void note_failure(ut_encoder *e)
+{
+    if (!e->failed)
+        e->error = errno;
+    e->failed = true;
 }
 
 /* On a stream that cannot go back only the position it has can be reached. */
@@ -170,13 +176,12 @@ static sf_count_t sink_seek(sf_count_t offset, int whence, void *user)
     sf_count_t to = base + offset;
     if (to == e->at)
         return to;
-    if (!e->seekable || to < 0 || to > e->size)
+    if (!e->seekable || to < 0 || to > e->size || (to > LONG_MAX && to < e->size))
         return -1;
-    int failed = to == e->size    ? fseek(e->stream, 0, SEEK_END)
-                 : to <= LONG_MAX ? fseek(e->stream, (long)to, SEEK_SET)
-                                  : -1;
-    if (failed) {
-        e->failed = true;
+    errno = 0;
+    int st = to == e->size ? fseek(e->stream, 0, SEEK_END) : fseek(e->stream, (long)to, SEEK_SET);
+    if (st != 0) {
+        note_failure(e);
         return -1;
     }
     return e->at = to;
@@ -193,8 +198,10 @@ static sf_count_t sink_read(void *out, sf_count_t n, void *user)
 static sf_count_t sink_write(const void *in, sf_count_t n, void *user)
 {
     ut_encoder *e = user;
-    size_t done = fwrite(in, 1, (size_t)n, e->stream);
-    e->failed = e->failed || done != (size_t)n;
+    errno = 0;
+    size_t done = e->stream ? fwrite(in, 1, (size_t)n, e->stream) : (size_t)n;
+    if (done != (size_t)n)
+        note_failure(e);
     e->at += (sf_count_t)done;
     if (e->at > e->size)
         e->size = e->at;
@@ -204,6 +211,24 @@ static sf_count_t sink_write(const void *in, sf_count_t n, void *user)
 static sf_count_t sink_tell(void *user)
 {
     return ((ut_encoder *)user)->at;
+}
+
+static SNDFILE *open_sink(ut_encoder *e, ut_audio_format format, int sample_rate)
+{
+    SF_INFO info = {.samplerate = sample_rate, .channels = 1, .format = library_format(format)};
+    SF_VIRTUAL_IO io = {sink_size, sink_seek, sink_read, sink_write, sink_tell};
+    return info.format ? sf_open_virtual(&io, SFM_WRITE, &info, e) : NULL;
+}
+
+/* Encoders know best which rates they take, some when the first sample comes: try. */
+bool ut_compressed_has(ut_audio_format format, int sample_rate)
+{
+    ut_encoder e = {0};
+    SNDFILE *file = open_sink(&e, format, sample_rate);
+    bool has = file && sf_writef_short(file, &(int16_t){0}, 1) == 1;
+    if (file)
+        sf_close(file);
+    return has;
 }
 
 utter_status ut_encoder_open(ut_encoder **out, FILE *stream, bool seekable, ut_audio_format format,
@@ -216,20 +241,20 @@ utter_status ut_encoder_open(ut_encoder **out, FILE *stream, bool seekable, ut_a
     e->name = name;
     e->stream = stream;
     e->seekable = seekable;
-    SF_INFO info = {.samplerate = sample_rate, .channels = 1, .format = library_format(format)};
-    SF_VIRTUAL_IO io = {sink_size, sink_seek, sink_read, sink_write, sink_tell};
-    e->file = sf_open_virtual(&io, SFM_WRITE, &info, e);
+    e->file = open_sink(e, format, sample_rate);
     if (!e->file) {
         utter_status st = ut_fail(err, e->failed ? UTTER_ERR_IO : UTTER_ERR_UNSUPPORTED, "%s: %s",
-                                  name, sf_strerror(NULL));
+                                  name, e->error ? strerror(e->error) : sf_strerror(NULL));
         ut_free(e);
         return st;
     }
     if (format == UT_AUDIO_MP3) {
-        int mode = SF_BITRATE_MODE_VARIABLE;
-        double quality = MP3_QUALITY;
+        /* A constant rate: the length of a stream or an interrupted file can be told from its
+         * size, without the header that is written last. */
+        int mode = SF_BITRATE_MODE_CONSTANT;
+        double rate = MP3_RATE;
         sf_command(e->file, SFC_SET_BITRATE_MODE, &mode, sizeof mode);
-        sf_command(e->file, SFC_SET_COMPRESSION_LEVEL, &quality, sizeof quality);
+        sf_command(e->file, SFC_SET_COMPRESSION_LEVEL, &rate, sizeof rate);
     }
     *out = e;
     return UTTER_OK;
@@ -241,7 +266,7 @@ utter_status ut_encoder_write(ut_encoder *e, const int16_t *x, size_t n, ut_err 
         size_t k = n < VORBIS_FRAMES ? n : VORBIS_FRAMES;
         if (sf_writef_short(e->file, x, (sf_count_t)k) != (sf_count_t)k || e->failed)
             return ut_fail(err, UTTER_ERR_IO, "%s: %s", e->name,
-                           e->failed ? "could not be written" : sf_strerror(e->file));
+                           e->error ? strerror(e->error) : sf_strerror(e->file));
         x += k;
         n -= k;
     }
@@ -255,7 +280,8 @@ utter_status ut_encoder_close(ut_encoder *e, ut_err *err)
     utter_status st = UTTER_OK;
     /* On a stream that cannot go back the closing header fails, as it must. */
     if ((sf_close(e->file) != 0 && e->seekable) || e->failed)
-        st = ut_fail(err, UTTER_ERR_IO, "%s: could not be finished", e->name);
+        st = ut_fail(err, UTTER_ERR_IO, "%s: %s", e->name,
+                     e->error ? strerror(e->error) : "could not be finished");
     ut_free(e);
     return st;
 }

@@ -73,8 +73,13 @@ static utter_status check_format(const char *path, ut_audio_format format, int s
     case UT_AUDIO_MP3:
         if (ut_compressed_has(format, sample_rate))
             return UTTER_OK;
-        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "%s: cannot write %s at %d Hz, expected: %s raw",
-                       path, names[format], sample_rate, ut_audio_formats());
+        if (ut_compressed_has(format, 44100))
+            return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                           "%s: %s does not take a sample rate of %d Hz, wav does", path,
+                           names[format], sample_rate);
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                       "%s: this build cannot write %s, expected: %s raw", path, names[format],
+                       ut_audio_formats());
     case UT_AUDIO_BY_EXTENSION:
         break;
     }
