@@ -22,6 +22,7 @@ typedef struct ut_backend_params {
     int threads;            /* CPU: 0 = physical cores */
     ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
     unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
+    int device;             /* number of the GPU, from 0 */
 } ut_backend_params;
 
 struct ut_backend { /* the head of each backend's own struct */
@@ -73,8 +74,8 @@ struct ut_backend_ops {
      * s. May return before the work is done. */
     utter_status (*run)(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
     /* Wait for the last run and give an output's memory, [n_slots, rows, cols], valid until the
-     * next run of this exec. */
-    const void *(*output)(ut_exec *e, ut_tid t);
+     * next run of this exec; NULL when the device failed. */
+    const void *(*output)(ut_exec *e, ut_tid t, ut_err *err);
     /* Wait until run number `frame` of the sequence has written its row of the ring state `index`
      * (see ut_op_ring_put) and copy the row to dst. */
     utter_status (*ring_wait)(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,

@@ -1,12 +1,19 @@
 /* registry.c - the backends of this build, and opening one by name. */
 #include "backends/backend.h"
 #include "backends/cpu/cpu.h"
+#if UT_HAVE_CUDA
+#include "backends/cuda/cuda.h"
+#endif
 #include <stdio.h>
 #include <string.h>
 
 const ut_backend_ops *const *ut_backends(void)
 {
-    static const ut_backend_ops *const all[] = {&ut_backend_cpu, NULL};
+    static const ut_backend_ops *const all[] = {
+#if UT_HAVE_CUDA
+        &ut_backend_cuda,
+#endif
+        &ut_backend_cpu, NULL};
     return all;
 }
 

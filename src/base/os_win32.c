@@ -319,6 +319,11 @@ double ut_time_now(void)
     return (double)count.QuadPart / (double)per_second.QuadPart;
 }
 
+void ut_sleep(double seconds)
+{
+    Sleep((DWORD)(seconds * 1e3));
+}
+
 size_t ut_peak_rss(void)
 {
     PROCESS_MEMORY_COUNTERS c;

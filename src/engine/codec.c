@@ -88,8 +88,12 @@ utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples
         st = ops->run(e->encode, state, 0, (int32_t)n, err);
         if (st != UTTER_OK)
             goto done;
-        memcpy(all + first * n_codebooks, ops->output(e->encode, out),
-               n * n_codebooks * sizeof *all);
+        const void *made = ops->output(e->encode, out, err);
+        if (!made) {
+            st = err->status;
+            goto done;
+        }
+        memcpy(all + first * n_codebooks, made, n * n_codebooks * sizeof *all);
         first += n;
     }
     *codes = all;
@@ -117,9 +121,11 @@ utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_fr
         memcpy(ops->input(e->decode, e->codes, n), codes + (size_t)first * n_codebooks,
                (size_t)n * n_codebooks * sizeof *codes);
         st = ops->run(e->decode, state, 0, n, err);
-        if (st == UTTER_OK)
-            memcpy(pcm + (size_t)first * hop, ops->output(e->decode, e->pcm),
-                   (size_t)n * hop * sizeof *pcm);
+        const void *made = st == UTTER_OK ? ops->output(e->decode, e->pcm, err) : NULL;
+        if (made)
+            memcpy(pcm + (size_t)first * hop, made, (size_t)n * hop * sizeof *pcm);
+        else if (st == UTTER_OK)
+            st = err->status;
         first += n;
     }
     ops->state_free(state);

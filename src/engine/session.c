@@ -159,7 +159,10 @@ static utter_status decode(ut_session *s, int32_t n, ut_err *err)
     if (st != UTTER_OK)
         return st;
     s->n_pcm = (size_t)n * (size_t)codec->hop_samples;
-    memcpy(s->pcm, ops->output(e->decode, e->pcm), s->n_pcm * sizeof *s->pcm);
+    const void *pcm = ops->output(e->decode, e->pcm, err);
+    if (!pcm)
+        return err->status;
+    memcpy(s->pcm, pcm, s->n_pcm * sizeof *s->pcm);
     s->n_decoded += n;
     s->n_codec_frames += n;
     s->codec_s += ut_time_now() - start;

@@ -162,7 +162,7 @@ const float *run_output(parity *p, ut_exec *e, const char *name, int32_t n_t, in
         return NULL;
     *rows = ut_tensor_rows(&e->plan->tensors[t], n_t);
     *cols = e->plan->tensors[t].cols;
-    return p->ops->output(e, t);
+    return p->ops->output(e, t, &p->err);
 }
 
 void run_input(parity *p, ut_exec *e, const char *name, int32_t n_t, const void *data, size_t bytes)

@@ -187,8 +187,9 @@ static utter_status run(ut_exec *exec, ut_state *state, int first_slot, int32_t 
     return UTTER_OK;
 }
 
-static const void *output(ut_exec *exec, ut_tid t)
+static const void *output(ut_exec *exec, ut_tid t, ut_err *err)
 {
+    (void)err;
     const cpu_exec *e = (const cpu_exec *)exec;
     const cpu_run r = {.e = (cpu_exec *)exec, .n_t = e->last_t};
     const cpu_place *p = &e->places[t];

@@ -1,0 +1,278 @@
+/* args.h - what kernels take: one struct each, passed by value, read by the host's C and by the
+ * kernels. On the host a pointer of the device is a number of 64 bits.
+ *
+ * Tensors. Slot s, row r, column c of a tensor is p[s * slot + r * cols + c], where p is row 0 of
+ * the first slot of the run and `slot` counts elements; rows in front of row 0 are its history. */
+#ifndef UT_BACKENDS_CUDA_ARGS_H
+#define UT_BACKENDS_CUDA_ARGS_H
+
+#include <stdint.h>
+
+#if defined(__CUDACC__) || defined(UT_CUDA_EMULATION)
+#define UT_DEV(type) type *
+#else
+#define UT_DEV(type) uint64_t
+#endif
+
+/* Threads of a block, of every kernel. */
+#define CU_THREADS 256
+
+/* Sums over K are cut into parts of so many columns, the same for every number of rows: a part is
+ * one chain from zero, then the parts are added in order. */
+#define CU_K_PART 512
+/* Rows of a matrix on the device are padded with zeros to a multiple of so many elements. */
+#define CU_K_ALIGN 32
+/* The tile of results that a block of the tile kernel makes. */
+#define CU_TILE_M      64
+#define CU_TILE_N      64
+#define CU_TILE_K      16
+#define CU_TILE_PITCH  (CU_TILE_M + 4)
+#define CU_TILE_SHARED (2 * CU_TILE_K * CU_TILE_PITCH * 4)
+/* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
+#define CU_FEW_K 2048
+/* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too. */
+#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (8 + 4 + 8) + 64 * 4)
+#define CU_SAMPLE_SHARED 5120
+
+/* Element types of matrices and caches. */
+typedef enum cu_type { CU_F32, CU_BF16, CU_F16 } cu_type;
+
+/* ---- Linear: y = residual + gamma * act(x W^T + bias), see ut_op_linear ---------------------- */
+
+typedef struct cu_linear_args {
+    /* x(m, k): column k % seg of the row (k / seg) * seg_step rows after the first that row m sees;
+     * x points at that of row 0 */
+    UT_DEV(const float) x;
+    int64_t x_slot;
+    int32_t cols, seg, seg_step; /* seg_step in elements */
+    UT_DEV(const void) w;        /* [n_out, ldw], columns k .. ldw - 1 are 0 */
+    int32_t n_out, k, ldw;
+    int32_t act; /* ut_act */
+    UT_DEV(const float) bias;
+    UT_DEV(const float) gamma;
+    UT_DEV(const float) alpha; /* [n_out] or 0 */
+    UT_DEV(const float) residual;
+    int64_t residual_slot; /* [rows, n_out] or 0 */
+    UT_DEV(float) y;
+    int64_t y_slot;
+    int32_t rows, slots; /* rows of a slot */
+    int32_t vector;      /* rows of x are whole, aligned groups of 4 elements */
+    UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blockIdx.z counts parts, else 0 */
+} cu_linear_args;
+
+/* ---- Row by row ------------------------------------------------------------------------------ */
+
+typedef struct cu_norm_args {
+    UT_DEV(const float) x;
+    UT_DEV(float) y;
+    int64_t x_slot, y_slot;
+    UT_DEV(const float) gain;
+    UT_DEV(const float) bias; /* [cols]; bias of layer_norm only */
+    int32_t rows, slots, cols;
+    float eps;
+} cu_norm_args;
+
+/* swiglu: cols of the result. snake: alpha [cols]. */
+typedef struct cu_map_args {
+    UT_DEV(const float) x;
+    UT_DEV(float) y;
+    int64_t x_slot, y_slot;
+    UT_DEV(const float) alpha;
+    int32_t rows, slots, cols;
+} cu_map_args;
+
+typedef struct cu_dwconv_args {
+    UT_DEV(const float) x; /* the oldest row that row 0 sees */
+    UT_DEV(float) y;
+    int64_t x_slot, y_slot;
+    UT_DEV(const float) w; /* [taps, cols] */
+    UT_DEV(const float) bias;
+    int32_t rows, slots, cols, taps;
+} cu_dwconv_args;
+
+typedef struct cu_history_args {
+    UT_DEV(float) x;
+    UT_DEV(float) state;
+    int64_t x_slot, state_slot;
+    int32_t n, lead, slots; /* elements of the rows, and of the history before them */
+} cu_history_args;
+
+typedef struct cu_copy_args {
+    UT_DEV(const uint32_t) src;
+    UT_DEV(uint32_t) dst;
+    int64_t src_slot, dst_slot;
+    int32_t n, slots; /* elements of a slot */
+} cu_copy_args;
+
+/* ---- Looking up ------------------------------------------------------------------------------ */
+
+typedef struct cu_embed_args {
+    UT_DEV(const int32_t) ids;
+    int64_t ids_slot;
+    UT_DEV(const void) e;
+    UT_DEV(const void) ce; /* tables [rows, ld] of their types */
+    int32_t e_type, e_rows, e_ld, ce_type, ce_rows, ce_ld;
+    UT_DEV(float) y;
+    int64_t y_slot;
+    int32_t rows, slots, n_ids, dim;
+    int32_t begin, end, codebook_size;
+    float scale;
+} cu_embed_args;
+
+typedef struct cu_gather_args {
+    UT_DEV(const int32_t) ids; /* at the first column */
+    int64_t ids_slot;
+    UT_DEV(const void) table;
+    int32_t type, ld;
+    UT_DEV(const int32_t) range; /* [n_cols][2]: first row of the column's table, its size */
+    UT_DEV(float) y;             /* at the first row to write */
+    int64_t y_slot;
+    int32_t rows, slots, ids_cols, n_cols, dim;
+} cu_gather_args;
+
+/* ---- Attention ------------------------------------------------------------------------------- */
+
+typedef struct cu_angles_args {
+    UT_DEV(const int32_t) pos; /* of the first slot, or 0 */
+    int64_t pos_slot;
+    UT_DEV(const float) frequency; /* [dim / 2] */
+    UT_DEV(float) y;
+    int64_t y_slot;
+    int32_t rows, slots, dim, first_pos, round_bf16;
+} cu_angles_args;
+
+typedef struct cu_qkv_args {
+    UT_DEV(const float) x;
+    UT_DEV(const float) angles;
+    int64_t x_slot, angles_slot;
+    UT_DEV(const int32_t) pos;
+    int64_t pos_slot;
+    UT_DEV(const float) q_gain;
+    UT_DEV(const float) k_gain; /* [dim] or 0 */
+    UT_DEV(void) cache_k;
+    UT_DEV(void) cache_v;
+    int64_t cache_slot; /* elements */
+    UT_DEV(float) y;
+    int64_t y_slot;
+    int32_t rows, slots, heads, kv_heads, dim;
+    int32_t first_pos, capacity, cache_type;
+    float eps;
+} cu_qkv_args;
+
+typedef struct cu_attention_args {
+    UT_DEV(const float) q;
+    int64_t q_slot;
+    UT_DEV(const int32_t) pos;
+    int64_t pos_slot;
+    UT_DEV(const void) cache_k;
+    UT_DEV(const void) cache_v;
+    int64_t cache_slot;
+    UT_DEV(float) y;
+    int64_t y_slot;
+    int32_t rows, slots, heads, kv_heads, dim;
+    int32_t first_pos, capacity, cache_type, reach; /* positions seen at most */
+    float scale;
+} cu_attention_args;
+
+/* ---- Deciding -------------------------------------------------------------------------------- */
+
+typedef struct cu_nearest_args {
+    UT_DEV(const float) e;
+    int64_t e_slot;
+    UT_DEV(const float) table; /* [n, ld], rows of length 1 */
+    UT_DEV(int32_t) codes;
+    int64_t codes_slot;
+    int32_t rows, slots, dim, n, ld, codes_cols, col;
+} cu_nearest_args;
+
+typedef struct cu_sample_args {
+    UT_DEV(const float) logits;
+    int64_t logits_slot;
+    UT_DEV(const float) noise;
+    int64_t noise_slot; /* or 0 */
+    UT_DEV(float) probs;
+    int64_t probs_slot; /* or 0 */
+    UT_DEV(const float) params;
+    int64_t params_slot;
+    UT_DEV(const int32_t) rng;
+    int64_t rng_slot;
+    UT_DEV(const int32_t) frame;
+    int64_t frame_slot;
+    UT_DEV(const int32_t) history;
+    int64_t history_slot; /* or 0 */
+    UT_DEV(int32_t) dst;
+    int64_t dst_slot;
+    UT_DEV(float) work; /* [slots, 2 n] where n is too large for shared memory, else 0 */
+    int32_t slots, n, history_cols, col, decision, penalty, penalty_col;
+    int32_t id_first, n_range, id_extra;
+} cu_sample_args;
+
+typedef struct cu_token_code_args {
+    UT_DEV(int32_t) column;
+    int64_t column_slot;
+    int32_t slots, begin, n_codes;
+} cu_token_code_args;
+
+typedef struct cu_ring_args {
+    UT_DEV(const int32_t) column;
+    UT_DEV(const int32_t) frame;
+    UT_DEV(int32_t) history;
+    UT_DEV(int32_t) ring;
+    int64_t column_slot, frame_slot, history_slot, ring_slot;
+    /* the ring's copy in memory of the host: rows, and per row epoch << 32 | frame + 1 */
+    UT_DEV(int32_t) mirror;
+    UT_DEV(uint64_t) stamp;
+    UT_DEV(const uint32_t) epoch; /* [slots] */
+    int32_t slots, cols, ring_rows, history_rows;
+} cu_ring_args;
+
+typedef struct cu_advance_args {
+    UT_DEV(int32_t) counter;
+    int64_t counter_slot;
+    int32_t slots;
+    uint32_t by;
+} cu_advance_args;
+
+/* ---- Loading --------------------------------------------------------------------------------- */
+
+/* Rows of a checkpoint's tensor to rows of a matrix on the device. */
+typedef struct cu_convert_args {
+    UT_DEV(const void) src; /* [rows, cols], dense */
+    UT_DEV(void) dst;       /* [rows, ld]: columns from cols on become 0 */
+    int32_t src_type, dst_type, rows, cols, ld;
+} cu_convert_args;
+
+/* ---- All kernels ----------------------------------------------------------------------------- */
+
+/* X(name, arguments) */
+#define CU_KERNELS(X)                                                                              \
+    X(linear_few_f32_1, cu_linear_args)                                                            \
+    X(linear_few_f32_4, cu_linear_args)                                                            \
+    X(linear_few_bf16_1, cu_linear_args)                                                           \
+    X(linear_few_bf16_4, cu_linear_args)                                                           \
+    X(linear_few_f16_1, cu_linear_args)                                                            \
+    X(linear_few_f16_4, cu_linear_args)                                                            \
+    X(linear_tile_f32, cu_linear_args)                                                             \
+    X(linear_tile_bf16, cu_linear_args)                                                            \
+    X(linear_tile_f16, cu_linear_args)                                                             \
+    X(linear_finish, cu_linear_args)                                                               \
+    X(rms_norm, cu_norm_args)                                                                      \
+    X(layer_norm, cu_norm_args)                                                                    \
+    X(swiglu, cu_map_args)                                                                         \
+    X(snake, cu_map_args)                                                                          \
+    X(dwconv, cu_dwconv_args)                                                                      \
+    X(history, cu_history_args)                                                                    \
+    X(copy, cu_copy_args)                                                                          \
+    X(embed_sum, cu_embed_args)                                                                    \
+    X(gather, cu_gather_args)                                                                      \
+    X(rope_angles, cu_angles_args)                                                                 \
+    X(qkv, cu_qkv_args)                                                                            \
+    X(attention, cu_attention_args)                                                                \
+    X(nearest, cu_nearest_args)                                                                    \
+    X(sample, cu_sample_args)                                                                      \
+    X(token_code, cu_token_code_args)                                                              \
+    X(ring_put, cu_ring_args)                                                                      \
+    X(advance, cu_advance_args)                                                                    \
+    X(convert, cu_convert_args)
+
+#endif

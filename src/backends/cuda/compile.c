@@ -1,0 +1,371 @@
+/* compile.c - from a plan to steps: places in one arena of the device, weights, tables, and memory
+ * for everything a run needs, so that runs allocate nothing. */
+#include "backends/cuda/exec.h"
+#include "base/alloc.h"
+#include <math.h>
+#include <string.h>
+
+enum { MAX_HEAD_DIM = 512, MAX_PENALISED = 64 }; /* of the attention kernel and the sampler */
+
+static cu_launch_fn *const launch_fns[UT_OP_COUNT] = {
+    [UT_OP_EMBED_SUM] = cu_launch_embed_sum,
+    [UT_OP_GATHER] = cu_launch_gather,
+    [UT_OP_COPY_ROWS] = cu_launch_copy_rows,
+    [UT_OP_RMS_NORM] = cu_launch_rms_norm,
+    [UT_OP_LAYER_NORM] = cu_launch_layer_norm,
+    [UT_OP_LINEAR] = cu_launch_linear,
+    [UT_OP_ROPE_ANGLES] = cu_launch_angles,
+    [UT_OP_QKV] = cu_launch_qkv,
+    [UT_OP_ATTENTION] = cu_launch_attention,
+    [UT_OP_SWIGLU] = cu_launch_swiglu,
+    [UT_OP_SNAKE] = cu_launch_snake,
+    [UT_OP_CONV_HISTORY] = cu_launch_history,
+    [UT_OP_DWCONV] = cu_launch_dwconv,
+    [UT_OP_NEAREST] = cu_launch_nearest,
+    [UT_OP_SAMPLE] = cu_launch_sample,
+    [UT_OP_TOKEN_CODE] = cu_launch_token_code,
+    [UT_OP_RING_PUT] = cu_launch_ring_put,
+    [UT_OP_ADVANCE] = cu_launch_advance,
+};
+
+static utter_status no_memory(const ut_plan *p, ut_err *err)
+{
+    return ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
+}
+
+/* ---- Places ---------------------------------------------------------------------------------- */
+
+static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    size_t *offset = ut_calloc((size_t)p->n_tensors + 1, sizeof *offset);
+    if (!offset)
+        return no_memory(p, err);
+    utter_status st = ut_plan_place(p, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
+    if (st == UTTER_OK)
+        st = cu_alloc(b, e->arena_bytes, &e->arena, err, "plan %s for %d steps of %d slots",
+                      p->name, (int)e->max_t, e->n_slots);
+    for (ut_tid i = 0; st == UTTER_OK && i < p->n_tensors; i++) {
+        const ut_tensor *t = &p->tensors[i];
+        const ut_tid root = ut_plan_root(p, i);
+        const ut_tensor *m = &p->tensors[root];
+        e->places[i] = (cu_place){.set = true,
+                                  .state = m->role == UT_STATE ? m->state : -1,
+                                  .offset = m->role == UT_STATE ? 0 : offset[root],
+                                  .dtype = t->dtype,
+                                  .rows_per_t = t->rows_per_t,
+                                  .rows_fixed = t->rows_fixed,
+                                  .cols = t->cols,
+                                  .lead = (int64_t)m->lead * m->cols};
+    }
+    ut_free(offset);
+    return st;
+}
+
+static int count_roots(const ut_plan *p, ut_role role)
+{
+    int n = 0;
+    for (ut_tid i = 0; i < p->n_tensors; i++)
+        n += p->tensors[i].role == role;
+    return n;
+}
+
+/* Pinned memory for each tensor of a role, at the longest run. */
+static utter_status new_host_copies(cu_exec *e, cu_backend *b, ut_role role, cu_host_copy **out,
+                                    int *n, ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    *out = ut_calloc((size_t)count_roots(p, role) + 1, sizeof **out);
+    if (!*out)
+        return no_memory(p, err);
+    for (ut_tid i = 0; i < p->n_tensors; i++) {
+        if (p->tensors[i].role != role)
+            continue;
+        const size_t rows = (size_t)ut_tensor_rows(&p->tensors[i], e->max_t);
+        const size_t bytes = 4 * rows * (size_t)p->tensors[i].cols * (size_t)e->n_slots;
+        void *data;
+        const utter_status st = cu_alloc_host(b, bytes, &data, NULL, err);
+        if (st != UTTER_OK)
+            return st;
+        (*out)[(*n)++] = (cu_host_copy){i, data};
+    }
+    return UTTER_OK;
+}
+
+/* ---- Weights --------------------------------------------------------------------------------- */
+
+static utter_status use(cu_exec *e, cu_backend *b, const ut_weight *w, cu_form form,
+                        const cu_weight **out, ut_err *err)
+{
+    *out = NULL;
+    if (!w)
+        return UTTER_OK;
+    if (e->n_weights == e->cap_weights) {
+        const size_t cap = e->cap_weights ? 2 * e->cap_weights : 256;
+        cu_weight **grown = ut_realloc(e->weights, cap, sizeof *grown);
+        if (!grown)
+            return no_memory(e->head.plan, err);
+        e->weights = grown;
+        e->cap_weights = cap;
+    }
+    cu_weight *found;
+    const utter_status st = cu_weight_get(b, w, form, &found, err);
+    if (st == UTTER_OK)
+        *out = e->weights[e->n_weights++] = found;
+    return st;
+}
+
+/* The form of operand i of an op's weights. */
+static cu_form form_of(ut_op_kind kind, int i)
+{
+    switch (kind) {
+    case UT_OP_EMBED_SUM:
+    case UT_OP_GATHER:
+        return CU_FORM_TABLE;
+    case UT_OP_NEAREST:
+        return CU_FORM_UNIT;
+    case UT_OP_LINEAR:
+        return i == 0 ? CU_FORM_ROWS : CU_FORM_VECTOR;
+    case UT_OP_DWCONV:
+        return i == 0 ? CU_FORM_TAPS : CU_FORM_VECTOR;
+    default:
+        return CU_FORM_VECTOR;
+    }
+}
+
+/* ---- Steps ----------------------------------------------------------------------------------- */
+
+/* What the builder could not know: capacities against the longest run, and limits of kernels. */
+static utter_status check_op(const cu_exec *e, const ut_op *op, ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    if (op->kind == UT_OP_ATTENTION) {
+        const int32_t rows = ut_tensor_rows(&p->tensors[op->in[0]], e->max_t);
+        const int32_t capacity = p->tensors[op->in[2]].rows_fixed;
+        if (op->u.attn.window > 0 && capacity < op->u.attn.window + rows - 1)
+            return ut_fail(err, UTTER_ERR_ARG,
+                           "plan %s: a cache of %d rows, expected at least %d for a window of %d "
+                           "and runs of %d rows",
+                           p->name, (int)capacity, (int)(op->u.attn.window + rows - 1),
+                           (int)op->u.attn.window, (int)rows);
+        if (op->u.attn.head_dim > MAX_HEAD_DIM)
+            return ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: heads of %d dimensions, at most %d",
+                           p->name, (int)op->u.attn.head_dim, MAX_HEAD_DIM);
+    }
+    if (op->kind == UT_OP_SAMPLE && op->u.sample.penalty == UT_PENALTY_FIRST_COLUMN &&
+        p->tensors[op->in[4]].cols > MAX_PENALISED)
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: a history of %d columns, at most %d",
+                       p->name, (int)p->tensors[op->in[4]].cols, MAX_PENALISED);
+    return UTTER_OK;
+}
+
+static utter_status make_step(cu_exec *e, cu_backend *b, cu_step *s, const ut_op *op, ut_err *err)
+{
+    utter_status st = check_op(e, op, err);
+    s->op = op;
+    s->launch = launch_fns[op->kind];
+    for (int i = 0; i < 6; i++)
+        if (op->in[i] != UT_NONE)
+            s->in[i] = e->places[op->in[i]];
+    for (int i = 0; i < 2; i++)
+        if (op->out[i] != UT_NONE)
+            s->out[i] = e->places[op->out[i]];
+    for (int i = 0; i < 4 && st == UTTER_OK; i++)
+        st = use(e, b, op->w[i], form_of(op->kind, i), &s->w[i], err);
+    return st;
+}
+
+/* ---- Tables ---------------------------------------------------------------------------------- */
+
+/* Words of an op's table. */
+static size_t table_words(const ut_op *op)
+{
+    if (op->kind == UT_OP_ROPE_ANGLES)
+        return (size_t)op->u.angles.dim / 2;
+    return op->kind == UT_OP_GATHER ? 2 * (size_t)op->u.gather.n_cols : 0;
+}
+
+/* inv_freq[i] = 1 / base^(2i / dim), every operation rounded to f32 as upstream does it. */
+static void fill_frequencies(uint32_t *words, const ut_op *op)
+{
+    const int32_t dim = op->u.angles.dim;
+    for (int32_t i = 0; i < dim / 2; i++) {
+        const float exponent = (float)(2 * i) / (float)dim;
+        const float f = 1.0f / (float)pow((double)op->u.angles.base, (double)exponent);
+        memcpy(&words[i], &f, sizeof f);
+    }
+}
+
+static void fill_ranges(uint32_t *words, const ut_op *op)
+{
+    uint32_t first = 0;
+    for (int32_t j = 0; j < op->u.gather.n_cols; j++) {
+        words[2 * j] = first;
+        words[2 * j + 1] = (uint32_t)op->u.gather.sizes[j];
+        first += (uint32_t)op->u.gather.sizes[j];
+    }
+}
+
+static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    size_t n = 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        n += table_words(&p->ops[i]);
+    e->table_bytes = 4 * n;
+    uint32_t *words = ut_calloc(n + 1, sizeof *words);
+    if (!words)
+        return no_memory(p, err);
+    utter_status st = cu_alloc(b, e->table_bytes, &e->tables, err, "tables of plan %s", p->name);
+    size_t at = 0;
+    for (int32_t i = 0; st == UTTER_OK && i < p->n_ops; i++) {
+        e->steps[i].table = e->tables + 4 * at;
+        if (p->ops[i].kind == UT_OP_ROPE_ANGLES)
+            fill_frequencies(words + at, &p->ops[i]);
+        if (p->ops[i].kind == UT_OP_GATHER)
+            fill_ranges(words + at, &p->ops[i]);
+        at += table_words(&p->ops[i]);
+    }
+    if (st == UTTER_OK)
+        st = cu_upload(b, e->tables, words, e->table_bytes, err);
+    ut_free(words);
+    return st;
+}
+
+/* ---- Scratch --------------------------------------------------------------------------------- */
+
+/* Memory of the parts of a linear's sums, over all lengths of a run. */
+static size_t part_bytes(const cu_exec *e, const cu_backend *b, const cu_step *s)
+{
+    const int32_t n_out = s->op->w[0]->rows;
+    int64_t rows = (int64_t)cu_rows(&s->in[0], e->max_t) * e->n_slots;
+    if (s->in[0].rows_per_t == 0)
+        return 0;
+    const int64_t most = cu_linear_most_rows(b, n_out);
+    rows = rows < most ? rows : most;
+    const int32_t parts = rows > 0 ? cu_linear_parts(b, rows, n_out, s->w[0]->ld) : 1;
+    return parts > 1 ? 4 * (size_t)parts * (size_t)rows * (size_t)n_out : 0;
+}
+
+static size_t work_bytes(const cu_exec *e, const cu_step *s)
+{
+    if (s->op->kind != UT_OP_SAMPLE || s->in[0].cols <= CU_SAMPLE_SHARED)
+        return 0;
+    return 8 * (size_t)s->in[0].cols * (size_t)e->n_slots;
+}
+
+static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    for (int32_t i = 0; i < e->n_steps; i++) {
+        const cu_step *s = &e->steps[i];
+        const size_t parts = s->op->kind == UT_OP_LINEAR ? part_bytes(e, b, s) : 0;
+        const size_t work = work_bytes(e, s);
+        e->part_bytes = parts > e->part_bytes ? parts : e->part_bytes;
+        e->work_bytes = work > e->work_bytes ? work : e->work_bytes;
+    }
+    utter_status st =
+        cu_alloc(b, e->part_bytes, &e->part, err, "partial sums of plan %s", e->head.plan->name);
+    if (st == UTTER_OK)
+        st = cu_alloc(b, e->work_bytes, &e->work, err, "the sampler of plan %s",
+                      e->head.plan->name);
+    return st;
+}
+
+/* ---- All of it ------------------------------------------------------------------------------- */
+
+static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    const ut_plan *plan = e->head.plan;
+    utter_status st = place_tensors(e, b, err);
+    if (st == UTTER_OK)
+        st = new_host_copies(e, b, UT_INPUT, &e->inputs, &e->n_inputs, err);
+    if (st == UTTER_OK)
+        st = new_host_copies(e, b, UT_OUTPUT, &e->outputs, &e->n_outputs, err);
+    for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
+        st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
+    if (st == UTTER_OK)
+        st = make_tables(e, b, err);
+    if (st == UTTER_OK)
+        st = make_scratch(e, b, err);
+    if (st != UTTER_OK)
+        return st;
+    cu_result r = b->d.event_new(&e->copied, CU_EVENT_NO_TIMING);
+    if (r == CU_OK)
+        r = b->d.event_new(&e->done, CU_EVENT_NO_TIMING);
+    if (r == CU_OK)
+        r = b->d.stream_sync(b->stream); /* uploads: other streams read what they wrote */
+    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "compiling a plan", err);
+}
+
+utter_status cu_compile(ut_backend *backend, const ut_plan *plan, int n_slots, int32_t max_t,
+                        ut_exec **out, ut_err *err)
+{
+    cu_backend *b = (cu_backend *)backend;
+    *out = NULL;
+    if (n_slots < 1 || n_slots > CU_MAX_SLOTS || max_t < 1)
+        return ut_fail(err, UTTER_ERR_ARG,
+                       "plan %s: %d slots and %d steps, expected 1..%d slots and 1 or more steps",
+                       plan->name, n_slots, (int)max_t, CU_MAX_SLOTS);
+    utter_status st = cu_check(b, err);
+    if (st != UTTER_OK)
+        return st;
+    cu_enter(b);
+    cu_exec *e = ut_calloc(1, sizeof *e);
+    if (!e)
+        return no_memory(plan, err);
+    e->head.backend = backend;
+    e->head.plan = plan;
+    e->n_slots = n_slots;
+    e->max_t = max_t;
+    e->n_steps = plan->n_ops;
+    e->steps = ut_calloc((size_t)plan->n_ops + 1, sizeof *e->steps);
+    e->places = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->places);
+    st = e->steps && e->places ? fill(e, b, err) : no_memory(plan, err);
+    if (st != UTTER_OK) {
+        cu_exec_free(&e->head);
+        return st;
+    }
+    *out = &e->head;
+    return UTTER_OK;
+}
+
+size_t cu_exec_bytes(const ut_exec *exec)
+{
+    const cu_exec *e = (const cu_exec *)exec;
+    return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes;
+}
+
+void cu_exec_free(ut_exec *exec)
+{
+    if (!exec)
+        return;
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    cu_enter(b);
+    if (e->done && e->stream)
+        cu_note(b, cu_wait(b, e->done, "closing a plan", NULL) == UTTER_OK ? CU_OK : b->failed,
+                "closing a plan");
+    for (int i = 0; i < CU_GRAPHS; i++)
+        if (e->graphs[i].graph)
+            b->d.graph_exec_free(e->graphs[i].graph);
+    if (e->copied)
+        b->d.event_free(e->copied);
+    if (e->done)
+        b->d.event_free(e->done);
+    for (size_t i = 0; i < e->n_weights; i++)
+        cu_weight_release(b, e->weights[i]);
+    for (int i = 0; i < e->n_inputs; i++)
+        cu_free_host(b, e->inputs[i].data);
+    for (int i = 0; i < e->n_outputs; i++)
+        cu_free_host(b, e->outputs[i].data);
+    cu_free(b, e->arena);
+    cu_free(b, e->tables);
+    cu_free(b, e->part);
+    cu_free(b, e->work);
+    ut_free(e->inputs);
+    ut_free(e->outputs);
+    ut_free(e->weights);
+    ut_free(e->places);
+    ut_free(e->steps);
+    ut_free(e);
+}

@@ -1,0 +1,38 @@
+/* cuda.c - the CUDA backend's table. */
+#include "backends/cuda/cuda.h"
+#include "backends/cuda/exec.h"
+#include <stdio.h>
+
+static void describe(const ut_backend *backend, char *text, size_t size)
+{
+    const cu_backend *b = (const cu_backend *)backend;
+    snprintf(text, size, "cuda: device %d, %s, %.1f GB, compute capability %d.%d, driver for CUDA %d.%d",
+             b->ordinal, b->name, (double)b->memory / 1e9, b->cc / 10, b->cc % 10,
+             b->driver_version / 1000, b->driver_version % 1000 / 10);
+}
+
+static size_t weight_bytes(const ut_backend *backend)
+{
+    return ((const cu_backend *)backend)->weights.bytes;
+}
+
+const ut_backend_ops ut_backend_cuda = {
+    .name = "cuda",
+    .probe = cu_probe,
+    .open = cu_open,
+    .close = cu_close,
+    .describe = describe,
+    .weight_bytes = weight_bytes,
+    .compile = cu_compile,
+    .exec_free = cu_exec_free,
+    .exec_bytes = cu_exec_bytes,
+    .state_new = cu_state_new,
+    .state_free = cu_state_free,
+    .state_reset = cu_state_reset,
+    .state_write = cu_state_write,
+    .state_read = cu_state_read,
+    .input = cu_input,
+    .run = cu_run_plan,
+    .output = cu_output,
+    .ring_wait = cu_ring_wait,
+};

@@ -1,0 +1,110 @@
+/* driver.h - the part of the CUDA driver API that the backend uses, as a table of functions found
+ * at run time. Nothing of NVIDIA's is needed to compile or link this; types and numbers are those of
+ * the driver API's stable binary interface (names with _v2 where the interface has versions). */
+#ifndef UT_BACKENDS_CUDA_DRIVER_H
+#define UT_BACKENDS_CUDA_DRIVER_H
+
+#include "base/dynlib.h"
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int cu_result; /* 0: success */
+typedef int cu_device;
+typedef uint64_t cu_ptr; /* an address of the device */
+typedef struct cu_context_handle *cu_context;
+typedef struct cu_module_handle *cu_module;
+typedef struct cu_function_handle *cu_function;
+typedef struct cu_stream_handle *cu_stream;
+typedef struct cu_event_handle *cu_event;
+typedef struct cu_graph_handle *cu_graph;
+typedef struct cu_graph_exec_handle *cu_graph_exec;
+
+enum {
+    CU_OK = 0,
+    CU_OUT_OF_MEMORY = 2,
+    CU_NOT_READY = 600,
+
+    CU_ATTR_SM_COUNT = 16,
+    CU_ATTR_L2_BYTES = 38,
+    CU_ATTR_CC_MAJOR = 75,
+    CU_ATTR_CC_MINOR = 76,
+    CU_ATTR_COOPERATIVE = 95,
+    CU_ATTR_SHARED_PER_BLOCK = 97, /* with the attribute below raised */
+
+    CU_FUNC_MAX_DYNAMIC_SHARED = 8,
+    CU_HOST_PORTABLE_MAPPED = 3,
+    CU_STREAM_NON_BLOCKING = 1,
+    CU_EVENT_NO_TIMING = 2,
+    CU_EVENT_TIMING = 0,
+    CU_CAPTURE_THREAD_LOCAL = 1
+};
+
+/* X(name in the table, name in the library, parameters) */
+#define CU_DRIVER_FUNCTIONS(X)                                                                     \
+    X(init, "cuInit", (unsigned))                                                                  \
+    X(driver_version, "cuDriverGetVersion", (int *))                                               \
+    X(error_name, "cuGetErrorName", (cu_result, const char **))                                    \
+    X(error_string, "cuGetErrorString", (cu_result, const char **))                                \
+    X(device_count, "cuDeviceGetCount", (int *))                                                   \
+    X(device_get, "cuDeviceGet", (cu_device *, int))                                               \
+    X(device_name, "cuDeviceGetName", (char *, int, cu_device))                                    \
+    X(device_memory, "cuDeviceTotalMem_v2", (size_t *, cu_device))                                 \
+    X(device_attribute, "cuDeviceGetAttribute", (int *, int, cu_device))                           \
+    X(context_retain, "cuDevicePrimaryCtxRetain", (cu_context *, cu_device))                       \
+    X(context_release, "cuDevicePrimaryCtxRelease_v2", (cu_device))                                \
+    X(context_set, "cuCtxSetCurrent", (cu_context))                                                \
+    X(module_load, "cuModuleLoadData", (cu_module *, const void *))                                \
+    X(module_unload, "cuModuleUnload", (cu_module))                                                \
+    X(module_function, "cuModuleGetFunction", (cu_function *, cu_module, const char *))            \
+    X(function_set, "cuFuncSetAttribute", (cu_function, int, int))                                 \
+    X(mem_info, "cuMemGetInfo_v2", (size_t *, size_t *))                                           \
+    X(mem_alloc, "cuMemAlloc_v2", (cu_ptr *, size_t))                                              \
+    X(mem_free, "cuMemFree_v2", (cu_ptr))                                                          \
+    X(host_alloc, "cuMemHostAlloc", (void **, size_t, unsigned))                                   \
+    X(host_free, "cuMemFreeHost", (void *))                                                        \
+    X(host_device_pointer, "cuMemHostGetDevicePointer_v2", (cu_ptr *, void *, unsigned))           \
+    X(to_device, "cuMemcpyHtoDAsync_v2", (cu_ptr, const void *, size_t, cu_stream))                \
+    X(to_host, "cuMemcpyDtoHAsync_v2", (void *, cu_ptr, size_t, cu_stream))                        \
+    X(set8, "cuMemsetD8Async", (cu_ptr, unsigned char, size_t, cu_stream))                         \
+    X(set32, "cuMemsetD32Async", (cu_ptr, unsigned, size_t, cu_stream))                            \
+    X(stream_new, "cuStreamCreateWithPriority", (cu_stream *, unsigned, int))                      \
+    X(stream_free, "cuStreamDestroy_v2", (cu_stream))                                              \
+    X(stream_query, "cuStreamQuery", (cu_stream))                                                  \
+    X(stream_sync, "cuStreamSynchronize", (cu_stream))                                             \
+    X(stream_wait, "cuStreamWaitEvent", (cu_stream, cu_event, unsigned))                           \
+    X(event_new, "cuEventCreate", (cu_event *, unsigned))                                          \
+    X(event_free, "cuEventDestroy_v2", (cu_event))                                                 \
+    X(event_record, "cuEventRecord", (cu_event, cu_stream))                                        \
+    X(event_query, "cuEventQuery", (cu_event))                                                     \
+    X(launch, "cuLaunchKernel",                                                                    \
+      (cu_function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,          \
+       cu_stream, void **, void **))                                                               \
+    X(capture_begin, "cuStreamBeginCapture_v2", (cu_stream, int))                                  \
+    X(capture_end, "cuStreamEndCapture", (cu_stream, cu_graph *))                                  \
+    X(graph_instantiate, "cuGraphInstantiateWithFlags",                                            \
+      (cu_graph_exec *, cu_graph, unsigned long long))                                             \
+    X(graph_launch, "cuGraphLaunch", (cu_graph_exec, cu_stream))                                   \
+    X(graph_free, "cuGraphDestroy", (cu_graph))                                                    \
+    X(graph_exec_free, "cuGraphExecDestroy", (cu_graph_exec))
+
+#if defined(_WIN32)
+#define CU_CALL __stdcall
+#else
+#define CU_CALL
+#endif
+
+typedef struct cu_driver {
+    ut_dynlib *lib;
+#define X(name, symbol, parameters) cu_result(CU_CALL *name) parameters;
+    CU_DRIVER_FUNCTIONS(X)
+#undef X
+} cu_driver;
+
+/* Load and initialise the driver; on failure false and one line that says why. */
+bool cu_driver_open(cu_driver *d, char *why, size_t size);
+void cu_driver_close(cu_driver *d);
+
+/* "out of memory" or whatever the driver says about a result. Never NULL. */
+const char *cu_driver_text(const cu_driver *d, cu_result r);
+
+#endif

@@ -1,0 +1,260 @@
+/* exec.h - the insides of the CUDA backend: the opened device, weights on it, states, and compiled
+ * plans. device.c opens, allocates and waits; weights.c uploads; state.c keeps states; compile.c
+ * makes steps, launch_*.c turn a step into kernel launches, run.c runs them; cuda.c is the
+ * backend's table. */
+#ifndef UT_BACKENDS_CUDA_EXEC_H
+#define UT_BACKENDS_CUDA_EXEC_H
+
+#include "backends/backend.h"
+#include "backends/cuda/args.h"
+#include "backends/cuda/driver.h"
+
+/* Numbers of the kernels. */
+enum {
+#define X(name, args) CU_K_##name,
+    CU_KERNELS(X)
+#undef X
+    CU_K_COUNT
+};
+
+/* ---- Weights on the device (weights.c) ------------------------------------------------------- */
+
+typedef enum cu_form {
+    CU_FORM_ROWS,   /* [rows, ld] in the backend's precision, for products */
+    CU_FORM_TABLE,  /* the same in the stored type, for look-ups */
+    CU_FORM_VECTOR, /* f32 [cols] */
+    CU_FORM_UNIT,   /* f32 [rows, ld], every row scaled to length 1 */
+    CU_FORM_TAPS    /* f32 [cols, rows]: the transposed matrix */
+} cu_form;
+
+typedef struct cu_weight {
+    const ut_weight *w;
+    cu_form form;
+    cu_type type;
+    int32_t ld; /* elements from one row to the next */
+    cu_ptr data;
+    size_t bytes;
+    int refs;
+} cu_weight;
+
+typedef struct cu_weight_set {
+    cu_weight **items; /* owned */
+    size_t n, cap;
+    size_t bytes;
+} cu_weight_set;
+
+/* Memory of the host through which everything is uploaded: two halves, one being filled while the
+ * other is copied. */
+typedef struct cu_staging {
+    uint8_t *host[2]; /* pinned */
+    cu_ptr device[2]; /* the same bytes on their way to a conversion */
+    cu_event done[2];
+    int next;
+} cu_staging;
+
+/* ---- The device (device.c) ------------------------------------------------------------------- */
+
+typedef struct cu_backend {
+    ut_backend head;
+    cu_driver d;
+    cu_device device;
+    cu_context context;
+    int ordinal, sm_count, cc; /* cc: 90 for 9.0 */
+    size_t memory;             /* bytes of the device */
+    int driver_version;        /* 13000 for 13.0 */
+    char name[96];
+    cu_module modules[8];
+    int n_modules;
+    cu_function kernels[CU_K_COUNT];
+    cu_stream stream; /* of uploads and of plans without states */
+    ut_precision precision;
+    cu_weight_set weights;
+    cu_staging staging;
+    uint64_t n_states; /* opened so far: their names in caches of graphs */
+    cu_result failed;  /* the first failure of a call that cannot report one */
+    const char *failed_at;
+} cu_backend;
+
+utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *err);
+void cu_close(ut_backend *backend);
+bool cu_probe(char *text, size_t size);
+
+/* Make the backend's context the calling thread's. */
+void cu_enter(cu_backend *b);
+/* ERR_BACKEND: what failed, where; also remembers it. */
+utter_status cu_fail(cu_backend *b, cu_result r, const char *what, ut_err *err);
+/* For calls without a status: remember the first failure, which the next run reports. */
+void cu_note(cu_backend *b, cu_result r, const char *what);
+/* What cu_note remembered, as an error. */
+utter_status cu_check(cu_backend *b, ut_err *err);
+
+/* Memory of the device; ERR_NOMEM says what for, how much is free, and what to lower. */
+utter_status cu_alloc(cu_backend *b, size_t bytes, cu_ptr *out, ut_err *err, const char *fmt, ...)
+    UT_PRINTF(5, 6);
+void cu_free(cu_backend *b, cu_ptr p); /* 0 is fine */
+/* Memory of the host that the device can read and write; device may be NULL. */
+utter_status cu_alloc_host(cu_backend *b, size_t bytes, void **out, cu_ptr *device, ut_err *err);
+void cu_free_host(cu_backend *b, void *p); /* NULL is fine */
+
+/* Wait for an event, at most so long that only a stuck kernel can be the reason for more. */
+utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err);
+/* Once around a waiting loop that started at `since`: spins at first, then sleeps; ERR_BACKEND
+ * after the longest wait. */
+utter_status cu_wait_more(double since, const char *what, ut_err *err);
+
+/* weights.c */
+utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
+                           ut_err *err);
+void cu_weight_release(cu_backend *b, cu_weight *w); /* NULL is fine */
+void cu_weight_set_free(cu_backend *b);
+/* Small things in one piece. */
+utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes, ut_err *err);
+
+/* ---- States (state.c) ------------------------------------------------------------------------ */
+
+typedef struct cu_state {
+    ut_state head;
+    uint64_t id;
+    cu_stream stream; /* of all its runs */
+    cu_ptr memory;
+    size_t bytes;
+    cu_ptr data[UT_STATE_MAX];  /* tensor i of slot 0 */
+    size_t slot[UT_STATE_MAX];  /* bytes from one slot to the next */
+    cu_ptr reset;               /* what a reset clears: [slots, reset_bytes] */
+    size_t reset_bytes;
+    cu_ptr epoch;               /* u32 [slots]: resets so far */
+    uint32_t *epochs;           /* [slots] the same, as the host knows it */
+    /* i32 tensors of several rows may be rings: copies of them in the host's memory */
+    uint8_t *mirror;
+    cu_ptr mirror_device;
+    size_t ring[UT_STATE_MAX];  /* offset of the rows [slots, rows, cols] in mirror */
+    size_t stamp[UT_STATE_MAX]; /* offset of the stamps u64 [slots, rows] */
+} cu_state;
+
+utter_status cu_state_new(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
+                          ut_err *err);
+void cu_state_free(ut_state *s);
+void cu_state_reset(ut_state *s, int slot);
+void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
+                    const void *src);
+void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
+utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
+                          ut_err *err);
+
+/* ---- Compiled plans -------------------------------------------------------------------------- */
+
+/* Where a tensor lies: [slots, lead + rows, cols] in the arena, or a state tensor. */
+typedef struct cu_place {
+    bool set;
+    int32_t state; /* -1: in the arena */
+    size_t offset; /* of the first lead row */
+    ut_dtype dtype;
+    int32_t rows_per_t, rows_fixed, cols;
+    int64_t lead; /* elements before row 0 */
+} cu_place;
+
+typedef struct cu_run cu_run;
+typedef struct cu_step cu_step;
+typedef void cu_launch_fn(cu_run *r, const cu_step *s);
+
+/* One op: operands by place, weights on the device. */
+struct cu_step {
+    cu_launch_fn *launch;
+    const ut_op *op;
+    cu_place in[6], out[2];
+    const cu_weight *w[4];
+    cu_ptr table; /* what compile computed: rope frequencies, ranges of a gather */
+    cu_ptr work;  /* scratch of a sampler of many entries */
+};
+
+/* A captured run. */
+typedef struct cu_captured {
+    cu_graph_exec graph; /* NULL: seen once, captured at the next run */
+    uint64_t state;      /* id; 0: none */
+    int first_slot;
+    int32_t n_t;
+    uint64_t used; /* run number of the last use */
+} cu_captured;
+
+enum { CU_GRAPHS = 24 };    /* per plan */
+enum { CU_MAX_SLOTS = 64 }; /* of a plan */
+
+/* An input's or output's memory of the host. */
+typedef struct cu_host_copy {
+    ut_tid tensor;
+    uint8_t *data; /* pinned */
+} cu_host_copy;
+
+typedef struct cu_exec {
+    ut_exec head;
+    int n_slots;
+    int32_t max_t, last_t;
+    cu_ptr arena;
+    size_t arena_bytes;
+    cu_ptr tables, part, work;
+    size_t table_bytes, part_bytes, work_bytes;
+    cu_place *places; /* [n_tensors] */
+    cu_step *steps;   /* [n_steps] */
+    int32_t n_steps;
+    cu_weight **weights; /* references to give back */
+    size_t n_weights, cap_weights;
+    cu_host_copy *inputs, *outputs;
+    int n_inputs, n_outputs;
+    cu_event copied;  /* inputs of the last run have left the host */
+    cu_event done;    /* the last run */
+    cu_stream stream; /* of the last run; NULL: none yet */
+    cu_captured graphs[CU_GRAPHS];
+    uint64_t n_runs;
+} cu_exec;
+
+/* A run being turned into launches. */
+struct cu_run {
+    cu_backend *b;
+    cu_exec *e;
+    cu_state *s;
+    int first_slot;
+    int32_t n_t;
+    cu_stream stream;
+    cu_result result; /* the first failure */
+};
+
+utter_status cu_compile(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
+                        ut_exec **out, ut_err *err);
+void cu_exec_free(ut_exec *e);
+size_t cu_exec_bytes(const ut_exec *e);
+
+void *cu_input(ut_exec *e, ut_tid t, int32_t n_t);
+utter_status cu_run_plan(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
+const void *cu_output(ut_exec *e, ut_tid t, ut_err *err);
+
+/* ---- Launching ------------------------------------------------------------------------------- */
+
+/* A tensor of a run: row 0 of its first slot, and elements from one slot to the next. */
+typedef struct cu_view {
+    cu_ptr p;
+    int64_t slot;
+    int32_t rows, cols;
+} cu_view;
+
+cu_view cu_view_of(const cu_run *r, const cu_place *p);
+static inline int32_t cu_rows(const cu_place *p, int32_t n_t)
+{
+    return p->rows_per_t * n_t + p->rows_fixed;
+}
+
+void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+               size_t shared_bytes, const void *args);
+
+/* How many parts the sums of a linear are cut into for the grid, 1: none; and the most rows at which
+ * there are parts. */
+int32_t cu_linear_parts(const cu_backend *b, int64_t rows, int32_t n_out, int32_t ld);
+int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
+
+/* launch_*.c: one per kind of op. */
+cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,
+    cu_launch_snake, cu_launch_dwconv;
+cu_launch_fn cu_launch_embed_sum, cu_launch_gather, cu_launch_copy_rows, cu_launch_history,
+    cu_launch_angles, cu_launch_token_code, cu_launch_ring_put, cu_launch_advance;
+cu_launch_fn cu_launch_qkv, cu_launch_attention, cu_launch_nearest, cu_launch_sample;
+
+#endif

@@ -1,0 +1,31 @@
+/* fatbin.c - the kernels as nvcc made them, one fatbin per file of kernels. The assembler reads the
+ * files: as arrays in C they would take longer to compile than the rest of the library. */
+#include "backends/cuda/fatbin.h"
+
+#if defined(_WIN32)
+#define SECTION ".section .rdata, \"dr\"\n"
+#define HIDDEN(name)
+#else
+#define SECTION      ".section .rodata\n"
+#define HIDDEN(name) ".hidden " name "\n"
+#endif
+#define FATBIN(name)                                                                               \
+    extern const unsigned char ut_fatbin_##name[];                                                 \
+    __asm__(SECTION ".balign 64\n"                                                                 \
+                    ".globl ut_fatbin_" #name "\n" HIDDEN("ut_fatbin_" #name) "ut_fatbin_" #name   \
+            ":\n"                                                                                  \
+            ".incbin \"" #name ".fatbin\"\n"                                                       \
+            ".byte 0\n"                                                                            \
+            ".text\n")
+
+FATBIN(linear);
+FATBIN(rows);
+FATBIN(attention);
+FATBIN(decide);
+
+const void *cu_fatbin(int i)
+{
+    const void *const all[CU_FATBINS] = {ut_fatbin_linear, ut_fatbin_rows, ut_fatbin_attention,
+                                         ut_fatbin_decide};
+    return all[i];
+}

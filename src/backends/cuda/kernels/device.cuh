@@ -1,0 +1,219 @@
+/* device.cuh - what all kernels share: how one is declared, element types, sums over a warp and a
+ * block, activations. Compiled by nvcc, and by a C++ compiler for tests without a GPU, where
+ * emulation.h stands in for the language and the machine.
+ *
+ * Products are fused with sums only where fmaf says so (-fmad=false), so that the bits of a result
+ * do not depend on what a compiler makes of its surroundings. */
+#pragma once
+
+#include "backends/cuda/args.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+/* One parameter, one block shape for every kernel. */
+#define UT_KERNEL(name, args_type)                                                                 \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+        name(const __grid_constant__ args_type a)
+/* The block's dynamic shared memory. */
+#define UT_SHARED(type, name)                                                                      \
+    extern __shared__ __align__(16) unsigned char ut_shared_memory[];                              \
+    type *name = reinterpret_cast<type *>(ut_shared_memory)
+#define UT_DEVICE static __device__ __forceinline__
+#define UT_DEVICE_MEMBER __device__ __forceinline__
+
+UT_DEVICE float f16_to_f32(uint16_t h)
+{
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+
+UT_DEVICE uint16_t f32_to_f16(float f)
+{
+    uint16_t h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+#else
+#include "emulation.h"
+#endif
+
+/* ---- Element types -------------------------------------------------------------------------- */
+
+UT_DEVICE float bf16_to_f32(uint16_t h)
+{
+    return __uint_as_float((uint32_t)h << 16);
+}
+
+UT_DEVICE uint16_t f32_to_bf16(float f)
+{
+    const uint32_t u = __float_as_uint(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) /* NaN stays a quiet NaN */
+        return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+UT_DEVICE float load_element(int type, const void *p, size_t i)
+{
+    if (type == CU_F32)
+        return ((const float *)p)[i];
+    const uint16_t h = ((const uint16_t *)p)[i];
+    return type == CU_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+}
+
+UT_DEVICE void store_element(int type, void *p, size_t i, float f)
+{
+    if (type == CU_F32)
+        ((float *)p)[i] = f;
+    else
+        ((uint16_t *)p)[i] = type == CU_BF16 ? f32_to_bf16(f) : f32_to_f16(f);
+}
+
+/* 16 bytes of a matrix as f32. */
+template <int TYPE> struct group {
+    static const int N = 8;
+    static UT_DEVICE_MEMBER void load(const void *p, size_t i, float f[8])
+    {
+        const uint4 v = __ldg((const uint4 *)((const uint16_t *)p + i));
+        const uint32_t u[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (TYPE == CU_BF16) {
+                f[2 * j] = __uint_as_float(u[j] << 16);
+                f[2 * j + 1] = __uint_as_float(u[j] & 0xffff0000u);
+            } else {
+                f[2 * j] = f16_to_f32((uint16_t)u[j]);
+                f[2 * j + 1] = f16_to_f32((uint16_t)(u[j] >> 16));
+            }
+        }
+    }
+};
+template <> struct group<CU_F32> {
+    static const int N = 4;
+    static UT_DEVICE_MEMBER void load(const void *p, size_t i, float f[4])
+    {
+        const float4 v = __ldg((const float4 *)((const float *)p + i));
+        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+    }
+};
+
+/* ---- Warp and block -------------------------------------------------------------------------- */
+
+#define UT_FULL 0xffffffffu
+#define UT_WARPS (CU_THREADS / 32)
+
+/* Every lane gets the sum; its order is a fixed tree. */
+template <class T> UT_DEVICE T warp_sum(T v)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2)
+        v += __shfl_xor_sync(UT_FULL, v, d);
+    return v;
+}
+
+template <class T> UT_DEVICE T warp_max(T v)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) {
+        const T other = __shfl_xor_sync(UT_FULL, v, d);
+        v = other > v ? other : v;
+    }
+    return v;
+}
+
+/* Every thread gets the sum. scratch: UT_WARPS elements of shared memory, free again at once. */
+template <class T> UT_DEVICE T block_sum(T v, T *scratch)
+{
+    v = warp_sum(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        scratch[threadIdx.x / 32] = v;
+    __syncthreads();
+    T sum = scratch[0];
+#pragma unroll
+    for (int i = 1; i < UT_WARPS; i++)
+        sum += scratch[i];
+    return sum;
+}
+
+template <class T> UT_DEVICE T block_max(T v, T *scratch)
+{
+    v = warp_max(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        scratch[threadIdx.x / 32] = v;
+    __syncthreads();
+    T best = scratch[0];
+#pragma unroll
+    for (int i = 1; i < UT_WARPS; i++)
+        best = scratch[i] > best ? scratch[i] : best;
+    return best;
+}
+
+/* The larger value, the smaller index where values are equal. */
+struct best_entry {
+    float value;
+    int32_t index;
+};
+
+UT_DEVICE best_entry better(best_entry a, best_entry b)
+{
+    return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
+}
+
+/* Every thread gets the best of the block. scratch: UT_WARPS entries of shared memory. */
+UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) {
+        best_entry other;
+        other.value = __shfl_xor_sync(UT_FULL, v.value, d);
+        other.index = __shfl_xor_sync(UT_FULL, v.index, d);
+        v = better(v, other);
+    }
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        scratch[threadIdx.x / 32] = v;
+    __syncthreads();
+    best_entry best = scratch[0];
+#pragma unroll
+    for (int i = 1; i < UT_WARPS; i++)
+        best = better(best, scratch[i]);
+    return best;
+}
+
+/* ---- Activations ----------------------------------------------------------------------------- */
+
+UT_DEVICE float snake(float x, float alpha)
+{
+    const float s = sinf(alpha * x);
+    return fmaf(s * s, 1.0f / (alpha + 1e-9f), x);
+}
+
+UT_DEVICE float silu(float x)
+{
+    return x / (1.0f + expf(-x));
+}
+
+enum { ACT_NONE, ACT_GELU, ACT_TANH, ACT_SNAKE }; /* ut_act */
+
+UT_DEVICE float activate(int act, float x, float alpha)
+{
+    if (act == ACT_GELU)
+        return x * 0.5f * (1.0f + erff(x * 0.70710678f));
+    if (act == ACT_TANH)
+        return tanhf(x);
+    if (act == ACT_SNAKE)
+        return snake(x, alpha);
+    return x;
+}
+
+/* The first position that a slot's rows stand at: first_pos + the state, never negative. */
+UT_DEVICE int32_t first_position(const int32_t *pos, int64_t pos_slot, int slot, int32_t first_pos)
+{
+    int64_t p = first_pos;
+    if (pos)
+        p += pos[slot * pos_slot];
+    return p < 0 ? 0 : p > 0x3fffffff ? 0x3fffffff : (int32_t)p;
+}

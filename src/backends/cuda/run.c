@@ -1,0 +1,200 @@
+/* run.c - running compiled plans. A run returns when its work is on the stream of its state. Runs
+ * that come again - the same state, slots and length - are captured as one graph and launched whole:
+ * at once for plans of one step (decoding), at the second run for others. */
+#include "backends/cuda/exec.h"
+#include <string.h>
+
+/* ---- Launching ------------------------------------------------------------------------------- */
+
+cu_view cu_view_of(const cu_run *r, const cu_place *p)
+{
+    if (!p->set)
+        return (cu_view){0};
+    const int32_t rows = cu_rows(p, r->n_t);
+    if (p->state >= 0) {
+        const size_t stride = r->s->slot[p->state];
+        return (cu_view){.p = r->s->data[p->state] + (size_t)r->first_slot * stride,
+                         .slot = (int64_t)(stride / ut_dtype_size(p->dtype)),
+                         .rows = rows,
+                         .cols = p->cols};
+    }
+    return (cu_view){.p = r->e->arena + p->offset + 4 * (uint64_t)p->lead,
+                     .slot = p->lead + (int64_t)rows * p->cols,
+                     .rows = rows,
+                     .cols = p->cols};
+}
+
+void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+               size_t shared_bytes, const void *args)
+{
+    void *parameters[] = {(void *)(uintptr_t)args};
+    if (r->result == CU_OK)
+        r->result = r->b->d.launch(r->b->kernels[kernel], (unsigned)grid_x, (unsigned)grid_y,
+                                   (unsigned)grid_z, CU_THREADS, 1, 1, (unsigned)shared_bytes,
+                                   r->stream, parameters, NULL);
+}
+
+static void launch_all(cu_run *r)
+{
+    for (int32_t i = 0; i < r->e->n_steps; i++)
+        r->e->steps[i].launch(r, &r->e->steps[i]);
+}
+
+/* ---- Captured runs --------------------------------------------------------------------------- */
+
+/* The entry of this run, or the one longest unused, emptied. */
+static cu_captured *find_captured(const cu_run *r, bool *known)
+{
+    cu_exec *e = r->e;
+    const uint64_t state = r->s ? r->s->id : 0;
+    cu_captured *oldest = &e->graphs[0];
+    for (int i = 0; i < CU_GRAPHS; i++) {
+        cu_captured *c = &e->graphs[i];
+        if (c->used && c->state == state && c->first_slot == r->first_slot && c->n_t == r->n_t) {
+            *known = true;
+            return c;
+        }
+        if (c->used < oldest->used)
+            oldest = c;
+    }
+    if (oldest->graph)
+        r->b->d.graph_exec_free(oldest->graph);
+    *oldest = (cu_captured){.state = state, .first_slot = r->first_slot, .n_t = r->n_t};
+    *known = false;
+    return oldest;
+}
+
+static void capture(cu_run *r, cu_captured *c)
+{
+    const cu_driver *d = &r->b->d;
+    cu_graph graph = NULL;
+    r->result = d->capture_begin(r->stream, CU_CAPTURE_THREAD_LOCAL);
+    if (r->result != CU_OK)
+        return;
+    launch_all(r);
+    const cu_result ended = d->capture_end(r->stream, &graph);
+    if (r->result == CU_OK)
+        r->result = ended;
+    if (r->result == CU_OK)
+        r->result = d->graph_instantiate(&c->graph, graph, 0);
+    if (r->result != CU_OK)
+        c->graph = NULL;
+    if (graph)
+        d->graph_free(graph);
+}
+
+/* ---- Runs ------------------------------------------------------------------------------------ */
+
+void *cu_input(ut_exec *exec, ut_tid t, int32_t n_t)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    (void)n_t; /* inputs have no rows before row 0: slots lie together at every T */
+    cu_enter(b);
+    if (e->stream && cu_wait(b, e->copied, "copying inputs", NULL) != UTTER_OK)
+        cu_note(b, CU_NOT_READY, "copying inputs");
+    for (int i = 0; i < e->n_inputs; i++)
+        if (e->inputs[i].tensor == t)
+            return e->inputs[i].data;
+    return NULL;
+}
+
+static void copy_inputs(cu_run *r)
+{
+    cu_exec *e = r->e;
+    for (int i = 0; i < e->n_inputs && r->result == CU_OK; i++) {
+        const cu_place *p = &e->places[e->inputs[i].tensor];
+        const size_t bytes =
+            4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols * (size_t)e->n_slots;
+        r->result = r->b->d.to_device(e->arena + p->offset, e->inputs[i].data, bytes, r->stream);
+    }
+    if (r->result == CU_OK)
+        r->result = r->b->d.event_record(e->copied, r->stream);
+}
+
+static utter_status check_run(const cu_exec *e, const ut_state *state, int first_slot, int32_t n_t,
+                              ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    if (n_t < 1 || n_t > e->max_t)
+        return ut_fail(err, UTTER_ERR_ARG, "plan %s: a run of %d steps, expected 1..%d", p->name,
+                       (int)n_t, (int)e->max_t);
+    if (p->states && (!state || state->set != p->states || state->backend != e->head.backend))
+        return ut_fail(err, UTTER_ERR_ARG, "plan %s: run with a state of another set", p->name);
+    if (state && (first_slot < 0 || first_slot > state->n_slots - e->n_slots))
+        return ut_fail(err, UTTER_ERR_ARG, "plan %s: slots %d..%d of a state of %d", p->name,
+                       first_slot, first_slot + e->n_slots - 1, state->n_slots);
+    return UTTER_OK;
+}
+
+utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t n_t, ut_err *err)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    utter_status st = check_run(e, state, first_slot, n_t, err);
+    if (st == UTTER_OK)
+        st = cu_check(b, err);
+    if (st != UTTER_OK)
+        return st;
+    cu_enter(b);
+    cu_run r = {b, e, (cu_state *)state, first_slot, n_t, b->stream, CU_OK};
+    if (r.s)
+        r.stream = r.s->stream;
+    if (e->stream && e->stream != r.stream) /* the arena is still that run's */
+        r.result = b->d.stream_wait(r.stream, e->done, 0);
+    copy_inputs(&r);
+    bool known = false;
+    cu_captured *c = find_captured(&r, &known);
+    c->used = ++e->n_runs;
+    if (r.result == CU_OK && !c->graph && (known || e->max_t == 1))
+        capture(&r, c);
+    if (c->graph && r.result == CU_OK)
+        r.result = b->d.graph_launch(c->graph, r.stream);
+    else
+        launch_all(&r);
+    if (r.result == CU_OK)
+        r.result = b->d.event_record(e->done, r.stream);
+    e->stream = r.stream;
+    e->last_t = n_t;
+    return r.result == CU_OK ? UTTER_OK : cu_fail(b, r.result, exec->plan->name, err);
+}
+
+/* Rows of all slots, one after another, to the host. */
+static cu_result fetch(cu_exec *e, const cu_place *p, uint8_t *dst)
+{
+    cu_backend *b = (cu_backend *)e->head.backend;
+    const size_t rows = (size_t)cu_rows(p, e->last_t);
+    const size_t bytes = 4 * rows * (size_t)p->cols, step = bytes + 4 * (size_t)p->lead;
+    const cu_ptr src = e->arena + p->offset + 4 * (uint64_t)p->lead;
+    cu_result r = CU_OK;
+    if (p->lead == 0)
+        r = b->d.to_host(dst, src, bytes * (size_t)e->n_slots, b->stream);
+    for (int i = 0; p->lead && i < e->n_slots && r == CU_OK; i++)
+        r = b->d.to_host(dst + (size_t)i * bytes, src + (size_t)i * step, bytes, b->stream);
+    return r == CU_OK ? b->d.stream_sync(b->stream) : r;
+}
+
+const void *cu_output(ut_exec *exec, ut_tid t, ut_err *err)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    const ut_tid root = ut_plan_root(exec->plan, t);
+    if (!e->stream) {
+        ut_fail(err, UTTER_ERR_ARG, "plan %s: an output before the first run", exec->plan->name);
+        return NULL;
+    }
+    cu_enter(b);
+    if (cu_check(b, err) != UTTER_OK || cu_wait(b, e->done, exec->plan->name, err) != UTTER_OK)
+        return NULL;
+    for (int i = 0; i < e->n_outputs; i++) {
+        if (e->outputs[i].tensor != root)
+            continue;
+        const cu_result r = fetch(e, &e->places[root], e->outputs[i].data);
+        if (r == CU_OK)
+            return e->outputs[i].data;
+        cu_fail(b, r, exec->plan->name, err);
+        return NULL;
+    }
+    ut_fail(err, UTTER_ERR_ARG, "plan %s: tensor %d is no output", exec->plan->name, (int)t);
+    return NULL;
+}

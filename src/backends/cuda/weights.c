@@ -1,0 +1,291 @@
+/* weights.c - weights on the device: each is uploaded once, in the form that kernels want, and shared
+ * by all plans that use the same ut_weight. What is stored as the kernels want it goes straight to its
+ * place; other element types go to a buffer of the device and are converted there. */
+#include "backends/cuda/exec.h"
+#include "base/alloc.h"
+#include "base/half.h"
+#include <math.h>
+#include <string.h>
+
+#define STAGING_BYTES ((size_t)16 << 20)
+
+/* ---- Staging --------------------------------------------------------------------------------- */
+
+static utter_status open_staging(cu_backend *b, ut_err *err)
+{
+    cu_staging *s = &b->staging;
+    for (int i = 0; i < 2; i++) {
+        if (s->done[i])
+            continue;
+        utter_status st = cu_alloc_host(b, STAGING_BYTES, (void **)&s->host[i], NULL, err);
+        if (st == UTTER_OK)
+            st = cu_alloc(b, STAGING_BYTES, &s->device[i], err, "uploading");
+        if (st != UTTER_OK)
+            return st;
+        const cu_result r = b->d.event_new(&s->done[i], CU_EVENT_NO_TIMING);
+        if (r != CU_OK)
+            return cu_fail(b, r, "an event", err);
+    }
+    return UTTER_OK;
+}
+
+/* The half to fill next, once its last contents have left. */
+static utter_status take_half(cu_backend *b, int *half, ut_err *err)
+{
+    utter_status st = open_staging(b, err);
+    if (st != UTTER_OK)
+        return st;
+    *half = b->staging.next;
+    b->staging.next = !*half;
+    return cu_wait(b, b->staging.done[*half], "uploading", err);
+}
+
+static utter_status leave_half(cu_backend *b, int half, cu_result r, ut_err *err)
+{
+    if (r == CU_OK)
+        r = b->d.event_record(b->staging.done[half], b->stream);
+    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "uploading", err);
+}
+
+utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes, ut_err *err)
+{
+    utter_status st = UTTER_OK;
+    for (size_t at = 0; at < bytes && st == UTTER_OK;) {
+        const size_t n = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
+        int half;
+        st = take_half(b, &half, err);
+        if (st != UTTER_OK)
+            return st;
+        memcpy(b->staging.host[half], (const uint8_t *)src + at, n);
+        st = leave_half(b, half, b->d.to_device(dst + at, b->staging.host[half], n, b->stream), err);
+        at += n;
+    }
+    return st;
+}
+
+/* ---- Forms ----------------------------------------------------------------------------------- */
+
+static cu_type type_of(ut_dtype t)
+{
+    return t == UT_BF16 ? CU_BF16 : t == UT_F16 ? CU_F16 : CU_F32;
+}
+
+static size_t type_size(cu_type t)
+{
+    return t == CU_F32 ? 4 : 2;
+}
+
+/* Rows of one part of a weight to their place. */
+static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_weight_part *part,
+                                int32_t row0, ut_err *err)
+{
+    const int32_t cols = item->w->cols;
+    const cu_type stored = type_of(part->dtype);
+    const size_t row_bytes = (size_t)cols * type_size(stored);
+    const size_t dst_row = (size_t)item->ld * type_size(item->type);
+    const cu_ptr dst = item->data + (size_t)row0 * dst_row;
+    if (stored == item->type && cols == item->ld)
+        return cu_upload(b, dst, part->data, (size_t)part->rows * row_bytes, err);
+    if (row_bytes > STAGING_BYTES)
+        return ut_fail(err, UTTER_ERR_LIMIT, "cuda: weight %s: rows of %d columns are too long",
+                       item->w->name, (int)cols);
+    const int32_t step = (int32_t)(STAGING_BYTES / row_bytes);
+    utter_status st = UTTER_OK;
+    for (int32_t r = 0; r < part->rows && st == UTTER_OK; r += step) {
+        const int32_t n = part->rows - r < step ? part->rows - r : step;
+        int half;
+        st = take_half(b, &half, err);
+        if (st != UTTER_OK)
+            return st;
+        const size_t bytes = (size_t)n * row_bytes;
+        memcpy(b->staging.host[half], (const uint8_t *)part->data + (size_t)r * row_bytes, bytes);
+        cu_run run = {.b = b, .stream = b->stream};
+        run.result = b->d.to_device(b->staging.device[half], b->staging.host[half], bytes, b->stream);
+        const cu_convert_args a = {.src = b->staging.device[half],
+                                   .dst = dst + (size_t)r * dst_row,
+                                   .src_type = stored,
+                                   .dst_type = item->type,
+                                   .rows = n,
+                                   .cols = cols,
+                                   .ld = item->ld};
+        cu_launch(&run, CU_K_convert, ((int64_t)n * item->ld + CU_THREADS - 1) / CU_THREADS, 1, 1, 0,
+                  &a);
+        st = leave_half(b, half, run.result, err);
+    }
+    return st;
+}
+
+/* The small forms are made by the host. */
+static void fill_unit(const cu_weight *item, float *dst)
+{
+    for (int32_t r = 0; r < item->w->rows; r++) {
+        float *row = dst + (size_t)r * (size_t)item->ld;
+        float s = 0;
+        ut_weight_row_f32(item->w, r, row);
+        for (int32_t i = 0; i < item->w->cols; i++)
+            s += row[i] * row[i];
+        s = sqrtf(s);
+        for (int32_t i = 0; i < item->w->cols; i++)
+            row[i] *= 1.0f / (s > 1e-12f ? s : 1e-12f);
+    }
+}
+
+static bool fill_taps(const cu_weight *item, float *dst)
+{
+    const ut_weight *w = item->w;
+    float *row = ut_calloc((size_t)w->cols, sizeof *row);
+    if (!row)
+        return false;
+    for (int32_t c = 0; c < w->rows; c++) {
+        ut_weight_row_f32(w, c, row);
+        for (int32_t t = 0; t < w->cols; t++)
+            dst[(size_t)t * (size_t)w->rows + (size_t)c] = row[t];
+    }
+    ut_free(row);
+    return true;
+}
+
+static utter_status upload_small(cu_backend *b, const cu_weight *item, ut_err *err)
+{
+    float *data = ut_calloc(1, item->bytes);
+    bool ok = data != NULL;
+    if (ok && item->form == CU_FORM_UNIT)
+        fill_unit(item, data);
+    else if (ok && item->form == CU_FORM_TAPS)
+        ok = fill_taps(item, data);
+    else if (ok)
+        ut_weight_row_f32(item->w, 0, data);
+    const utter_status st =
+        ok ? cu_upload(b, item->data, data, item->bytes, err)
+           : ut_fail(err, UTTER_ERR_NOMEM, "no memory for weight %s", item->w->name);
+    ut_free(data);
+    return st;
+}
+
+static utter_status upload(cu_backend *b, const cu_weight *item, ut_err *err)
+{
+    if (item->form != CU_FORM_ROWS && item->form != CU_FORM_TABLE)
+        return upload_small(b, item, err);
+    utter_status st = UTTER_OK;
+    for (int i = 0, row = 0; i < item->w->n_parts && st == UTTER_OK; i++) {
+        st = upload_part(b, item, &item->w->part[i], row, err);
+        row += item->w->part[i].rows;
+    }
+    return st;
+}
+
+/* ---- The set --------------------------------------------------------------------------------- */
+
+static cu_type type_wanted(const cu_backend *b, const ut_weight *w, cu_form form)
+{
+    if (form == CU_FORM_TABLE)
+        return type_of(ut_weight_dtype(w));
+    if (form != CU_FORM_ROWS)
+        return CU_F32;
+    switch (b->precision) {
+    case UT_PRECISION_F32:
+        return CU_F32;
+    case UT_PRECISION_BF16:
+        return CU_BF16;
+    case UT_PRECISION_F16:
+        return CU_F16;
+    default:
+        return type_of(ut_weight_dtype(w));
+    }
+}
+
+static bool size_of(cu_weight *item)
+{
+    const ut_weight *w = item->w;
+    size_t n = (size_t)w->cols;
+    item->ld = w->cols;
+    if (item->form != CU_FORM_VECTOR && item->form != CU_FORM_TAPS)
+        item->ld = (w->cols + CU_K_ALIGN - 1) / CU_K_ALIGN * CU_K_ALIGN;
+    if (item->form != CU_FORM_VECTOR && !ut_size_mul((size_t)item->ld, (size_t)w->rows, &n))
+        return false;
+    return ut_size_mul(n, type_size(item->type), &item->bytes);
+}
+
+static bool grow(cu_weight_set *s)
+{
+    if (s->n < s->cap)
+        return true;
+    const size_t cap = s->cap ? 2 * s->cap : 256;
+    cu_weight **items = ut_realloc(s->items, cap, sizeof *items);
+    if (!items)
+        return false;
+    s->items = items;
+    s->cap = cap;
+    return true;
+}
+
+/* A table and a matrix of one type are the same. */
+static bool same_form(const cu_weight *item, cu_form form, cu_type type)
+{
+    const bool rows = form == CU_FORM_ROWS || form == CU_FORM_TABLE;
+    const bool item_rows = item->form == CU_FORM_ROWS || item->form == CU_FORM_TABLE;
+    return item->type == type && (item->form == form || (rows && item_rows));
+}
+
+utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
+                           ut_err *err)
+{
+    cu_weight_set *s = &b->weights;
+    const cu_type type = type_wanted(b, w, form);
+    *out = NULL;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->items[i]->w == w && same_form(s->items[i], form, type)) {
+            s->items[i]->refs++;
+            *out = s->items[i];
+            return UTTER_OK;
+        }
+    cu_weight *item = ut_calloc(1, sizeof *item);
+    if (!item || !grow(s)) {
+        ut_free(item);
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for weight %s", w->name);
+    }
+    *item = (cu_weight){.w = w, .form = form, .type = type, .refs = 1};
+    utter_status st = UTTER_OK;
+    if (!size_of(item))
+        st = ut_fail(err, UTTER_ERR_LIMIT, "weight %s [%d, %d] is too large", w->name, (int)w->rows,
+                     (int)w->cols);
+    if (st == UTTER_OK)
+        st = cu_alloc(b, item->bytes, &item->data, err, "weight %s [%d, %d], after %.1f MB of others,",
+                      w->name, (int)w->rows, (int)w->cols, (double)s->bytes / 1e6);
+    if (st == UTTER_OK)
+        st = upload(b, item, err);
+    if (st != UTTER_OK) {
+        cu_free(b, item->data);
+        ut_free(item);
+        return st;
+    }
+    s->items[s->n++] = item;
+    s->bytes += item->bytes;
+    *out = item;
+    return UTTER_OK;
+}
+
+void cu_weight_release(cu_backend *b, cu_weight *w)
+{
+    cu_weight_set *s = &b->weights;
+    if (!w || --w->refs > 0)
+        return;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->items[i] == w) {
+            s->items[i] = s->items[--s->n];
+            break;
+        }
+    s->bytes -= w->bytes;
+    cu_free(b, w->data);
+    ut_free(w);
+}
+
+void cu_weight_set_free(cu_backend *b)
+{
+    for (size_t i = 0; i < b->weights.n; i++) {
+        cu_free(b, b->weights.items[i]->data);
+        ut_free(b->weights.items[i]);
+    }
+    ut_free(b->weights.items);
+    b->weights = (cu_weight_set){0};
+}

@@ -1,0 +1,488 @@
+/* emulation.cpp - a CUDA driver without a GPU: libcuda.so.1 for tests. The kernels are the library's
+ * own, compiled for the processor; blocks run one after another, the threads of a block as fibers.
+ * Memory is the process's own and filled with NaN, so that address sanitizers and comparisons find
+ * what reads or writes where it should not. Threads go by in the reverse order every other launch:
+ * a barrier that is missing shows as results that differ.
+ *
+ * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes. */
+#include "emulation.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+emu_dim threadIdx, blockIdx, gridDim;
+
+/* ---- Fibers ---------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+/* Save the callee's registers on this stack, its top in *save; go on from another top. */
+extern "C" void emu_switch(void **save, void *load);
+__asm__(".text\n"
+        ".globl emu_switch\n"
+        ".type emu_switch, @function\n"
+        "emu_switch:\n"
+        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+        "  movq %rsp, (%rdi)\n"
+        "  movq %rsi, %rsp\n"
+        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n"
+        "  ret\n");
+
+struct context {
+    void *top;
+};
+
+static void context_make(context *c, char *stack, size_t size, void (*entry)())
+{
+    void **top = reinterpret_cast<void **>(stack + size);
+    *--top = nullptr; /* entry sees the stack as after a call */
+    *--top = reinterpret_cast<void *>(entry);
+    for (int i = 0; i < 6; i++)
+        *--top = nullptr;
+    c->top = top;
+}
+
+static void context_swap(context *from, context *to)
+{
+    emu_switch(&from->top, to->top);
+}
+#else
+#include <ucontext.h>
+
+struct context {
+    ucontext_t u;
+};
+
+static void context_make(context *c, char *stack, size_t size, void (*entry)())
+{
+    getcontext(&c->u);
+    c->u.uc_stack.ss_sp = stack;
+    c->u.uc_stack.ss_size = size;
+    c->u.uc_link = nullptr;
+    makecontext(&c->u, entry, 0);
+}
+
+static void context_swap(context *from, context *to)
+{
+    swapcontext(&from->u, &to->u);
+}
+#endif
+
+enum wait { RUNS, AT_WARP, AT_BLOCK, ENDED };
+
+struct fiber {
+    context c;
+    std::unique_ptr<char[]> stack;
+    wait state;
+    int parity; /* of its next exchange */
+};
+
+static const size_t STACK = 64 << 10;
+static std::vector<fiber> fibers;
+static unsigned now; /* the fiber that runs */
+static context scheduler;
+static const emu_kernel *kernel_now;
+static const void *args_now;
+static std::vector<unsigned char> shared_now;
+static uint64_t exchanged[2][1024];
+static unsigned n_launches;
+
+[[noreturn]] static void die(const char *what)
+{
+    fprintf(stderr, "emulated GPU: kernel %s: %s\n", kernel_now ? kernel_now->name : "?", what);
+    abort();
+}
+
+static void fiber_main()
+{
+    kernel_now->run(args_now);
+    fibers[now].state = ENDED;
+    context_swap(&fibers[now].c, &scheduler);
+    die("an ended thread runs on");
+}
+
+static void wait_at(wait state)
+{
+    const unsigned me = now;
+    fibers[me].state = state;
+    context_swap(&fibers[me].c, &scheduler);
+}
+
+unsigned char *emu_shared(void)
+{
+    return shared_now.data();
+}
+
+void __syncthreads(void)
+{
+    wait_at(AT_BLOCK);
+}
+
+void __syncwarp(void)
+{
+    wait_at(AT_WARP);
+}
+
+uint64_t emu_exchange(uint64_t mine, unsigned from)
+{
+    const unsigned me = now;
+    uint64_t *slots = exchanged[fibers[me].parity];
+    fibers[me].parity ^= 1; /* the next exchange must not disturb slower lanes */
+    slots[me] = mine;
+    wait_at(AT_WARP);
+    return slots[me / 32 * 32 + from];
+}
+
+/* Let those go on whose barrier all have reached; false: nobody can. */
+static bool release(unsigned n)
+{
+    bool any = false, all_at_block = true;
+    for (unsigned i = 0; i < n; i++)
+        all_at_block = all_at_block && fibers[i].state == AT_BLOCK;
+    if (all_at_block)
+        for (unsigned i = 0; i < n; i++)
+            fibers[i].state = RUNS, any = true;
+    for (unsigned w = 0; w < n; w += 32) {
+        bool all = true;
+        for (unsigned i = w; i < w + 32; i++)
+            all = all && fibers[i].state == AT_WARP;
+        for (unsigned i = w; all && i < w + 32; i++)
+            fibers[i].state = RUNS, any = true;
+    }
+    return any;
+}
+
+static void run_block(unsigned n, size_t shared_bytes, bool reverse)
+{
+    shared_now.assign(shared_bytes, 0xff);
+    shared_now.shrink_to_fit();
+    for (unsigned i = 0; i < n; i++) {
+        fiber &f = fibers[i];
+        if (!f.stack)
+            f.stack.reset(new char[STACK]);
+        f.state = RUNS;
+        f.parity = 0;
+        context_make(&f.c, f.stack.get(), STACK, fiber_main);
+    }
+    for (;;) {
+        unsigned ended = 0;
+        for (unsigned k = 0; k < n; k++) {
+            const unsigned i = reverse ? n - 1 - k : k;
+            if (fibers[i].state == RUNS) {
+                now = i;
+                threadIdx = {i, 0, 0};
+                context_swap(&scheduler, &fibers[i].c);
+            }
+            ended += fibers[i].state == ENDED;
+        }
+        if (ended == n)
+            return;
+        if (ended > 0) {
+            /* a thread that has ended must not be waited for: kernels here never rely on it */
+            for (unsigned i = 0; i < n; i++)
+                if (fibers[i].state == AT_BLOCK)
+                    die("a barrier that some threads do not reach");
+        }
+        if (!release(n))
+            die("threads wait for each other");
+    }
+}
+
+static void run_kernel(const emu_kernel *k, emu_dim grid, unsigned threads, size_t shared_bytes,
+                       const void *args)
+{
+    if (threads % 32 || threads > 1024 || shared_bytes > 227 * 1024)
+        abort();
+    if (fibers.size() < threads)
+        fibers.resize(threads);
+    kernel_now = k;
+    args_now = args;
+    gridDim = grid;
+    const bool reverse = n_launches++ % 2;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = {x, y, z};
+                run_block(threads, shared_bytes, reverse);
+            }
+}
+
+/* ---- The driver ------------------------------------------------------------------------------ */
+
+static emu_kernel *all_kernels;
+
+emu_kernel::emu_kernel(const char *n, void (*r)(const void *), size_t s)
+    : name(n), run(r), args_size(s), next(all_kernels)
+{
+    all_kernels = this;
+}
+
+enum { OK, INVALID = 1, NO_MEMORY = 2, NOT_FOUND = 500, CAPTURE = 900 };
+
+typedef std::function<void()> work;
+struct graph {
+    std::vector<work> nodes;
+};
+struct stream {
+    graph *capturing;
+};
+
+static std::mutex lock;
+static std::map<void *, size_t> allocations;
+static size_t allocated;
+
+static size_t memory_of_device()
+{
+    const char *s = getenv("UT_EMULATED_MEMORY");
+    return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
+}
+
+static int enqueue(stream *s, work w)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    if (s && s->capturing)
+        s->capturing->nodes.push_back(w);
+    else
+        w();
+    return OK;
+}
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+API cuInit(unsigned)
+{
+    return OK;
+}
+API cuDriverGetVersion(int *v)
+{
+    *v = 13000;
+    return OK;
+}
+API cuGetErrorName(int, const char **s)
+{
+    *s = "CUDA_ERROR";
+    return OK;
+}
+API cuGetErrorString(int r, const char **s)
+{
+    *s = r == NO_MEMORY ? "out of memory" : r == NOT_FOUND ? "not found" : "invalid value";
+    return OK;
+}
+API cuDeviceGetCount(int *n)
+{
+    *n = 1;
+    return OK;
+}
+API cuDeviceGet(int *d, int ordinal)
+{
+    *d = ordinal;
+    return ordinal == 0 ? OK : INVALID;
+}
+API cuDeviceGetName(char *s, int n, int)
+{
+    snprintf(s, (size_t)n, "emulated GPU");
+    return OK;
+}
+API cuDeviceTotalMem_v2(size_t *n, int)
+{
+    *n = memory_of_device();
+    return OK;
+}
+API cuDeviceGetAttribute(int *v, int which, int)
+{
+    static const std::map<int, int> values = {{16, 6},  {38, 1 << 20}, {75, 9},
+                                              {76, 0},  {95, 1},       {97, 227 * 1024}};
+    const auto found = values.find(which);
+    *v = found == values.end() ? 0 : found->second;
+    return OK;
+}
+API cuDevicePrimaryCtxRetain(void **c, int)
+{
+    *c = &lock;
+    return OK;
+}
+API cuDevicePrimaryCtxRelease_v2(int)
+{
+    return OK;
+}
+API cuCtxSetCurrent(void *)
+{
+    return OK;
+}
+API cuModuleLoadData(void **m, const void *)
+{
+    *m = &all_kernels;
+    return OK;
+}
+API cuModuleUnload(void *)
+{
+    return OK;
+}
+API cuModuleGetFunction(void **f, void *, const char *name)
+{
+    for (emu_kernel *k = all_kernels; k; k = k->next)
+        if (strcmp(k->name, name) == 0) {
+            *f = k;
+            return OK;
+        }
+    return NOT_FOUND;
+}
+API cuFuncSetAttribute(void *, int, int)
+{
+    return OK;
+}
+API cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+{
+    *total = memory_of_device();
+    *free_bytes = *total > allocated ? *total - allocated : 0;
+    return OK;
+}
+API cuMemAlloc_v2(uint64_t *p, size_t n)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    void *data = nullptr;
+    if (n == 0)
+        return INVALID;
+    if (allocated + n > memory_of_device() || posix_memalign(&data, 256, n) != 0)
+        return NO_MEMORY;
+    memset(data, 0xff, n);
+    allocations[data] = n;
+    allocated += n;
+    *p = (uint64_t)(uintptr_t)data;
+    return OK;
+}
+API cuMemFree_v2(uint64_t p)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    void *data = (void *)(uintptr_t)p;
+    const auto found = allocations.find(data);
+    if (found == allocations.end())
+        return INVALID;
+    allocated -= found->second;
+    allocations.erase(found);
+    free(data);
+    return OK;
+}
+API cuMemHostAlloc(void **p, size_t n, unsigned)
+{
+    if (posix_memalign(p, 256, n) != 0)
+        return NO_MEMORY;
+    memset(*p, 0xff, n);
+    return OK;
+}
+API cuMemFreeHost(void *p)
+{
+    free(p);
+    return OK;
+}
+API cuMemHostGetDevicePointer_v2(uint64_t *d, void *p, unsigned)
+{
+    *d = (uint64_t)(uintptr_t)p;
+    return OK;
+}
+API cuMemcpyHtoDAsync_v2(uint64_t d, const void *s, size_t n, stream *st)
+{
+    return enqueue(st, [=] { memcpy((void *)(uintptr_t)d, s, n); });
+}
+API cuMemcpyDtoHAsync_v2(void *d, uint64_t s, size_t n, stream *st)
+{
+    return enqueue(st, [=] { memcpy(d, (const void *)(uintptr_t)s, n); });
+}
+API cuMemsetD8Async(uint64_t d, unsigned char v, size_t n, stream *st)
+{
+    return enqueue(st, [=] { memset((void *)(uintptr_t)d, v, n); });
+}
+API cuMemsetD32Async(uint64_t d, unsigned v, size_t n, stream *st)
+{
+    return enqueue(st, [=] {
+        for (size_t i = 0; i < n; i++)
+            ((uint32_t *)(uintptr_t)d)[i] = v;
+    });
+}
+API cuStreamCreateWithPriority(stream **s, unsigned, int)
+{
+    *s = new stream{nullptr};
+    return OK;
+}
+API cuStreamDestroy_v2(stream *s)
+{
+    delete s;
+    return OK;
+}
+API cuStreamQuery(stream *)
+{
+    return OK;
+}
+API cuStreamSynchronize(stream *s)
+{
+    return s && s->capturing ? CAPTURE : OK;
+}
+API cuStreamWaitEvent(stream *, void *, unsigned)
+{
+    return OK;
+}
+API cuEventCreate(void **e, unsigned)
+{
+    *e = new char;
+    return OK;
+}
+API cuEventDestroy_v2(void *e)
+{
+    delete (char *)e;
+    return OK;
+}
+API cuEventRecord(void *, stream *s)
+{
+    return s && s->capturing ? CAPTURE : OK;
+}
+API cuEventQuery(void *)
+{
+    return OK;
+}
+API cuLaunchKernel(const emu_kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                   unsigned by, unsigned bz, unsigned shared_bytes, stream *s, void **args, void **)
+{
+    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || by != 1 || bz != 1)
+        return INVALID;
+    const std::vector<uint64_t> copy(((const uint64_t *)args[0]),
+                                     ((const uint64_t *)args[0]) + k->args_size / 8);
+    return enqueue(s, [=] { run_kernel(k, {gx, gy, gz}, bx, shared_bytes, copy.data()); });
+}
+API cuStreamBeginCapture_v2(stream *s, int)
+{
+    s->capturing = new graph;
+    return OK;
+}
+API cuStreamEndCapture(stream *s, graph **g)
+{
+    *g = s->capturing;
+    s->capturing = nullptr;
+    return OK;
+}
+API cuGraphInstantiateWithFlags(graph **e, graph *g, unsigned long long)
+{
+    *e = new graph(*g);
+    return OK;
+}
+API cuGraphLaunch(graph *g, stream *)
+{
+    const std::lock_guard<std::mutex> hold(lock);
+    for (const work &w : g->nodes)
+        w();
+    return OK;
+}
+API cuGraphDestroy(graph *g)
+{
+    delete g;
+    return OK;
+}
+API cuGraphExecDestroy(graph *g)
+{
+    delete g;
+    return OK;
+}

@@ -1,0 +1,112 @@
+/* emulation.h - the part of CUDA's language that the kernels use, for a C++ compiler: threads of a
+ * block are fibers that run one after another and change at barriers and shuffles. Included by
+ * device.cuh instead of nvcc's own definitions; emulation.cpp is the machine. */
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct emu_dim {
+    unsigned x, y, z;
+};
+extern emu_dim threadIdx, blockIdx, gridDim;
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
+struct alignas(8) uint2 {
+    uint32_t x, y;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+
+#define UT_DEVICE        static inline
+#define UT_DEVICE_MEMBER inline
+
+/* Shared memory of the block that runs. */
+unsigned char *emu_shared(void);
+#define UT_SHARED(type, name) type *name = reinterpret_cast<type *>(emu_shared())
+
+/* A kernel is found by its name; it takes one struct. */
+struct emu_kernel {
+    const char *name;
+    void (*run)(const void *args);
+    size_t args_size;
+    emu_kernel *next;
+    emu_kernel(const char *name, void (*run)(const void *args), size_t args_size);
+};
+#define UT_KERNEL(name, args_type)                                                                 \
+    static void name(const args_type &a);                                                          \
+    static emu_kernel emu_kernel_##name(                                                           \
+        #name, [](const void *p) { name(*static_cast<const args_type *>(p)); },                    \
+        sizeof(args_type));                                                                        \
+    static void name(const args_type &a)
+
+/* ---- Barriers and exchange ------------------------------------------------------------------- */
+
+void __syncthreads(void);
+void __syncwarp(void);
+static inline void __threadfence_system(void) {}
+static inline void __threadfence(void) {}
+
+/* Every lane of the warp gives 8 bytes, then sees those of lane `from`. */
+uint64_t emu_exchange(uint64_t mine, unsigned from);
+
+template <class T> static inline T emu_shuffle(T v, unsigned from)
+{
+    static_assert(sizeof(T) <= 8, "one register or two");
+    uint64_t bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = emu_exchange(bits, from);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask)
+{
+    return emu_shuffle(v, (threadIdx.x % 32) ^ (unsigned)mask);
+}
+
+template <class T> static inline T __shfl_sync(unsigned, T v, int from)
+{
+    return emu_shuffle(v, (unsigned)from % 32);
+}
+
+/* ---- Small things ---------------------------------------------------------------------------- */
+
+template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
+
+static inline float __uint_as_float(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t __float_as_uint(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* base/half.h */
+extern "C" float ut_f16_to_f32(uint16_t h);
+extern "C" uint16_t ut_f32_to_f16(float f);
+static inline float f16_to_f32(uint16_t h)
+{
+    return ut_f16_to_f32(h);
+}
+static inline uint16_t f32_to_f16(float f)
+{
+    return ut_f32_to_f16(f);
+}
