@@ -13,7 +13,9 @@ const ut_backend_ops *const *ut_backends(void)
 #if UT_HAVE_CUDA
         &ut_backend_cuda,
 #endif
-        &ut_backend_cpu, NULL};
+        &ut_backend_cpu,
+        NULL
+    };
     return all;
 }
 

@@ -93,7 +93,7 @@ static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e
     while (count > 0) {
         const int32_t best = s->heap[0];
         cumulative += e[best] / total;
-        if (kept > 0 && cumulative > top_p)
+        if (kept > 0 && top_p < 1.0f && cumulative > top_p) /* rounding may exceed 1 */
             break;
         count--;
         s->heap[0] = s->heap[count];

@@ -30,7 +30,8 @@
 #define CU_TILE_SHARED (2 * CU_TILE_K * CU_TILE_PITCH * 4)
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
-/* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too. */
+/* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
+ */
 #define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (8 + 4 + 8) + 64 * 4)
 #define CU_SAMPLE_SHARED 5120
 

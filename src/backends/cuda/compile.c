@@ -8,24 +8,15 @@
 enum { MAX_HEAD_DIM = 512, MAX_PENALISED = 64 }; /* of the attention kernel and the sampler */
 
 static cu_launch_fn *const launch_fns[UT_OP_COUNT] = {
-    [UT_OP_EMBED_SUM] = cu_launch_embed_sum,
-    [UT_OP_GATHER] = cu_launch_gather,
-    [UT_OP_COPY_ROWS] = cu_launch_copy_rows,
-    [UT_OP_RMS_NORM] = cu_launch_rms_norm,
-    [UT_OP_LAYER_NORM] = cu_launch_layer_norm,
-    [UT_OP_LINEAR] = cu_launch_linear,
-    [UT_OP_ROPE_ANGLES] = cu_launch_angles,
-    [UT_OP_QKV] = cu_launch_qkv,
-    [UT_OP_ATTENTION] = cu_launch_attention,
-    [UT_OP_SWIGLU] = cu_launch_swiglu,
-    [UT_OP_SNAKE] = cu_launch_snake,
-    [UT_OP_CONV_HISTORY] = cu_launch_history,
-    [UT_OP_DWCONV] = cu_launch_dwconv,
-    [UT_OP_NEAREST] = cu_launch_nearest,
-    [UT_OP_SAMPLE] = cu_launch_sample,
-    [UT_OP_TOKEN_CODE] = cu_launch_token_code,
-    [UT_OP_RING_PUT] = cu_launch_ring_put,
-    [UT_OP_ADVANCE] = cu_launch_advance,
+    [UT_OP_EMBED_SUM] = cu_launch_embed_sum,   [UT_OP_GATHER] = cu_launch_gather,
+    [UT_OP_COPY_ROWS] = cu_launch_copy_rows,   [UT_OP_RMS_NORM] = cu_launch_rms_norm,
+    [UT_OP_LAYER_NORM] = cu_launch_layer_norm, [UT_OP_LINEAR] = cu_launch_linear,
+    [UT_OP_ROPE_ANGLES] = cu_launch_angles,    [UT_OP_QKV] = cu_launch_qkv,
+    [UT_OP_ATTENTION] = cu_launch_attention,   [UT_OP_SWIGLU] = cu_launch_swiglu,
+    [UT_OP_SNAKE] = cu_launch_snake,           [UT_OP_CONV_HISTORY] = cu_launch_history,
+    [UT_OP_DWCONV] = cu_launch_dwconv,         [UT_OP_NEAREST] = cu_launch_nearest,
+    [UT_OP_SAMPLE] = cu_launch_sample,         [UT_OP_TOKEN_CODE] = cu_launch_token_code,
+    [UT_OP_RING_PUT] = cu_launch_ring_put,     [UT_OP_ADVANCE] = cu_launch_advance,
 };
 
 static utter_status no_memory(const ut_plan *p, ut_err *err)
@@ -149,8 +140,9 @@ static utter_status check_op(const cu_exec *e, const ut_op *op, ut_err *err)
                            p->name, (int)capacity, (int)(op->u.attn.window + rows - 1),
                            (int)op->u.attn.window, (int)rows);
         if (op->u.attn.head_dim > MAX_HEAD_DIM)
-            return ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: heads of %d dimensions, at most %d",
-                           p->name, (int)op->u.attn.head_dim, MAX_HEAD_DIM);
+            return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                           "plan %s: heads of %d dimensions, at most %d", p->name,
+                           (int)op->u.attn.head_dim, MAX_HEAD_DIM);
     }
     if (op->kind == UT_OP_SAMPLE && op->u.sample.penalty == UT_PENALTY_FIRST_COLUMN &&
         p->tensors[op->in[4]].cols > MAX_PENALISED)
@@ -266,8 +258,8 @@ static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
     utter_status st =
         cu_alloc(b, e->part_bytes, &e->part, err, "partial sums of plan %s", e->head.plan->name);
     if (st == UTTER_OK)
-        st = cu_alloc(b, e->work_bytes, &e->work, err, "the sampler of plan %s",
-                      e->head.plan->name);
+        st =
+            cu_alloc(b, e->work_bytes, &e->work, err, "the sampler of plan %s", e->head.plan->name);
     return st;
 }
 

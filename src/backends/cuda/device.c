@@ -144,7 +144,8 @@ static bool find_device(const cu_driver *d, int ordinal, cu_device *device, char
         snprintf(why, size, "there is no device %d, only 0..%d", ordinal, n - 1);
     else if (d->device_get(device, ordinal) != CU_OK)
         snprintf(why, size, "device %d cannot be used", ordinal);
-    else if (attribute(d, *device, CU_ATTR_CC_MAJOR) * 10 + attribute(d, *device, CU_ATTR_CC_MINOR) <
+    else if (attribute(d, *device, CU_ATTR_CC_MAJOR) * 10 +
+                 attribute(d, *device, CU_ATTR_CC_MINOR) <
              75)
         snprintf(why, size, "device %d is older than compute capability 7.5", ordinal);
     else

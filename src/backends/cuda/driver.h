@@ -1,6 +1,6 @@
 /* driver.h - the part of the CUDA driver API that the backend uses, as a table of functions found
- * at run time. Nothing of NVIDIA's is needed to compile or link this; types and numbers are those of
- * the driver API's stable binary interface (names with _v2 where the interface has versions). */
+ * at run time. Nothing of NVIDIA's is needed to compile or link this; types and numbers are those
+ * of the driver API's stable binary interface (names with _v2 where the interface has versions). */
 #ifndef UT_BACKENDS_CUDA_DRIVER_H
 #define UT_BACKENDS_CUDA_DRIVER_H
 

@@ -14,7 +14,7 @@ enum {
 #define X(name, args) CU_K_##name,
     CU_KERNELS(X)
 #undef X
-    CU_K_COUNT
+        CU_K_COUNT
 };
 
 /* ---- Weights on the device (weights.c) ------------------------------------------------------- */
@@ -118,12 +118,12 @@ typedef struct cu_state {
     cu_stream stream; /* of all its runs */
     cu_ptr memory;
     size_t bytes;
-    cu_ptr data[UT_STATE_MAX];  /* tensor i of slot 0 */
-    size_t slot[UT_STATE_MAX];  /* bytes from one slot to the next */
-    cu_ptr reset;               /* what a reset clears: [slots, reset_bytes] */
+    cu_ptr data[UT_STATE_MAX]; /* tensor i of slot 0 */
+    size_t slot[UT_STATE_MAX]; /* bytes from one slot to the next */
+    cu_ptr reset;              /* what a reset clears: [slots, reset_bytes] */
     size_t reset_bytes;
-    cu_ptr epoch;               /* u32 [slots]: resets so far */
-    uint32_t *epochs;           /* [slots] the same, as the host knows it */
+    cu_ptr epoch;     /* u32 [slots]: resets so far */
+    uint32_t *epochs; /* [slots] the same, as the host knows it */
     /* i32 tensors of several rows may be rings: copies of them in the host's memory */
     uint8_t *mirror;
     cu_ptr mirror_device;
@@ -135,8 +135,7 @@ utter_status cu_state_new(ut_backend *b, const ut_state_set *set, int n_slots, u
                           ut_err *err);
 void cu_state_free(ut_state *s);
 void cu_state_reset(ut_state *s, int slot);
-void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
-                    const void *src);
+void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, const void *src);
 void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
 utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err);
@@ -245,8 +244,8 @@ static inline int32_t cu_rows(const cu_place *p, int32_t n_t)
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args);
 
-/* How many parts the sums of a linear are cut into for the grid, 1: none; and the most rows at which
- * there are parts. */
+/* How many parts the sums of a linear are cut into for the grid, 1: none; and the most rows at
+ * which there are parts. */
 int32_t cu_linear_parts(const cu_backend *b, int64_t rows, int32_t n_out, int32_t ld);
 int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 

@@ -12,11 +12,11 @@
 #define FATBIN(name)                                                                               \
     extern const unsigned char ut_fatbin_##name[];                                                 \
     __asm__(SECTION ".balign 64\n"                                                                 \
-                    ".globl ut_fatbin_" #name "\n" HIDDEN("ut_fatbin_" #name) "ut_fatbin_" #name   \
-            ":\n"                                                                                  \
-            ".incbin \"" #name ".fatbin\"\n"                                                       \
-            ".byte 0\n"                                                                            \
-            ".text\n")
+                    ".globl ut_fatbin_" #name                                                      \
+                    "\n" HIDDEN("ut_fatbin_" #name) "ut_fatbin_" #name ":\n"                       \
+                                                    ".incbin \"" #name ".fatbin\"\n"               \
+                                                    ".byte 0\n"                                    \
+                                                    ".text\n")
 
 FATBIN(linear);
 FATBIN(rows);

@@ -37,20 +37,19 @@ void cu_launch_gather(cu_run *r, const cu_step *s)
 {
     const ut_op *op = s->op;
     const cu_view ids = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
-    const cu_gather_args a = {
-        .ids = ids.p + 4 * (uint64_t)op->u.gather.first_col,
-        .ids_slot = ids.slot,
-        .table = s->w[0]->data,
-        .type = s->w[0]->type,
-        .ld = s->w[0]->ld,
-        .range = s->table,
-        .y = y.p + 4 * (uint64_t)op->u.gather.dst_row * (uint64_t)y.cols,
-        .y_slot = y.slot,
-        .rows = ids.rows,
-        .slots = r->e->n_slots,
-        .ids_cols = ids.cols,
-        .n_cols = op->u.gather.n_cols,
-        .dim = op->w[0]->cols};
+    const cu_gather_args a = {.ids = ids.p + 4 * (uint64_t)op->u.gather.first_col,
+                              .ids_slot = ids.slot,
+                              .table = s->w[0]->data,
+                              .type = s->w[0]->type,
+                              .ld = s->w[0]->ld,
+                              .range = s->table,
+                              .y = y.p + 4 * (uint64_t)op->u.gather.dst_row * (uint64_t)y.cols,
+                              .y_slot = y.slot,
+                              .rows = ids.rows,
+                              .slots = r->e->n_slots,
+                              .ids_cols = ids.cols,
+                              .n_cols = op->u.gather.n_cols,
+                              .dim = op->w[0]->cols};
     cu_launch(r, CU_K_gather, (int64_t)ids.rows * a.slots, 1, 1, 0, &a);
 }
 
@@ -63,13 +62,13 @@ void cu_launch_copy_rows(cu_run *r, const cu_step *s)
     const int32_t n = op->u.copy_rows.n_rows ? op->u.copy_rows.n_rows : src.rows - from;
     if (from < 0 || n > src.rows - from)
         return; /* fewer rows than the plan speaks of: nothing to copy */
-    const cu_copy_args a = {
-        .src = src.p + 4 * (uint64_t)from * (uint64_t)src.cols,
-        .dst = dst.p + 4 * (uint64_t)op->u.copy_rows.dst_row * (uint64_t)src.cols,
-        .src_slot = src.slot,
-        .dst_slot = dst.slot,
-        .n = n * src.cols,
-        .slots = r->e->n_slots};
+    const cu_copy_args a = {.src = src.p + 4 * (uint64_t)from * (uint64_t)src.cols,
+                            .dst =
+                                dst.p + 4 * (uint64_t)op->u.copy_rows.dst_row * (uint64_t)src.cols,
+                            .src_slot = src.slot,
+                            .dst_slot = dst.slot,
+                            .n = n * src.cols,
+                            .slots = r->e->n_slots};
     cu_launch(r, CU_K_copy, blocks_of(a.n), a.slots, 1, 0, &a);
 }
 
@@ -122,22 +121,22 @@ void cu_launch_ring_put(cu_run *r, const cu_step *s)
     const cu_state *state = r->s;
     const int32_t index = s->out[0].state;
     const uint64_t first = (uint64_t)r->first_slot * (uint64_t)ring.rows;
-    const cu_ring_args a = {
-        .column = column.p,
-        .frame = frame.p,
-        .history = history.p,
-        .ring = ring.p,
-        .column_slot = column.slot,
-        .frame_slot = frame.slot,
-        .history_slot = history.slot,
-        .ring_slot = ring.slot,
-        .mirror = state->mirror_device + state->ring[index] + 4 * first * (uint64_t)ring.cols,
-        .stamp = state->mirror_device + state->stamp[index] + 8 * first,
-        .epoch = state->epoch + 4 * (uint64_t)r->first_slot,
-        .slots = r->e->n_slots,
-        .cols = column.cols,
-        .ring_rows = ring.rows,
-        .history_rows = UT_HISTORY_FRAMES};
+    const cu_ring_args a = {.column = column.p,
+                            .frame = frame.p,
+                            .history = history.p,
+                            .ring = ring.p,
+                            .column_slot = column.slot,
+                            .frame_slot = frame.slot,
+                            .history_slot = history.slot,
+                            .ring_slot = ring.slot,
+                            .mirror = state->mirror_device + state->ring[index] +
+                                      4 * first * (uint64_t)ring.cols,
+                            .stamp = state->mirror_device + state->stamp[index] + 8 * first,
+                            .epoch = state->epoch + 4 * (uint64_t)r->first_slot,
+                            .slots = r->e->n_slots,
+                            .cols = column.cols,
+                            .ring_rows = ring.rows,
+                            .history_rows = UT_HISTORY_FRAMES};
     cu_launch(r, CU_K_ring_put, a.slots, 1, 1, 0, &a);
 }
 

@@ -1,6 +1,6 @@
 /* run.c - running compiled plans. A run returns when its work is on the stream of its state. Runs
- * that come again - the same state, slots and length - are captured as one graph and launched whole:
- * at once for plans of one step (decoding), at the second run for others. */
+ * that come again - the same state, slots and length - are captured as one graph and launched
+ * whole: at once for plans of one step (decoding), at the second run for others. */
 #include "backends/cuda/exec.h"
 #include <string.h>
 
@@ -104,8 +104,7 @@ static void copy_inputs(cu_run *r)
     cu_exec *e = r->e;
     for (int i = 0; i < e->n_inputs && r->result == CU_OK; i++) {
         const cu_place *p = &e->places[e->inputs[i].tensor];
-        const size_t bytes =
-            4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols * (size_t)e->n_slots;
+        const size_t bytes = 4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols * (size_t)e->n_slots;
         r->result = r->b->d.to_device(e->arena + p->offset, e->inputs[i].data, bytes, r->stream);
     }
     if (r->result == CU_OK)

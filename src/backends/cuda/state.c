@@ -1,9 +1,10 @@
-/* state.c - states on the device. What a reset clears lies together slot by slot, so that a reset is
- * one call; caches lie behind it. Every state has a stream of its own: runs of one state follow one
- * another, those of different states may run side by side.
+/* state.c - states on the device. What a reset clears lies together slot by slot, so that a reset
+ * is one call; caches lie behind it. Every state has a stream of its own: runs of one state follow
+ * one another, those of different states may run side by side.
  *
  * Rings. A kernel that writes a row of a ring also writes it to the host's memory, then a stamp:
- * the number of resets of the slot and the frame. The host reads rows by looking for their stamp. */
+ * the number of resets of the slot and the frame. The host reads rows by looking for their stamp.
+ */
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -11,7 +12,7 @@
 #include <string.h>
 
 #define ALIGN      256u
-#define SMALL      16      /* 32-bit words that are written as constants */
+#define SMALL      16    /* 32-bit words that are written as constants */
 #define QUERY_MASK 0x3ff /* how often a waiting loop asks whether the device is well */
 
 static size_t tensor_bytes(const ut_state_def *d)

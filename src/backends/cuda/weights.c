@@ -1,6 +1,7 @@
-/* weights.c - weights on the device: each is uploaded once, in the form that kernels want, and shared
- * by all plans that use the same ut_weight. What is stored as the kernels want it goes straight to its
- * place; other element types go to a buffer of the device and are converted there. */
+/* weights.c - weights on the device: each is uploaded once, in the form that kernels want, and
+ * shared by all plans that use the same ut_weight. What is stored as the kernels want it goes
+ * straight to its place; other element types go to a buffer of the device and are converted there.
+ */
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
 #include "base/half.h"
@@ -57,7 +58,8 @@ utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes,
         if (st != UTTER_OK)
             return st;
         memcpy(b->staging.host[half], (const uint8_t *)src + at, n);
-        st = leave_half(b, half, b->d.to_device(dst + at, b->staging.host[half], n, b->stream), err);
+        st =
+            leave_half(b, half, b->d.to_device(dst + at, b->staging.host[half], n, b->stream), err);
         at += n;
     }
     return st;
@@ -100,7 +102,8 @@ static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_w
         const size_t bytes = (size_t)n * row_bytes;
         memcpy(b->staging.host[half], (const uint8_t *)part->data + (size_t)r * row_bytes, bytes);
         cu_run run = {.b = b, .stream = b->stream};
-        run.result = b->d.to_device(b->staging.device[half], b->staging.host[half], bytes, b->stream);
+        run.result =
+            b->d.to_device(b->staging.device[half], b->staging.host[half], bytes, b->stream);
         const cu_convert_args a = {.src = b->staging.device[half],
                                    .dst = dst + (size_t)r * dst_row,
                                    .src_type = stored,
@@ -108,8 +111,8 @@ static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_w
                                    .rows = n,
                                    .cols = cols,
                                    .ld = item->ld};
-        cu_launch(&run, CU_K_convert, ((int64_t)n * item->ld + CU_THREADS - 1) / CU_THREADS, 1, 1, 0,
-                  &a);
+        cu_launch(&run, CU_K_convert, ((int64_t)n * item->ld + CU_THREADS - 1) / CU_THREADS, 1, 1,
+                  0, &a);
         st = leave_half(b, half, run.result, err);
     }
     return st;
@@ -250,8 +253,9 @@ utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_w
         st = ut_fail(err, UTTER_ERR_LIMIT, "weight %s [%d, %d] is too large", w->name, (int)w->rows,
                      (int)w->cols);
     if (st == UTTER_OK)
-        st = cu_alloc(b, item->bytes, &item->data, err, "weight %s [%d, %d], after %.1f MB of others,",
-                      w->name, (int)w->rows, (int)w->cols, (double)s->bytes / 1e6);
+        st = cu_alloc(b, item->bytes, &item->data, err,
+                      "weight %s [%d, %d], after %.1f MB of others,", w->name, (int)w->rows,
+                      (int)w->cols, (double)s->bytes / 1e6);
     if (st == UTTER_OK)
         st = upload(b, item, err);
     if (st != UTTER_OK) {
