@@ -347,6 +347,12 @@ static void utterances_leave_memory_where_it_was(void **state)
 #endif
 }
 
+#ifdef SANITIZED /* slow: every fifth */
+#define OOM_STEP 5
+#else
+#define OOM_STEP 1
+#endif
+
 /* Every allocation of opening and speaking fails once: an error, and nothing lost. The first few
  * are of the question which family a directory is of, whose answer can only be yes or no. */
 static void out_of_memory_is_survived(void **state)
