@@ -104,7 +104,15 @@ static void fake_free(ut_model *m)
     ut_free(m);
 }
 
-static const ut_model_ops model_ops = {.family = "fake", .free = fake_free, .prompt = fake_prompt};
+static void fake_release_pages(const ut_model *m)
+{
+    (void)m;
+}
+
+static const ut_model_ops model_ops = {.family = "fake",
+                                       .free = fake_free,
+                                       .release_pages = fake_release_pages,
+                                       .prompt = fake_prompt};
 
 /* Plans of inputs and outputs only: the backend knows the rest by name. */
 static ut_plan *make_plan(const char *name, const ut_state_set *states, const char *in,

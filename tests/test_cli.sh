@@ -11,11 +11,12 @@ scratch=$4/cli
 hop=2048
 
 rm -rf "$scratch"
-mkdir -p "$scratch"
+mkdir -p "$scratch/tmp"
 cd "$scratch" || exit 1
 XDG_DATA_HOME=$scratch/data
 XDG_CACHE_HOME=$scratch/cache
-export XDG_DATA_HOME XDG_CACHE_HOME
+TMPDIR=$scratch/tmp
+export XDG_DATA_HOME XDG_CACHE_HOME TMPDIR
 unset UTTER_MODEL
 
 checks=0
@@ -107,7 +108,7 @@ refuses 1 'latin1: invalid UTF-8 at byte 4.*save it as UTF-8' say -m "$model" -f
 refuses 1 'no-text: ' say -m "$model" -f no-text
 refuses 1 'is a directory' say -m "$model" -f .
 refuses 1 'there is no folder' say -m "$model" -o no/folder.wav Hi
-refuses 1 'x.xyz' say -m "$model" --max-frames 2 -o x.xyz Hi
+refuses 1 'x.xyz: names no sound format' say -m "$model" --max-frames 2 -o x.xyz Hi
 refuses 1 'abacus' say -m "$model" --backend abacus Hi
 refuses 1 'no voice "ann"; there are: none' say -m "$model" --voice ann Hi
 refuses 1 'voice name' say -m "$model" --voice a/b Hi
@@ -149,6 +150,32 @@ run 0 $say --quiet -o quiet.wav Hello there.
 expect "--quiet prints nothing" [ ! -s err ]
 same say.wav quiet.wav
 run 0 $say --threads 1 --exact-head -o exact.wav Hello there.
+
+# ---- Playing: programs that stand in for players ------------------------------------------------
+mkdir -p players files none
+printf '#!/bin/sh\necho "$@" >players.args; exec cat >played\n' >players/paplay
+printf '#!/bin/sh\nexit 3\n' >players/aplay
+printf '#!/bin/sh\n/bin/cp "$1" played.wav\n' >files/pw-play
+chmod +x players/* files/*
+with_path() { # path, run's arguments
+    old=$PATH
+    PATH=$1
+    shift
+    run "$@"
+    PATH=$old
+}
+with_path "$scratch/players:$PATH" 0 $say --play Hello there.
+same samples played
+expect "the player knows the rate" grep -q -e '--rate=44100' players.args
+rm players/paplay
+with_path "$scratch/players:$PATH" 1 $say --play Hello there.
+expect "a failing player is a failure" grep -q 'aplay \(failed\|ended\)' err
+with_path "$scratch/files" 0 $say --play -o both.wav Hello there.
+same both.wav say.wav
+same played.wav say.wav
+expect "the played file is removed" [ -z "$(ls tmp)" ]
+with_path "$scratch/none" 1 $say --play Hello there.
+expect "players are named when there is none" grep -q 'no program to play sound (paplay, ' err
 
 # ---- Statistics -------------------------------------------------------------------------------
 run 0 $say --json --ignore-eos -o json.wav Hello there.

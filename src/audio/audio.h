@@ -62,6 +62,9 @@ typedef enum ut_audio_format {
  * (Ogg: up to a page, in near-silence a second or two). */
 utter_status ut_audio_writer_open(ut_audio_writer **out, const char *path, ut_audio_format format,
                                   int sample_rate, ut_err *err);
+/* What open would say about format and rate, before there is anything to write. */
+utter_status ut_audio_writer_check(const char *path, ut_audio_format format, int sample_rate,
+                                   ut_err *err);
 /* Errors name the path. A WAV file ends at 4 GiB (13 h at 44.1 kHz): ERR_LIMIT before anything is
  * written past it. After an error every later write fails with it, too. */
 utter_status ut_audio_writer_write(ut_audio_writer *w, const float *x, size_t n, ut_err *err);

@@ -220,9 +220,20 @@ static SNDFILE *open_sink(ut_encoder *e, ut_audio_format format, int sample_rate
     return info.format ? sf_open_virtual(&io, SFM_WRITE, &info, e) : NULL;
 }
 
-/* Encoders know best which rates they take, some when the first sample comes: try. */
+/* Rates of MPEG-1, MPEG-2 and MPEG-2.5. (libsndfile refuses others, too, but leaks its encoder.) */
+static bool is_mpeg_rate(int rate)
+{
+    for (int part = 1; part <= 4; part *= 2)
+        if (rate * part == 32000 || rate * part == 44100 || rate * part == 48000)
+            return true;
+    return false;
+}
+
+/* The other encoders know best which rates they take, some when the first sample comes: try. */
 bool ut_compressed_has(ut_audio_format format, int sample_rate)
 {
+    if (format == UT_AUDIO_MP3 && !is_mpeg_rate(sample_rate))
+        return false;
     ut_encoder e = {0};
     SNDFILE *file = open_sink(&e, format, sample_rate);
     bool has = file && sf_writef_short(file, &(int16_t){0}, 1) == 1;

@@ -46,6 +46,8 @@ static utter_status check_rates(int rate_in, int rate_out, ut_err *err)
 static utter_status allocate(size_t n, ratio r, float **out, size_t *n_out, ut_err *err)
 {
     size_t scaled;
+    *out = NULL;
+    *n_out = 0;
     if (!ut_size_mul(n, (size_t)r.up, &scaled) || !ut_size_add(scaled, r.down - 1, &scaled) ||
         !(*out = ut_calloc(scaled / r.down, sizeof **out)))
         return ut_fail(err, UTTER_ERR_NOMEM, "%zu samples to resample", n);
@@ -53,24 +55,42 @@ static utter_status allocate(size_t n, ratio r, float **out, size_t *n_out, ut_e
     return UTTER_OK;
 }
 
+/* A point on the unit circle that moves by the same angle each time: sines of a sequence for the
+ * price of four multiplications. */
+typedef struct rotor {
+    double c, s, step_c, step_s;
+} rotor;
+
+static rotor rotor_at(double angle, double step)
+{
+    return (rotor){cos(angle), sin(angle), cos(step), sin(step)};
+}
+
+static void rotate(rotor *r)
+{
+    double c = r->c * r->step_c - r->s * r->step_s;
+    r->s = r->s * r->step_c + r->c * r->step_s;
+    r->c = c;
+}
+
 /* taps[k], 0 <= k < 2 half, for input sample k - half + 1 relative to the one at or before the
  * output; the output is `fraction` after that one. */
 static void make_taps(float *taps, size_t half, double f, double fraction)
 {
-    double width = ZERO_CROSSINGS / (2 * f), sum = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t k = 0; k < 2 * half; k++) {
-            double t = fraction + (double)half - 1 - (double)k, h = 0;
-            if (fabs(t) < width) {
-                double x = 2 * pi * f * t, c = cos(pi * t / (2 * width));
-                h = (fabs(x) < 1e-9 ? 1 : sin(x) / x) * c * c;
-            }
-            if (pass == 0)
-                sum += h;
-            else
-                taps[k] = (float)(h / sum);
-        }
+    double width = ZERO_CROSSINGS / (2 * f), sum = 0, t = fraction + (double)half - 1;
+    rotor wave = rotor_at(2 * pi * f * t, -2 * pi * f);
+    rotor window = rotor_at(pi * t / width, -pi / width);
+    for (size_t k = 0; k < 2 * half; k++, t -= 1) {
+        double x = 2 * pi * f * t, h = 0;
+        if (fabs(t) < width)
+            h = (fabs(x) < 1e-6 ? 1 : wave.s / x) * (0.5 + 0.5 * window.c);
+        sum += h;
+        taps[k] = (float)h;
+        rotate(&wave);
+        rotate(&window);
     }
+    for (size_t k = 0; k < 2 * half; k++)
+        taps[k] = (float)((double)taps[k] / sum);
 }
 
 /* Eight sums side by side, which compilers can put into vector registers. */

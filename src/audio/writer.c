@@ -87,6 +87,14 @@ static utter_status check_format(const char *path, ut_audio_format format, int s
                    ut_audio_formats());
 }
 
+utter_status ut_audio_writer_check(const char *path, ut_audio_format format, int sample_rate,
+                                   ut_err *err)
+{
+    if (format == UT_AUDIO_BY_EXTENSION)
+        format = format_of_path(path);
+    return check_format(path, format, sample_rate, err);
+}
+
 /* ---- Writing -------------------------------------------------------------------------------- */
 
 static utter_status fail_write(ut_audio_writer *w)

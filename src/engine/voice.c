@@ -128,11 +128,12 @@ static utter_status read_params(utter_voice_params *p, const utter_voice_params 
         st = ut_utf8_check(texts[i], strlen(texts[i]), err);
     if (st != UTTER_OK || p->path)
         return st;
-    if (p->sample_rate < 1000 || p->sample_rate > 768000)
-        return ut_fail(err, UTTER_ERR_ARG, "sample_rate is %d, expected 1000..768000",
-                       (int)p->sample_rate);
-    if (p->n_channels < 1 || p->n_channels > 64)
-        return ut_fail(err, UTTER_ERR_ARG, "n_channels is %d, expected 1..64", (int)p->n_channels);
+    if (p->sample_rate < UT_AUDIO_MIN_RATE || p->sample_rate > UT_AUDIO_MAX_RATE)
+        return ut_fail(err, UTTER_ERR_ARG, "sample_rate is %d, expected %d..%d",
+                       (int)p->sample_rate, UT_AUDIO_MIN_RATE, UT_AUDIO_MAX_RATE);
+    if (p->n_channels < 1 || p->n_channels > UT_AUDIO_MAX_CHANNELS)
+        return ut_fail(err, UTTER_ERR_ARG, "n_channels is %d, expected 1..%d", (int)p->n_channels,
+                       UT_AUDIO_MAX_CHANNELS);
     return UTTER_OK;
 }
 

@@ -76,6 +76,9 @@ typedef struct ut_model_ops {
     utter_status (*open)(ut_model **out, const char *dir, const ut_model_options *options,
                          ut_err *err);
     void (*free)(ut_model *m);
+    /* What was read so far has been copied by the backend: the system may drop the checkpoint's
+     * pages, which come back when they are read again. A hint. */
+    void (*release_pages)(const ut_model *m);
     /* Append the prompt's columns, i32 [T, ar.columns], to out. Special tokens in texts stay
      * text. ERR_LIMIT when longer than ar.max_prompt. */
     utter_status (*prompt)(const ut_model *m, const ut_reference *refs, int n_refs,
