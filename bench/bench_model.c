@@ -192,7 +192,8 @@ static utter_status bench_codec(bench *x, const char *name, const ut_plan *plan,
             const double start = ut_time_now();
             st = x->ops->run(e, s, 0, chunk, &x->err);
             if (st == UTTER_OK)
-                x->ops->output(e, ut_plan_find(plan, strcmp(input, "pcm") ? "pcm" : "codes"));
+                x->ops->output(e, ut_plan_find(plan, strcmp(input, "pcm") ? "pcm" : "codes"),
+                               &x->err);
             ms[round] = (ut_time_now() - start) * 1e3;
         }
         const double each = median(ms, ROUNDS) / chunk;

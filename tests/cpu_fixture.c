@@ -97,5 +97,8 @@ const void *fixture_output(const fixture *f, const char *name)
 {
     const ut_tid t = ut_plan_find(f->e->plan, name);
     assert_true(t != UT_NONE);
-    return f->b->ops->output(f->e, t);
+    ut_err err = {0};
+    const void *data = f->b->ops->output(f->e, t, &err);
+    assert_non_null(data);
+    return data;
 }

@@ -76,6 +76,8 @@ enum {
     X(event_free, "cuEventDestroy_v2", (cu_event))                                                 \
     X(event_record, "cuEventRecord", (cu_event, cu_stream))                                        \
     X(event_query, "cuEventQuery", (cu_event))                                                     \
+    X(event_sync, "cuEventSynchronize", (cu_event))                                                \
+    X(event_elapsed, "cuEventElapsedTime", (float *, cu_event, cu_event))                          \
     X(launch, "cuLaunchKernel",                                                                    \
       (cu_function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,          \
        cu_stream, void **, void **))                                                               \

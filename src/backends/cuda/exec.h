@@ -226,6 +226,11 @@ void *cu_input(ut_exec *e, ut_tid t, int32_t n_t);
 utter_status cu_run_plan(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
 const void *cu_output(ut_exec *e, ut_tid t, ut_err *err);
 
+/* For benchmarks: a run outside any graph with the device's clock read around every step; ms
+ * [n_ops of the plan]. Waits for its end. */
+utter_status cu_run_timed(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, float *ms,
+                          ut_err *err);
+
 /* ---- Launching ------------------------------------------------------------------------------- */
 
 /* A tensor of a run: row 0 of its first slot, and elements from one slot to the next. */

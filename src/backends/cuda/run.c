@@ -126,7 +126,9 @@ static utter_status check_run(const cu_exec *e, const ut_state *state, int first
     return UTTER_OK;
 }
 
-utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t n_t, ut_err *err)
+/* Check a run, order its stream behind the exec's last run, and copy the inputs. */
+static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int first_slot,
+                              int32_t n_t, ut_err *err)
 {
     cu_exec *e = (cu_exec *)exec;
     cu_backend *b = (cu_backend *)exec->backend;
@@ -136,26 +138,71 @@ utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t
     if (st != UTTER_OK)
         return st;
     cu_enter(b);
-    cu_run r = {b, e, (cu_state *)state, first_slot, n_t, b->stream, CU_OK};
-    if (r.s)
-        r.stream = r.s->stream;
-    if (e->stream && e->stream != r.stream) /* the arena is still that run's */
-        r.result = b->d.stream_wait(r.stream, e->done, 0);
-    copy_inputs(&r);
+    *r = (cu_run){b, e, (cu_state *)state, first_slot, n_t, b->stream, CU_OK};
+    if (r->s)
+        r->stream = r->s->stream;
+    if (e->stream && e->stream != r->stream) /* the arena is still that run's */
+        r->result = b->d.stream_wait(r->stream, e->done, 0);
+    copy_inputs(r);
+    return UTTER_OK;
+}
+
+static utter_status end_run(cu_run *r, ut_err *err)
+{
+    if (r->result == CU_OK)
+        r->result = r->b->d.event_record(r->e->done, r->stream);
+    r->e->stream = r->stream;
+    r->e->last_t = r->n_t;
+    if (r->result != CU_OK)
+        return cu_fail(r->b, r->result, r->e->head.plan->name, err);
+    return UTTER_OK;
+}
+
+utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t n_t, ut_err *err)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_run r;
+    const utter_status st = begin_run(&r, exec, state, first_slot, n_t, err);
+    if (st != UTTER_OK)
+        return st;
     bool known = false;
     cu_captured *c = find_captured(&r, &known);
     c->used = ++e->n_runs;
     if (r.result == CU_OK && !c->graph && (known || e->max_t == 1))
         capture(&r, c);
     if (c->graph && r.result == CU_OK)
-        r.result = b->d.graph_launch(c->graph, r.stream);
+        r.result = r.b->d.graph_launch(c->graph, r.stream);
     else
         launch_all(&r);
-    if (r.result == CU_OK)
-        r.result = b->d.event_record(e->done, r.stream);
-    e->stream = r.stream;
-    e->last_t = n_t;
-    return r.result == CU_OK ? UTTER_OK : cu_fail(b, r.result, exec->plan->name, err);
+    return end_run(&r, err);
+}
+
+utter_status cu_run_timed(ut_exec *exec, ut_state *state, int first_slot, int32_t n_t, float *ms,
+                          ut_err *err)
+{
+    const cu_driver *d = &((cu_backend *)exec->backend)->d;
+    cu_run r;
+    utter_status st = begin_run(&r, exec, state, first_slot, n_t, err);
+    if (st != UTTER_OK)
+        return st;
+    cu_event at[2] = {0};
+    for (int i = 0; i < 2 && r.result == CU_OK; i++)
+        r.result = d->event_new(&at[i], CU_EVENT_TIMING);
+    for (int32_t i = 0; i < r.e->n_steps && r.result == CU_OK; i++) {
+        r.result = d->event_record(at[0], r.stream);
+        r.e->steps[i].launch(&r, &r.e->steps[i]);
+        if (r.result == CU_OK)
+            r.result = d->event_record(at[1], r.stream);
+        if (r.result == CU_OK)
+            r.result = d->event_sync(at[1]);
+        if (r.result == CU_OK)
+            r.result = d->event_elapsed(&ms[i], at[0], at[1]);
+    }
+    st = end_run(&r, err);
+    for (int i = 0; i < 2; i++)
+        if (at[i])
+            d->event_free(at[i]);
+    return st;
 }
 
 /* Rows of all slots, one after another, to the host. */
