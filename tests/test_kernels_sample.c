@@ -48,7 +48,8 @@ static int32_t full_sort(const ut_kernels *k, const ut_sample_job *j, const floa
     }
     const float total = k->exp_sum(e, logits, logits[order[0]], 1.0f, j->n);
     float cumulative = e[order[0]] / total;
-    while (count < j->n && !((cumulative += e[order[count]] / total) > j->top_p))
+    while (count < j->n &&
+           (!((cumulative += e[order[count]] / total) > j->top_p) || j->top_p >= 1.0f))
         count++;
     for (int32_t i = 0; i < count; i++) /* worst first, as the sampler sums them */
         kept[i] = logits[order[count - 1 - i]] / j->temperature;

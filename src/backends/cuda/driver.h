@@ -89,15 +89,9 @@ enum {
     X(graph_free, "cuGraphDestroy", (cu_graph))                                                    \
     X(graph_exec_free, "cuGraphExecDestroy", (cu_graph_exec))
 
-#if defined(_WIN32)
-#define CU_CALL __stdcall
-#else
-#define CU_CALL
-#endif
-
 typedef struct cu_driver {
     ut_dynlib *lib;
-#define X(name, symbol, parameters) cu_result(CU_CALL *name) parameters;
+#define X(name, symbol, parameters) cu_result(*name) parameters;
     CU_DRIVER_FUNCTIONS(X)
 #undef X
 } cu_driver;

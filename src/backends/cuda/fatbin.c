@@ -2,12 +2,12 @@
  * files: as arrays in C they would take longer to compile than the rest of the library. */
 #include "backends/cuda/fatbin.h"
 
-#if defined(_WIN32)
-#define SECTION ".section .rdata, \"dr\"\n"
-#define HIDDEN(name)
-#else
+#if defined(__ELF__)
 #define SECTION      ".section .rodata\n"
 #define HIDDEN(name) ".hidden " name "\n"
+#else /* Windows */
+#define SECTION ".section .rdata, \"dr\"\n"
+#define HIDDEN(name)
 #endif
 #define FATBIN(name)                                                                               \
     extern const unsigned char ut_fatbin_##name[];                                                 \
