@@ -343,8 +343,8 @@ static void test(test_case *c)
     new_io(&in, c, UT_INPUT);
     fill_inputs(&in, c);
     result want, whole, other;
-    const bool ran = run_case(c, reference, &in, 0, SLOTS, c->n_t, &want) &
-                     run_case(c, tested, &in, 0, SLOTS, c->n_t, &whole);
+    const bool referred = run_case(c, reference, &in, 0, SLOTS, c->n_t, &want);
+    const bool ran = run_case(c, tested, &in, 0, SLOTS, c->n_t, &whole) && referred;
     check(ran, c->name, "runs");
     if (ran) {
         compare_outputs(c, &whole, &want);
