@@ -40,11 +40,11 @@ char *ut_exe_dir(void); /* directory of the running program, or NULL */
 /* Read a whole file of at most max bytes; data is newly allocated, with a 0 byte after it. */
 utter_status ut_read_file(const char *path, size_t max, uint8_t **data, size_t *size, ut_err *err);
 
-double ut_time_now(void);    /* monotonic, seconds */
+double ut_time_now(void);      /* monotonic, seconds */
 void ut_sleep(double seconds); /* at least so long, or as short as the system can */
-size_t ut_peak_rss(void);    /* bytes */
-size_t ut_current_rss(void); /* bytes */
-int ut_physical_cores(void); /* that this process may use; >= 1 */
+size_t ut_peak_rss(void);      /* bytes */
+size_t ut_current_rss(void);   /* bytes */
+int ut_physical_cores(void);   /* that this process may use; >= 1 */
 bool ut_is_terminal(FILE *f);
 void ut_binary_mode(FILE *f); /* no newline translation on stdin/stdout */
 

@@ -40,8 +40,7 @@ UT_KERNEL(qkv, cu_qkv_args)
     }
     const int pos = first_position(a.pos, a.pos_slot, slot, a.first_pos) + row;
     const int h = (head - a.heads) % a.kv_heads;
-    const int64_t at = slot * a.cache_slot +
-                       ((int64_t)(pos % a.capacity) * a.kv_heads + h) * a.dim;
+    const int64_t at = slot * a.cache_slot + ((int64_t)(pos % a.capacity) * a.kv_heads + h) * a.dim;
     if (head < a.heads + a.kv_heads) {
         rotate(a, x, a.k_gain, angles, a.cache_type, a.cache_k, at);
         return;
@@ -59,15 +58,14 @@ enum { ATT_CHUNK = 256, ATT_MAX_DIM = 512 };
 
 UT_KERNEL(attention, cu_attention_args)
 {
-    UT_SHARED(float, scratch); /* [UT_WARPS] */
+    UT_SHARED(float, scratch);          /* [UT_WARPS] */
     float *weight = scratch + UT_WARPS; /* [ATT_CHUNK] */
     float *q = weight + ATT_CHUNK;      /* [dim] */
     const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows, head = blockIdx.y;
     const int t = threadIdx.x, lane = t % 8;
     const int64_t in_row = ((int64_t)row * a.heads + head) * a.dim;
     const int64_t stride = (int64_t)a.kv_heads * a.dim;
-    const int64_t base =
-        slot * a.cache_slot + (int64_t)(head / (a.heads / a.kv_heads)) * a.dim;
+    const int64_t base = slot * a.cache_slot + (int64_t)(head / (a.heads / a.kv_heads)) * a.dim;
     const int pos = first_position(a.pos, a.pos_slot, slot, a.first_pos) + row;
     const int oldest = pos - a.reach + 1 > 0 ? pos - a.reach + 1 : 0;
     const int n = pos - oldest + 1;

@@ -32,10 +32,10 @@ UT_KERNEL(nearest, cu_nearest_args)
 
 /* ---- Sampling: a block to a slot ------------------------------------------------------------- *
  * Top-p keeps the entries that stand, in descending order, before the one at which the cumulative
- * probability exceeds top_p. Probabilities are counted in whole numbers, so that a sum has no order:
- * the mass of an entry is e^(l - max) in units of 2^-31. Instead of sorting, the logit at which the
- * mass crosses the limit is searched for, each warp trying another one; entries that have that very
- * logit are taken by index. */
+ * probability exceeds top_p. Probabilities are counted in whole numbers, so that a sum has no
+ * order: the mass of an entry is e^(l - max) in units of 2^-31. Instead of sorting, the logit at
+ * which the mass crosses the limit is searched for, each warp trying another one; entries that have
+ * that very logit are taken by index. */
 
 enum { HISTORY = 16, MAX_PENALISED = 64 };
 
@@ -58,8 +58,8 @@ UT_DEVICE void find_penalised(const cu_sample_args &a, int slot, int32_t frame, 
     if (i >= n)
         return;
     const int oldest = frame - 1 < HISTORY ? 0 : (frame - 1) % HISTORY;
-    const int32_t id = column ? history[i * a.history_cols + a.penalty_col]
-                              : history[oldest * a.history_cols + i];
+    const int32_t id =
+        column ? history[i * a.history_cols + a.penalty_col] : history[oldest * a.history_cols + i];
     const int64_t entry = (int64_t)id - a.id_first;
     if (entry >= 0 && entry < a.n_range)
         list[i] = (int32_t)entry;
@@ -170,10 +170,10 @@ UT_DEVICE float philox_uniform(uint32_t entry, uint32_t frame, uint32_t decision
 
 UT_KERNEL(sample, cu_sample_args)
 {
-    UT_SHARED(uint64_t, sums);                            /* [UT_WARPS] */
-    float *scratch = (float *)(sums + UT_WARPS);          /* [UT_WARPS] */
+    UT_SHARED(uint64_t, sums);                              /* [UT_WARPS] */
+    float *scratch = (float *)(sums + UT_WARPS);            /* [UT_WARPS] */
     best_entry *bests = (best_entry *)(scratch + UT_WARPS); /* [UT_WARPS] */
-    int32_t *list = (int32_t *)(bests + UT_WARPS);        /* [MAX_PENALISED] */
+    int32_t *list = (int32_t *)(bests + UT_WARPS);          /* [MAX_PENALISED] */
     const int slot = blockIdx.x, n = a.n;
     float *logits = a.work ? a.work + (size_t)slot * 2 * n : (float *)(list + MAX_PENALISED);
     uint32_t *mass = (uint32_t *)(logits + n);
@@ -230,10 +230,10 @@ UT_KERNEL(sample, cu_sample_args)
                 continue;
             const float p = expf(logits[i] / t - shift) / sum;
             const float q =
-                a.noise ? a.noise[slot * a.noise_slot + i]
-                        : -logf(philox_uniform(i, frame, a.decision,
-                                               (uint32_t)a.rng[slot * a.rng_slot],
-                                               (uint32_t)a.rng[slot * a.rng_slot + 1]));
+                a.noise
+                    ? a.noise[slot * a.noise_slot + i]
+                    : -logf(philox_uniform(i, frame, a.decision, (uint32_t)a.rng[slot * a.rng_slot],
+                                           (uint32_t)a.rng[slot * a.rng_slot + 1]));
             if (probs)
                 probs[i] = p;
             const best_entry now = {p / q, i};
@@ -243,8 +243,7 @@ UT_KERNEL(sample, cu_sample_args)
     }
     if (threadIdx.x == 0) {
         const int32_t entry = best.index < n ? best.index : 0;
-        a.dst[slot * a.dst_slot + a.col] =
-            entry < a.n_range ? a.id_first + entry : a.id_extra;
+        a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
         if (probs && !(temperature > 0.0f))
             probs[entry] = 1.0f;
     }

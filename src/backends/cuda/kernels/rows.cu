@@ -63,8 +63,7 @@ UT_KERNEL(snake, cu_map_args)
 {
     const int64_t i = element();
     if (i < (int64_t)a.rows * a.cols)
-        a.y[blockIdx.y * a.y_slot + i] =
-            snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols]);
+        a.y[blockIdx.y * a.y_slot + i] = snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols]);
 }
 
 UT_KERNEL(dwconv, cu_dwconv_args)
@@ -151,8 +150,7 @@ UT_KERNEL(rope_angles, cu_angles_args)
     const int half = a.dim / 2, slot = blockIdx.y;
     if (i >= (int64_t)a.rows * half)
         return;
-    const int32_t pos =
-        first_position(a.pos, a.pos_slot, slot, a.first_pos) + (int32_t)(i / half);
+    const int32_t pos = first_position(a.pos, a.pos_slot, slot, a.first_pos) + (int32_t)(i / half);
     const double angle = (double)((float)pos * a.frequency[i % half]);
     float c = (float)cos(angle), s = (float)sin(angle);
     if (a.round_bf16) {
@@ -188,8 +186,8 @@ UT_KERNEL(ring_put, cu_ring_args)
         ring[c] = column[c];
         mirror[c] = column[c];
         if (a.history && frame >= 1)
-            a.history[slot * a.history_slot +
-                      (int64_t)((frame - 1) % a.history_rows) * a.cols + c] = column[c];
+            a.history[slot * a.history_slot + (int64_t)((frame - 1) % a.history_rows) * a.cols +
+                      c] = column[c];
     }
     __threadfence_system();
     __syncthreads();
@@ -214,7 +212,6 @@ UT_KERNEL(convert, cu_convert_args)
     if (i >= (int64_t)a.rows * a.ld)
         return;
     const int64_t row = i / a.ld, c = i % a.ld;
-    const float v =
-        c < a.cols ? load_element(a.src_type, a.src, (size_t)(row * a.cols + c)) : 0.0f;
+    const float v = c < a.cols ? load_element(a.src_type, a.src, (size_t)(row * a.cols + c)) : 0.0f;
     store_element(a.dst_type, a.dst, (size_t)i, v);
 }
