@@ -558,6 +558,65 @@ static void paths_join(void **state)
     ut_free(exe);
 }
 
+/* ---- Other programs ------------------------------------------------------------------------- */
+
+static const char *own_path; /* argv[0] */
+
+/* What this program does when a test starts it: its exit code tells how much it could read. */
+static int count_input(void)
+{
+    char bytes[4096];
+    size_t n, total = 0;
+    ut_binary_mode(stdin);
+    while ((n = fread(bytes, 1, sizeof bytes, stdin)) > 0)
+        total += n;
+    return (int)(total % 251);
+}
+
+static void a_program_reads_what_is_written_to_it(void **state)
+{
+    (void)state;
+    const char *const argv[] = {own_path, "--count-input", "a \"quoted\\\" argument\\", NULL};
+    ut_err err = {0};
+    ut_process *p;
+    assert_int_equal(ut_process_start(&p, argv, &err), UTTER_OK);
+    char bytes[3000] = {0};
+    for (int i = 0; i < 100; i++) /* more than a pipe holds */
+        assert_true(ut_process_write(p, bytes, sizeof bytes));
+    assert_int_equal(ut_process_wait(p), 300000 % 251);
+
+    assert_int_equal(ut_process_start(&p, argv, &err), UTTER_OK);
+    ut_process_kill(p);
+    assert_int_not_equal(ut_process_wait(p), 0);
+
+    const char *const nobody[] = {"no-such-directory/no-such-program", NULL};
+    assert_int_not_equal(ut_process_start(&p, nobody, &err), UTTER_OK);
+    assert_null(p);
+    assert_non_null(strstr(err.msg, "no-such-program"));
+    assert_null(ut_find_program("no-such-program"));
+}
+
+static void temporary_files_are_new_and_empty(void **state)
+{
+    (void)state;
+    ut_err err = {0};
+    char *path[2];
+    uint8_t *data;
+    size_t n;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ut_temp_file(&path[i], ".wav", &err), UTTER_OK);
+        assert_string_equal(path[i] + strlen(path[i]) - 4, ".wav");
+        assert_int_equal(ut_read_file(path[i], 1, &data, &n, &err), UTTER_OK);
+        assert_int_equal(n, 0);
+        ut_free(data);
+    }
+    assert_string_not_equal(path[0], path[1]);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ut_remove(path[i], &err), UTTER_OK);
+        ut_free(path[i]);
+    }
+}
+
 /* ---- Time, memory, cores, threads ----------------------------------------------------------- */
 
 static void clock_and_memory_move(void **state)
@@ -625,8 +684,12 @@ static void threads_count_together(void **state)
     ut_mutex_free(c.mutex);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    ut_main_args(&argc, &argv);
+    if (argc == 3 && strcmp(argv[1], "--count-input") == 0)
+        return strcmp(argv[2], "a \"quoted\\\" argument\\") == 0 ? count_input() : 255;
+    own_path = argv[0];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_keeps_the_first_failure),
         cmocka_unit_test(err_message_is_one_clean_line),
@@ -647,6 +710,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(mkdirs_makes_every_level_once, make_dir, drop_dir),
         cmocka_unit_test_setup_teardown(every_failing_allocation_is_reported, make_dir, drop_dir),
         cmocka_unit_test(paths_join),
+        cmocka_unit_test(a_program_reads_what_is_written_to_it),
+        cmocka_unit_test(temporary_files_are_new_and_empty),
         cmocka_unit_test(clock_and_memory_move),
         cmocka_unit_test(threads_count_together),
     };

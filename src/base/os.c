@@ -25,8 +25,11 @@ utter_status ut_read_file(const char *path, size_t max, uint8_t **data, size_t *
     *size = 0;
     FILE *f = ut_fopen(path, "rb");
     if (!f)
-        return ut_fail(err, errno == ENOENT ? UTTER_ERR_NOT_FOUND : UTTER_ERR_IO, "%s: %s", path,
-                       strerror(errno));
+        return ut_fail(err,
+                       errno == ENOENT   ? UTTER_ERR_NOT_FOUND
+                       : errno == ENOMEM ? UTTER_ERR_NOMEM
+                                         : UTTER_ERR_IO,
+                       "%s: %s", path, strerror(errno));
     utter_status st = UTTER_OK;
     uint8_t *bytes = NULL;
     size_t n = 0, cap = 0;

@@ -31,6 +31,18 @@ static wchar_t *to_wide(const char *s)
     return w;
 }
 
+/* The same for paths, into a caller's array, so that they cost no allocation; errno as above. The
+ * system itself takes 260 characters, a few more with some settings. */
+#define PATH_CHARS 1024
+
+static bool to_path(const char *s, wchar_t w[PATH_CHARS])
+{
+    if (MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, s, -1, w, PATH_CHARS) > 0)
+        return true;
+    errno = GetLastError() == ERROR_INSUFFICIENT_BUFFER ? ENAMETOOLONG : EINVAL;
+    return false;
+}
+
 static char *from_wide(const wchar_t *w)
 {
     int n = WideCharToMultiByte(CP_UTF8, 0, w, -1, NULL, 0, NULL, NULL);
@@ -59,9 +71,8 @@ static utter_status fail_code(ut_err *err, const char *path, DWORD code)
 
 static utter_status fail_path(ut_err *err, const char *path)
 {
-    if (errno == ENOMEM)
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for the path", path);
-    return ut_fail(err, UTTER_ERR_ARG, "%s: the path is not valid UTF-8", path);
+    return ut_fail(err, UTTER_ERR_ARG, "%s: the path is %s", path,
+                   errno == ENAMETOOLONG ? "too long" : "not valid UTF-8");
 }
 
 /* ---- Files ---------------------------------------------------------------------------------- */
@@ -69,8 +80,8 @@ static utter_status fail_path(ut_err *err, const char *path)
 utter_status ut_map_open(ut_map *m, const char *path, ut_err *err)
 {
     memset(m, 0, sizeof *m);
-    wchar_t *w = to_wide(path);
-    if (!w)
+    wchar_t w[PATH_CHARS];
+    if (!to_path(path, w))
         return fail_path(err, path);
     utter_status st = UTTER_OK;
     HANDLE mapping = NULL;
@@ -105,7 +116,6 @@ done: /* the view keeps the file alive */
         CloseHandle(mapping);
     if (file != INVALID_HANDLE_VALUE)
         CloseHandle(file);
-    ut_free(w);
     return st;
 }
 
@@ -125,21 +135,14 @@ void ut_map_release(const void *p, size_t size)
 
 FILE *ut_fopen(const char *path, const char *mode)
 {
-    wchar_t *w = to_wide(path), *wm = to_wide(mode);
-    FILE *f = w && wm ? _wfopen(w, wm) : NULL;
-    int e = errno;
-    ut_free(w);
-    ut_free(wm);
-    errno = e;
-    return f;
+    wchar_t w[PATH_CHARS], wide_mode[PATH_CHARS];
+    return to_path(path, w) && to_path(mode, wide_mode) ? _wfopen(w, wide_mode) : NULL;
 }
 
 static DWORD attributes(const char *path)
 {
-    wchar_t *w = to_wide(path);
-    DWORD a = w ? GetFileAttributesW(w) : INVALID_FILE_ATTRIBUTES;
-    ut_free(w);
-    return a;
+    wchar_t w[PATH_CHARS];
+    return to_path(path, w) ? GetFileAttributesW(w) : INVALID_FILE_ATTRIBUTES;
 }
 
 bool ut_file_exists(const char *path)
@@ -156,8 +159,8 @@ bool ut_dir_exists(const char *path)
 
 utter_status ut_mkdirs(const char *path, ut_err *err)
 {
-    wchar_t *w = to_wide(path);
-    if (!w)
+    wchar_t w[PATH_CHARS];
+    if (!to_path(path, w))
         return fail_path(err, path);
     utter_status st = UTTER_OK;
     for (wchar_t *p = w;; p++) {
@@ -177,32 +180,28 @@ utter_status ut_mkdirs(const char *path, ut_err *err)
         if (!c)
             break;
     }
-    ut_free(w);
     return st;
 }
 
 utter_status ut_remove(const char *path, ut_err *err)
 {
-    wchar_t *w = to_wide(path);
-    if (!w)
+    wchar_t w[PATH_CHARS];
+    if (!to_path(path, w))
         return fail_path(err, path);
     BOOL ok = ut_dir_exists(path) ? RemoveDirectoryW(w) : DeleteFileW(w);
-    DWORD code = GetLastError();
-    ut_free(w);
-    return ok ? UTTER_OK : fail_code(err, path, code);
+    return ok ? UTTER_OK : fail_code(err, path, GetLastError());
 }
 
 utter_status ut_rename(const char *from, const char *to, ut_err *err)
 {
-    wchar_t *a = to_wide(from), *b = a ? to_wide(to) : NULL;
-    utter_status st = UTTER_OK;
-    if (!a || !b)
-        st = fail_path(err, a ? to : from);
-    else if (!MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH))
-        st = fail_code(err, from, GetLastError());
-    ut_free(a);
-    ut_free(b);
-    return st;
+    wchar_t a[PATH_CHARS], b[PATH_CHARS];
+    if (!to_path(from, a))
+        return fail_path(err, from);
+    if (!to_path(to, b))
+        return fail_path(err, to);
+    if (!MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH))
+        return fail_code(err, from, GetLastError());
+    return UTTER_OK;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -214,16 +213,15 @@ utter_status ut_list_dir(const char *path, char ***names, size_t *n, ut_err *err
 {
     *names = NULL;
     *n = 0;
-    char *pattern = ut_path_join(path, "*");
-    if (!pattern)
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for its names", path);
-    wchar_t *w = to_wide(pattern);
-    ut_free(pattern);
-    if (!w)
+    wchar_t pattern[PATH_CHARS];
+    if (!to_path(path, pattern))
         return fail_path(err, path);
+    size_t len = wcslen(pattern);
+    if (len + 3 > PATH_CHARS)
+        return ut_fail(err, UTTER_ERR_ARG, "%s: the path is too long", path);
+    wcscpy(pattern + len, L"/*");
     WIN32_FIND_DATAW e;
-    HANDLE d = FindFirstFileW(w, &e);
-    ut_free(w);
+    HANDLE d = FindFirstFileW(pattern, &e);
     if (d == INVALID_HANDLE_VALUE)
         return fail_code(err, path, GetLastError());
     utter_status st = UTTER_OK;

@@ -302,7 +302,8 @@ static utter_status end_chunk(utter_stream *s, ut_err *err)
             ut_log(UT_LOG_WARN, "chunk %lld did not end by itself within %d frames: \"%.60s\"",
                    (long long)s->stats.chunks, (int)g->n_frames, (const char *)s->chunk.data);
     }
-    if (s->params.voice || g->n_frames == 0)
+    /* A chunk that did not end by itself may be babble, which must not be imitated. */
+    if (s->params.voice || g->limited || g->n_frames == 0)
         return UTTER_OK;
     if (!set_text(&s->last, (const char *)s->chunk.data, s->chunk.len))
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");

@@ -161,10 +161,11 @@ utter_status ut_splitter_finish(ut_splitter *s, ut_err *err)
 
 /* ---- Where to cut --------------------------------------------------------------------------- */
 
-/* The chunk would become longer than max_chars: the best cut there is. */
-static size_t best_cut(const scan *sc)
+/* The chunk would become longer than max_chars: the best cut there is. cluster: the last border of
+ * grapheme clusters. */
+static size_t best_cut(const scan *sc, const cut *cluster)
 {
-    const cut *by_rank[] = {&sc->sentence, &sc->clause, &sc->space, &sc->cluster, &sc->content};
+    const cut *by_rank[] = {&sc->sentence, &sc->clause, &sc->space, cluster, &sc->content};
     size_t i = 0;
     while (by_rank[i]->bytes == 0)
         i++;
@@ -190,8 +191,6 @@ static bool scan_space(scan *sc, ut_glyph g)
 /* One character that is not white space, within max_chars. */
 static void scan_glyph(scan *sc, ut_glyph g)
 {
-    if (sc->at > 0 && ut_char_break_between(sc->last, g.cp, &sc->border))
-        sc->cluster = sc->content;
     if (!sc->speakable && (g.cls == UT_CHAR_LETTER || g.cls == UT_CHAR_NUMBER)) {
         sc->speakable = true;
         sc->first_word = sc->at;
@@ -220,8 +219,12 @@ static size_t find_cut(ut_splitter *s)
                 return sc->content.bytes;
             continue;
         }
+        int32_t border = sc->border;
+        cut cluster = sc->cluster;
+        if (sc->at > 0 && ut_char_break_between(sc->last, g.cp, &border))
+            cluster = sc->content;
         if (sc->chars >= s->max_chars || (sc->sentence.bytes && sc->chars >= s->join_chars))
-            return best_cut(sc);
+            return best_cut(sc, &cluster);
         if (g.cls == UT_CHAR_PUNCT && sc->at >= sc->marks_end) {
             size_t end, n;
             ut_break kind = ut_break_at(&t, sc->at, &end, &n);
@@ -240,6 +243,8 @@ static size_t find_cut(ut_splitter *s)
                 sc->sentence = here;
             }
         }
+        sc->border = border;
+        sc->cluster = cluster;
         scan_glyph(sc, g);
     }
 }

@@ -167,9 +167,10 @@ utter_status ut_pool_new(ut_pool **out, int n_threads, ut_err *err)
         m->index = p->n_members;
         m->thread = ut_thread_start(member_main, m, m->index);
         if (!m->thread) {
+            const int failed = m->index + 1;
             ut_pool_free(p);
             return ut_fail(err, UTTER_ERR_NOMEM, "thread pool: thread %d of %d does not start",
-                           m->index + 1, n_threads);
+                           failed, n_threads);
         }
         p->n_members++;
     }

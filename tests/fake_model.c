@@ -1,0 +1,467 @@
+/* fake_model.c - see fake_model.h. States and inputs are plain arrays; a "run" calls the function
+ * of its plan. */
+#include "fake_model.h"
+#include "base/alloc.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- The model ------------------------------------------------------------------------------ */
+
+typedef struct fake_model {
+    ut_model head;
+    fake *control;
+} fake_model;
+
+static const int32_t codebook_sizes[FAKE_CODEBOOKS] = {64, 16, 16};
+
+/* State tensors of the AR loop and of the codec. */
+enum { AR_RING, AR_PARAMS, AR_RNG, AR_LOOP, N_AR };
+enum { LOOP_DIGEST, LOOP_LENGTH, LOOP_FRAME, LOOP_FLAGS, N_LOOP };
+enum { RING_ROWS = 4 };
+
+static uint32_t mix(uint32_t h, uint32_t v)
+{
+    h = (h ^ v) * 0x9e3779b1u;
+    return h ^ (h >> 15);
+}
+
+/* Frame f of a sequence. stop: it says that the speech is over. */
+static void fake_column(uint32_t digest, uint64_t seed, int f, bool stop, int32_t *column)
+{
+    uint32_t h = mix(mix(mix(digest, (uint32_t)seed), (uint32_t)(seed >> 32)), (uint32_t)f);
+    for (int q = 0; q < FAKE_CODEBOOKS; q++) {
+        h = mix(h, (uint32_t)q);
+        column[1 + q] = (int32_t)(h % (uint32_t)codebook_sizes[q]);
+    }
+    column[0] = stop ? FAKE_STOP : FAKE_SPEECH + column[1];
+}
+
+static uint32_t digest_of(const int32_t *prompt, int n)
+{
+    uint32_t h = 1;
+    for (int i = 0; i < n * FAKE_COLUMNS; i++)
+        h = mix(h, (uint32_t)prompt[i]);
+    return h;
+}
+
+/* The codec: every sample depends on all codes so far. */
+static void fake_decode(uint32_t *acc, const int32_t *codes, int n_frames, float *pcm)
+{
+    for (int t = 0; t < n_frames; t++) {
+        for (int q = 0; q < FAKE_CODEBOOKS; q++)
+            *acc = mix(*acc, (uint32_t)codes[t * FAKE_CODEBOOKS + q]);
+        for (int i = 0; i < FAKE_HOP; i++)
+            pcm[t * FAKE_HOP + i] = (float)((*acc >> (3 * i)) & 255u) / 256.0f - 0.5f;
+    }
+}
+
+static bool put(ut_buf *out, int32_t token, const int32_t *codes)
+{
+    bool ok = ut_buf_push_i32(out, token);
+    for (int q = 0; q < FAKE_CODEBOOKS; q++)
+        ok = ok && ut_buf_push_i32(out, codes ? codes[q] : 0);
+    return ok;
+}
+
+static bool put_text(ut_buf *out, const char *text)
+{
+    bool ok = true;
+    for (; *text && ok; text++)
+        ok = put(out, FAKE_TEXT + (unsigned char)*text, NULL);
+    return ok;
+}
+
+static utter_status fake_prompt(const ut_model *m, const ut_reference *refs, int n_refs,
+                                const char *text, ut_buf *out, ut_err *err)
+{
+    size_t before = out->len;
+    bool ok = put(out, FAKE_OPEN, NULL);
+    for (int i = 0; i < n_refs && ok; i++) {
+        ok = put_text(out, refs[i].text);
+        for (int32_t t = 0; t < refs[i].n_frames && ok; t++) {
+            const int32_t *codes = refs[i].codes + (size_t)t * FAKE_CODEBOOKS;
+            ok = put(out, FAKE_SPEECH + codes[0], codes);
+        }
+        ok = ok && put(out, FAKE_CLOSE, NULL);
+    }
+    ok = ok && put_text(out, text);
+    if (!ok)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a prompt");
+    size_t n = (out->len - before) / sizeof(int32_t) / FAKE_COLUMNS;
+    if (n > (size_t)m->ar.max_prompt)
+        return ut_fail(err, UTTER_ERR_LIMIT, "the prompt has %zu positions, expected at most %d", n,
+                       (int)m->ar.max_prompt);
+    return UTTER_OK;
+}
+
+static void fake_free(ut_model *m)
+{
+    ut_plan_free(m->ar.prefill);
+    ut_plan_free(m->ar.frame);
+    ut_plan_free(m->codec.decode);
+    ut_plan_free(m->codec.encode);
+    ut_free(m);
+}
+
+static const ut_model_ops model_ops = {.family = "fake", .free = fake_free, .prompt = fake_prompt};
+
+/* Plans of inputs and outputs only: the backend knows the rest by name. */
+static ut_plan *make_plan(const char *name, const ut_state_set *states, const char *in,
+                          ut_dtype in_type, int in_rows, int in_cols, const char *out,
+                          ut_dtype out_type, int out_rows, int out_cols)
+{
+    ut_plan *p = ut_plan_new(name, states, NULL);
+    if (!p)
+        return NULL;
+    if (in)
+        ut_plan_input(p, in, in_type, in_rows, 0, in_cols);
+    if (out) /* an input for the builder: nothing is computed; the backend hands it out */
+        ut_plan_input(p, out, out_type, out_rows, 0, out_cols);
+    return p;
+}
+
+static ut_model *make_model(fake *f)
+{
+    fake_model *m = ut_calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->control = f;
+    ut_model *h = &m->head;
+    h->ops = &model_ops;
+    h->info.family = "fake";
+    h->info.sample_rate = FAKE_RATE;
+    h->defaults = (ut_model_defaults){.temperature = 0.7f,
+                                      .top_p = 0.9f,
+                                      .repetition_penalty = 1.1f,
+                                      .max_chunk_chars = FAKE_CHUNK_CHARS,
+                                      .frames_per_char_limit = f->frames_per_char_limit};
+    ut_state_set_add(&h->ar.states, "ring", UT_I32, RING_ROWS, FAKE_COLUMNS);
+    ut_state_set_add(&h->ar.states, "params", UT_F32, 1, UT_SP_COUNT);
+    ut_state_set_add(&h->ar.states, "rng", UT_I32, 1, UT_RNG_COUNT);
+    ut_state_set_add(&h->ar.states, "loop", UT_I32, 1, N_LOOP);
+    ut_state_set_add(&h->codec.decode_states, "acc", UT_I32, 1, 1);
+    ut_state_set_add(&h->codec.encode_states, "acc", UT_I32, 1, 1);
+    h->ar.columns = FAKE_COLUMNS;
+    h->ar.capacity = FAKE_CAPACITY;
+    h->ar.max_prompt = FAKE_MAX_PROMPT;
+    h->ar.ring = AR_RING;
+    h->ar.params = AR_PARAMS;
+    h->ar.rng = AR_RNG;
+    h->ar.stop_id = FAKE_STOP;
+    h->ar.stop_from_frame = 1;
+    h->ar.first_code_col = 1;
+    h->codec.n_codebooks = FAKE_CODEBOOKS;
+    h->codec.codebook_sizes = codebook_sizes;
+    h->codec.hop_samples = FAKE_HOP;
+    h->codec.max_frames = FAKE_MAX_FRAMES;
+    h->ar.prefill =
+        make_plan("prefill", &h->ar.states, "tokens", UT_I32, 1, FAKE_COLUMNS, NULL, UT_I32, 0, 0);
+    h->ar.frame = make_plan("frame", &h->ar.states, NULL, UT_I32, 0, 0, NULL, UT_I32, 0, 0);
+    h->codec.decode = make_plan("decode", &h->codec.decode_states, "codes", UT_I32, 1,
+                                FAKE_CODEBOOKS, "pcm", UT_F32, FAKE_HOP, 1);
+    if (!f->no_encoder)
+        h->codec.encode = make_plan("encode", &h->codec.encode_states, "pcm", UT_F32, FAKE_HOP, 1,
+                                    "codes", UT_I32, 1, FAKE_CODEBOOKS);
+    if (!h->ar.prefill || !h->ar.frame || !h->codec.decode ||
+        (!f->no_encoder && !h->codec.encode)) {
+        fake_free(h);
+        return NULL;
+    }
+    return h;
+}
+
+/* ---- The backend ---------------------------------------------------------------------------- */
+
+typedef struct fake_backend {
+    ut_backend head;
+    fake *control;
+} fake_backend;
+
+typedef struct fake_exec {
+    ut_exec head;
+    int32_t max_t;
+    void *memory[2]; /* of the plan's tensors, which are inputs or outputs */
+} fake_exec;
+
+typedef struct fake_state {
+    ut_state head;
+    int32_t *memory[N_AR]; /* every element has four bytes */
+} fake_state;
+
+static fake *control_of(const ut_backend *b)
+{
+    return ((const fake_backend *)(const void *)b)->control;
+}
+
+static void backend_close(ut_backend *b)
+{
+    ut_free(b);
+}
+
+static void backend_describe(const ut_backend *b, char *text, size_t size)
+{
+    (void)b;
+    snprintf(text, size, "nothing real");
+}
+
+static size_t backend_weight_bytes(const ut_backend *b)
+{
+    (void)b;
+    return 1000;
+}
+
+static void exec_free(ut_exec *e)
+{
+    fake_exec *x = (fake_exec *)e;
+    if (!x)
+        return;
+    control_of(e->backend)->n_execs--;
+    ut_free(x->memory[0]);
+    ut_free(x->memory[1]);
+    ut_free(x);
+}
+
+static utter_status compile(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
+                            ut_exec **out, ut_err *err)
+{
+    (void)n_slots;
+    *out = NULL;
+    fake *f = control_of(b);
+    fake_exec *x = ut_calloc(1, sizeof *x);
+    if (!x)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for plan %s", plan->name);
+    x->head = (ut_exec){.backend = b, .plan = plan};
+    x->max_t = max_t;
+    f->n_execs++;
+    f->n_compiles++;
+    for (int32_t i = 0; i < plan->n_tensors; i++) {
+        const ut_tensor *t = &plan->tensors[i];
+        x->memory[i] = ut_calloc((size_t)(t->rows_per_t * max_t * t->cols), 4);
+        if (!x->memory[i]) {
+            exec_free(&x->head);
+            return ut_fail(err, UTTER_ERR_NOMEM, "no memory for plan %s", plan->name);
+        }
+    }
+    if (strcmp(plan->name, "prefill") == 0)
+        f->largest_prefill = max_t;
+    *out = &x->head;
+    return UTTER_OK;
+}
+
+static size_t exec_bytes(const ut_exec *e)
+{
+    (void)e;
+    return 10;
+}
+
+static void state_free(ut_state *s)
+{
+    fake_state *x = (fake_state *)s;
+    if (!x)
+        return;
+    control_of(s->backend)->n_states--;
+    for (int i = 0; i < N_AR; i++)
+        ut_free(x->memory[i]);
+    ut_free(x);
+}
+
+static utter_status state_new(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
+                              ut_err *err)
+{
+    *out = NULL;
+    fake_state *x = ut_calloc(1, sizeof *x);
+    if (!x)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a state");
+    x->head = (ut_state){.backend = b, .set = set, .n_slots = n_slots};
+    control_of(b)->n_states++;
+    for (int i = 0; i < set->n; i++) {
+        x->memory[i] = ut_calloc((size_t)(set->def[i].rows * set->def[i].cols), 4);
+        if (!x->memory[i]) {
+            state_free(&x->head);
+            return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a state");
+        }
+    }
+    *out = &x->head;
+    return UTTER_OK;
+}
+
+static void state_reset(ut_state *s, int slot)
+{
+    (void)slot;
+    for (int i = 0; i < s->set->n; i++)
+        memset(((fake_state *)s)->memory[i], 0,
+               (size_t)(s->set->def[i].rows * s->set->def[i].cols) * 4);
+}
+
+static void state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
+                        const void *src)
+{
+    (void)slot;
+    size_t cols = (size_t)s->set->def[index].cols;
+    memcpy(((fake_state *)s)->memory[index] + (size_t)row * cols, src, (size_t)n_rows * cols * 4);
+}
+
+static void state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst)
+{
+    (void)slot;
+    size_t cols = (size_t)s->set->def[index].cols;
+    memcpy(dst, ((fake_state *)s)->memory[index] + (size_t)row * cols, (size_t)n_rows * cols * 4);
+}
+
+static void *exec_input(ut_exec *e, ut_tid t, int32_t n_t)
+{
+    (void)n_t;
+    return ((fake_exec *)e)->memory[t];
+}
+
+/* The next frame of the loop into the ring. */
+static void make_frame(fake *f, fake_state *s)
+{
+    int32_t *loop = s->memory[AR_LOOP];
+    uint64_t seed = (uint32_t)s->memory[AR_RNG][UT_RNG_SEED_LO] |
+                    (uint64_t)(uint32_t)s->memory[AR_RNG][UT_RNG_SEED_HI] << 32;
+    int frame = loop[LOOP_FRAME]++;
+    bool endless = loop[LOOP_FLAGS] & 1, early = loop[LOOP_FLAGS] & 2;
+    bool stop = (!endless && frame == loop[LOOP_LENGTH]) || (early && frame == 0);
+    fake_column((uint32_t)loop[LOOP_DIGEST], seed, frame, stop,
+                s->memory[AR_RING] + (frame % RING_ROWS) * FAKE_COLUMNS);
+    memcpy(f->last_params, s->memory[AR_PARAMS], sizeof f->last_params);
+    f->last_seed = seed;
+}
+
+static void run_prefill(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
+{
+    int32_t *loop = s->memory[AR_LOOP];
+    const int32_t *prompt = x->memory[0];
+    memcpy(f->prompt, prompt, (size_t)n_t * FAKE_COLUMNS * sizeof *prompt);
+    f->n_prompt = n_t;
+    f->n_prefills++;
+    loop[LOOP_DIGEST] = (int32_t)digest_of(prompt, n_t);
+    for (int32_t t = n_t - 1; t > 0 && prompt[t * FAKE_COLUMNS] != FAKE_CLOSE; t--) {
+        int32_t token = prompt[t * FAKE_COLUMNS];
+        loop[LOOP_LENGTH]++;
+        loop[LOOP_FLAGS] |= token == FAKE_TEXT + '~' ? 1 : token == FAKE_TEXT + '!' ? 2 : 0;
+    }
+    make_frame(f, s);
+}
+
+static void run_encode(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
+{
+    const float *pcm = x->memory[0];
+    int32_t *codes = x->memory[1];
+    f->n_encode_runs++;
+    for (int32_t t = 0; t < n_t; t++)
+        for (int q = 0; q < FAKE_CODEBOOKS; q++) {
+            uint32_t bits;
+            memcpy(&bits, &pcm[t * FAKE_HOP + q], sizeof bits);
+            s->memory[0][0] = (int32_t)mix((uint32_t)s->memory[0][0], bits);
+            codes[t * FAKE_CODEBOOKS + q] =
+                (int32_t)((uint32_t)s->memory[0][0] % (uint32_t)codebook_sizes[q]);
+        }
+}
+
+static utter_status run(ut_exec *e, ut_state *state, int first_slot, int32_t n_t, ut_err *err)
+{
+    (void)first_slot;
+    fake *f = control_of(e->backend);
+    fake_exec *x = (fake_exec *)e;
+    fake_state *s = (fake_state *)state;
+    if (f->fail_run && --f->fail_run == 0)
+        return ut_fail(err, UTTER_ERR_BACKEND, "the fake device is gone");
+    if (n_t < 1 || n_t > x->max_t)
+        return ut_fail(err, UTTER_ERR_INTERNAL, "%s: T is %d of %d", e->plan->name, (int)n_t,
+                       (int)x->max_t);
+    if (strcmp(e->plan->name, "prefill") == 0) {
+        run_prefill(f, x, s, n_t);
+    } else if (strcmp(e->plan->name, "frame") == 0) {
+        if (f->on_frame)
+            f->on_frame(f->user, s->memory[AR_LOOP][LOOP_FRAME]);
+        f->n_frame_runs++;
+        make_frame(f, s);
+    } else if (strcmp(e->plan->name, "decode") == 0) {
+        f->n_decode_runs++;
+        fake_decode((uint32_t *)s->memory[0], x->memory[0], n_t, x->memory[1]);
+    } else {
+        run_encode(f, x, s, n_t);
+    }
+    return UTTER_OK;
+}
+
+static const void *exec_output(ut_exec *e, ut_tid t)
+{
+    return ((fake_exec *)e)->memory[t];
+}
+
+static utter_status ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
+                              ut_err *err)
+{
+    (void)err;
+    state_read(s, index, slot, (int32_t)(frame % RING_ROWS), 1, dst);
+    return UTTER_OK;
+}
+
+static const ut_backend_ops backend_ops = {.name = "fake",
+                                           .close = backend_close,
+                                           .describe = backend_describe,
+                                           .weight_bytes = backend_weight_bytes,
+                                           .compile = compile,
+                                           .exec_free = exec_free,
+                                           .exec_bytes = exec_bytes,
+                                           .state_new = state_new,
+                                           .state_free = state_free,
+                                           .state_reset = state_reset,
+                                           .state_write = state_write,
+                                           .state_read = state_read,
+                                           .input = exec_input,
+                                           .run = run,
+                                           .output = exec_output,
+                                           .ring_wait = ring_wait};
+
+/* ---- For tests ------------------------------------------------------------------------------ */
+
+void fake_parts(fake *f, ut_model **m, ut_backend **b)
+{
+    fake_backend *x = ut_calloc(1, sizeof *x);
+    *m = make_model(f);
+    if (!*m || !x)
+        abort();
+    x->head.ops = &backend_ops;
+    x->control = f;
+    *b = &x->head;
+}
+
+utter_engine *fake_engine(fake *f, const char *model_dir)
+{
+    ut_err err = {0};
+    utter_engine *e;
+    ut_model *m;
+    ut_backend *b;
+    fake_parts(f, &m, &b);
+    if (ut_engine_new(m, b, model_dir, &e, &err) != UTTER_OK)
+        fprintf(stderr, "fake_engine: %s\n", err.msg);
+    return e;
+}
+
+size_t fake_speech(const char *text, const ut_reference *ref, uint64_t seed, int n_frames,
+                   float *pcm, size_t max)
+{
+    ut_model m = {.ar = {.max_prompt = FAKE_MAX_PROMPT}};
+    ut_buf prompt;
+    ut_buf_init(&prompt, 1 << 20);
+    if (fake_prompt(&m, ref, ref ? 1 : 0, text, &prompt, NULL) != UTTER_OK)
+        abort();
+    uint32_t digest = digest_of(ut_buf_i32(&prompt), (int)(ut_buf_n_i32(&prompt) / FAKE_COLUMNS));
+    uint32_t acc = 0;
+    size_t n = 0;
+    for (int f = 0; f < n_frames; f++, n += FAKE_HOP) {
+        int32_t column[FAKE_COLUMNS];
+        float frame[FAKE_HOP];
+        fake_column(digest, seed, f, false, column);
+        fake_decode(&acc, column + 1, 1, frame);
+        for (size_t i = 0; i < FAKE_HOP && n + i < max; i++)
+            pcm[n + i] = frame[i];
+    }
+    ut_buf_free(&prompt);
+    return n;
+}
