@@ -8,6 +8,8 @@
 #include <string.h>
 
 static const double tolerance = 1e-3; /* hidden states and logits in f32 */
+/* temperature, top-p and repetition penalty: the first of the sampler's parameters */
+static const int64_t n_recorded_params = 3;
 
 /* The language model on the backend. */
 typedef struct lm {
@@ -327,7 +329,7 @@ static void check_generation(lm *l, const char *stem)
     const ut_view *logits = golden(p, "gen/%s/logits", stem);
     sampling s = greedy;
     if (params)
-        ut_view_to_f32(params, 0, UT_SP_COUNT, s.params);
+        ut_view_to_f32(params, 0, n_recorded_params, s.params);
     generated g = {.n = tokens->dim[1], .n_logits = logits ? logits->dim[0] : 0};
     if (!prompt || generate(l, prompt, s, golden(p, "gen/%s/noise_slow", stem),
                             golden(p, "gen/%s/noise_fast", stem), &g) != UTTER_OK) {
@@ -406,12 +408,12 @@ static void check_sampler(parity *p, int i)
     ut_plan *plan = sampler_plan(&s, n);
     ut_exec *e = NULL;
     ut_state *state = NULL;
-    float *x = golden_f32(logits), *q = golden_f32(noise), sp[UT_SP_COUNT];
+    float *x = golden_f32(logits), *q = golden_f32(noise), sp[UT_SP_COUNT] = {0};
     int32_t *ids = golden_i32(prev), history[UT_HISTORY_FRAMES], chosen = -1;
     const int32_t frame = prev->n_elements > 0; /* nothing is penalised at frame 0 */
     for (int k = 0; frame && k < UT_HISTORY_FRAMES; k++)
         history[k] = ids[k % prev->n_elements];
-    ut_view_to_f32(params, 0, UT_SP_COUNT, sp);
+    ut_view_to_f32(params, 0, n_recorded_params, sp);
     if (plan && ut_plan_finish(plan, &p->err) == UTTER_OK &&
         p->ops->compile(p->backend, plan, 1, 1, &e, &p->err) == UTTER_OK &&
         p->ops->state_new(p->backend, &s.set, 1, &state, &p->err) == UTTER_OK) {
