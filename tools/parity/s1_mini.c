@@ -77,18 +77,19 @@ static void check_prompt(parity *p, ut_model *m, const ut_view *tokens)
     bool ok = text != NULL;
     for (int i = 0; i < n; i++)
         ok = load_reference(p, i, &refs[i]) && ok;
-    ut_buf got;
-    ut_buf_init(&got, (size_t)1 << 24);
+    ut_prompt got;
+    ut_prompt_init(&got);
     char *s = ok ? golden_text(text) : NULL;
-    if (ok && m->ops->prompt(m, refs, n, s, &got, &p->err) == UTTER_OK) {
-        const int64_t columns = m->ar.columns, rows = (int64_t)ut_buf_n_i32(&got) / columns;
-        int32_t *t = transposed_i32(ut_buf_i32(&got), rows, columns);
+    const ut_request request = {.text = s, .refs = refs, .n_refs = n};
+    if (ok && m->ops->prompt(m, &request, &got, &p->err) == UTTER_OK) {
+        const int64_t columns = m->ar.columns, rows = (int64_t)ut_buf_n_i32(&got.columns) / columns;
+        int32_t *t = transposed_i32(ut_buf_i32(&got.columns), rows, columns);
         report_i32(p, tokens, t, rows * columns, 0);
         ut_free(t);
     } else {
         report_missing(p, tokens->name, ok ? p->err.msg : "lacks its text or references");
     }
-    ut_buf_free(&got);
+    ut_prompt_free(&got);
     ut_free(s);
     for (int i = 0; i < n; i++) {
         ut_free((char *)(uintptr_t)refs[i].text);
