@@ -623,11 +623,11 @@ static void open_survives_out_of_memory(void **state)
     (void)state;
     utter_engine *e = NULL;
     int failures = 0;
+    fake f = {0}; /* outlives the last engine */
     for (uint64_t n = 1; n < 1000 && !e; n++) {
         ut_model *m;
         ut_backend *backend;
         ut_err err = {0};
-        fake f = {0};
         fake_parts(&f, &m, &backend);
         ut_alloc_fail_at(n);
         utter_status st = ut_engine_new(m, backend, "none", &e, &err);

@@ -1,6 +1,6 @@
 /* test_voice.c - voices: made of recordings, their files (good, bad, of another codec), where they
- * are kept, and the cache of encoded recordings. The environment of the test points the user's
- * folders into UT_TEST_TMP/home. */
+ * are kept, and the cache of encoded recordings. The user's folders are in UT_TEST_TMP/home: the
+ * environment of the test says so, but Wine has its own idea of LOCALAPPDATA. */
 #include "fake_model.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -601,6 +601,11 @@ static void sha256_is_right(void **state)
 
 int main(void)
 {
+#ifdef _WIN32
+    char home[600];
+    snprintf(home, sizeof home, "%s/home", getenv("UT_TEST_TMP"));
+    _putenv_s("LOCALAPPDATA", home);
+#endif
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(recording_becomes_codes),

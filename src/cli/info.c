@@ -67,7 +67,7 @@ static void print_model(const utter_engine_info *i)
     printf("  defaults: temperature %g, top-p %g, repetition penalty %g, voice %s\n",
            (double)i->temperature, (double)i->top_p, (double)i->repetition_penalty,
            i->default_voice ? i->default_voice : "made up by the model");
-    printf("  backend: %s: %s\n", i->backend, i->backend_text);
+    printf("  backend: %s\n", i->backend_text);
     printf("  memory: %.1f MB of packed weights, %.1f MB for a stream; %.1f MB of weights read per "
            "frame\n",
            (double)i->weight_bytes / mb, (double)i->work_bytes / mb,

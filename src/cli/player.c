@@ -66,20 +66,31 @@ static char *expand(const char *s, int sample_rate, const char *file)
     return ut_strdup(s);
 }
 
-static utter_status find_program(ut_player *p, ut_err *err)
+/* The first program that is there, and its path, newly allocated. */
+static utter_status find_program(const program **out, char **path, ut_err *err)
 {
     char names[128] = "";
     size_t used = 0;
-    for (size_t i = 0; i < N_PROGRAMS && !p->path; i++) {
-        p->program = &programs[i];
-        p->path = ut_find_program(programs[i].name);
+    *path = NULL;
+    for (size_t i = 0; i < N_PROGRAMS && !*path; i++) {
+        *out = &programs[i];
+        *path = ut_find_program(programs[i].name);
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
                                  programs[i].name);
     }
-    if (p->path)
+    if (*path)
         return UTTER_OK;
     return ut_fail(err, UTTER_ERR_NOT_FOUND, "no program to play sound (%s); write it with -o FILE",
                    names);
+}
+
+utter_status ut_player_check(ut_err *err)
+{
+    const program *found;
+    char *path;
+    utter_status st = find_program(&found, &path, err);
+    ut_free(path);
+    return st;
 }
 
 static utter_status start_program(ut_player *p, int sample_rate, ut_err *err)
@@ -140,7 +151,7 @@ utter_status ut_player_open(ut_player **out, int sample_rate, ut_err *err)
     ut_player *p = ut_calloc(1, sizeof *p);
     if (!p)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory to play sound");
-    utter_status st = find_program(p, err);
+    utter_status st = find_program(&p->program, &p->path, err);
     if (st == UTTER_OK && plays_files(p->program)) {
         st = ut_temp_file(&p->file, ".wav", err);
         if (st == UTTER_OK)

@@ -113,8 +113,6 @@ static int check(say *s)
                             s->format);
     if (s->format && !s->output)
         return ut_cli_usage(s->command, "--format needs -o");
-    if (s->output && strcmp(s->output, "-") == 0 && s->audio_format == UT_AUDIO_BY_EXTENSION)
-        s->audio_format = UT_AUDIO_WAV;
     return -1;
 }
 
@@ -144,20 +142,22 @@ static utter_status get_voice(say *s)
     return utter_voice_create(s->engine, &p, &s->voice);
 }
 
-/* The folder of the output must be there, which is better known before the model is loaded. */
-static int check_output(const say *s)
+/* What is wrong with the outputs is better known before the model is loaded. The model's rate is
+ * not known yet: 44.1 kHz is one that every format takes. */
+static utter_status check_outputs(const say *s, ut_err *err)
 {
-    if (!s->output || strcmp(s->output, "-") == 0)
-        return UT_EXIT_OK;
+    utter_status st = s->play ? ut_player_check(err) : UTTER_OK;
+    if (!s->output || st != UTTER_OK)
+        return st;
+    st = ut_audio_writer_check(s->output, s->audio_format, 44100, err);
     size_t n = strlen(s->output);
     while (n > 0 && s->output[n - 1] != '/' && s->output[n - 1] != '\\')
         n--;
     char *folder = n > 1 ? ut_strndup(s->output, n - 1) : NULL;
-    int code = UT_EXIT_OK;
-    if (folder && !ut_dir_exists(folder))
-        code = ut_cli_fail("%s: there is no folder %s", s->output, folder);
+    if (st == UTTER_OK && folder && !ut_dir_exists(folder))
+        st = ut_fail(err, UTTER_ERR_NOT_FOUND, "%s: there is no folder %s", s->output, folder);
     ut_free(folder);
-    return code;
+    return st;
 }
 
 static int prepare(say *s, int argc, char **argv)
@@ -166,11 +166,11 @@ static int prepare(say *s, int argc, char **argv)
     utter_status st = ut_text_source_open(&s->text, s->file, argc, argv, &err);
     if (st == UTTER_ERR_ARG)
         return ut_cli_usage(s->command, "%s", err.msg);
+    if (st == UTTER_OK)
+        st = check_outputs(s, &err);
     if (st != UTTER_OK)
         return ut_cli_fail("%s", err.msg);
-    int code = check_output(s);
-    if (code == UT_EXIT_OK)
-        code = ut_cli_open_engine(s->command, &s->engine_options, &s->engine);
+    int code = ut_cli_open_engine(s->command, &s->engine_options, &s->engine);
     if (code != UT_EXIT_OK)
         return code;
     if (get_voice(s) != UTTER_OK)
@@ -217,7 +217,10 @@ static utter_status feed(say *s, ut_err *err)
     if (st != UTTER_OK)
         return st;
     st = n > 0 ? utter_stream_push(s->stream, piece, n) : utter_stream_finish(s->stream);
-    return st == UTTER_OK ? st : ut_fail(err, st, "%s", utter_last_error(s->engine));
+    if (st == UTTER_OK)
+        return st;
+    return ut_fail(err, st, "%s: %s%s", s->text.name, utter_last_error(s->engine),
+                   st == UTTER_ERR_TEXT ? "; save it as UTF-8 first" : "");
 }
 
 static long long text_left(const say *s)
@@ -283,7 +286,7 @@ static int finish(say *s, utter_status st, ut_err *err)
     bool spoke = s->writer || s->player;
     ut_progress_clear(&s->progress);
     if (st == UTTER_OK && !spoke && !interrupted)
-        st = ut_fail(err, UTTER_ERR_TEXT, "%s has nothing to speak: no letter, no number",
+        st = ut_fail(err, UTTER_ERR_TEXT, "%s has nothing to speak: expected a letter or a number",
                      s->text.name);
     /* What was spoken is kept, whatever came after it. */
     utter_status closed = ut_audio_writer_close(s->writer, err);

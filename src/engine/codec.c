@@ -46,7 +46,10 @@ static utter_status compile_encoder(utter_engine *e, ut_err *err)
     if (!c->encode)
         return ut_fail(err, UTTER_ERR_UNSUPPORTED, "%s: models of family %s cannot take recordings",
                        e->model_dir, e->model->info.family);
-    return e->backend->ops->compile(e->backend, c->encode, 1, c->max_frames, &e->encode, err);
+    utter_status st =
+        e->backend->ops->compile(e->backend, c->encode, 1, c->max_frames, &e->encode, err);
+    e->model->ops->release_pages(e->model);
+    return st;
 }
 
 utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples, int32_t **codes,

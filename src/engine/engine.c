@@ -33,6 +33,16 @@ const char *utter_last_error(const utter_engine *engine)
 
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
+/* Compile a plan and let go of the checkpoint's pages that packing its weights has read, so that
+ * they are never in memory all at once. */
+static utter_status compile(utter_engine *e, const ut_plan *plan, int32_t max_t, ut_exec **out,
+                            ut_err *err)
+{
+    utter_status st = e->backend->ops->compile(e->backend, plan, 1, max_t, out, err);
+    e->model->ops->release_pages(e->model);
+    return st;
+}
+
 utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
 {
     if (n_t <= e->prefill_max_t)
@@ -46,7 +56,7 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
     ops->exec_free(e->prefill); /* the frame plan keeps the packed weights */
     e->prefill = NULL;
     e->prefill_max_t = 0;
-    utter_status st = ops->compile(e->backend, e->model->ar.prefill, 1, max_t, &e->prefill, err);
+    utter_status st = compile(e, e->model->ar.prefill, max_t, &e->prefill, err);
     if (st == UTTER_OK)
         e->prefill_max_t = max_t;
     return st;
@@ -57,12 +67,12 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
 static utter_status compile_plans(utter_engine *e, ut_err *err)
 {
     const ut_model *m = e->model;
-    const ut_backend_ops *ops = e->backend->ops;
-    utter_status st = ops->compile(e->backend, m->ar.frame, 1, 1, &e->frame, err);
+    m->ops->release_pages(m);
+    utter_status st = compile(e, m->ar.frame, 1, &e->frame, err);
     if (st == UTTER_OK)
         st = ut_engine_fit_prefill(e, 1, err);
     if (st == UTTER_OK)
-        st = ops->compile(e->backend, m->codec.decode, 1, m->codec.max_frames, &e->decode, err);
+        st = compile(e, m->codec.decode, m->codec.max_frames, &e->decode, err);
     if (st != UTTER_OK)
         return st;
     e->tokens = ut_plan_find(m->ar.prefill, "tokens");

@@ -57,13 +57,13 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err);
  * A session makes one generation at a time: begin reads the prompt and prepares, then every more
  * makes some frames and their samples, until there are none. */
 
-/* What to generate: prompt columns and how to sample. */
+/* What to generate: a prompt and how to sample. */
 typedef struct ut_generation {
-    const int32_t *prompt; /* [n_prompt, ar.columns] */
-    int32_t n_prompt;
-    int32_t limit; /* frames at most, >= 1; capped by the capacity */
+    const ut_prompt *prompt;
+    const int32_t *context; /* [prompt->n_context, n_codebooks] */
+    int32_t limit;          /* frames at most, >= 1; capped by the capacity */
     uint64_t seed;
-    float temperature, top_p, repetition_penalty;
+    float params[2][UT_SP_COUNT]; /* rows of ar.params, as many as it has */
     bool ignore_eos;
 } ut_generation;
 
@@ -74,7 +74,9 @@ struct ut_session {
     int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
     float *pcm;           /* [codec.max_frames * hop] samples last made */
     size_t n_pcm;         /* valid in pcm */
-    ut_generation now;    /* prompt is not kept */
+    ut_buf context;       /* codes that the codec followed last; with context_state */
+    char *context_state;  /* the codec's states after them; NULL before the first */
+    ut_generation now;    /* prompt and context are not kept */
     int32_t n_frames;     /* in codes */
     int32_t n_decoded;    /* of them, given to the codec */
     int32_t n_chunk;      /* frames of the next codec run; grows from 1 */

@@ -31,7 +31,7 @@ struct utter_stream {
     utter_synth_params params; /* every field has its value; voice NULL: none */
     ut_session *session;
     ut_splitter *splitter;
-    ut_buf prompt;       /* of the chunk in work, kept for its memory */
+    ut_prompt prompt;    /* of the chunk in work, kept for its memory */
     ut_buf chunk;        /* text of the chunk in work, 0-terminated */
     ut_buf last;         /* text of the chunk before; with last_codes a reference */
     int32_t *last_codes; /* [ar.capacity, n_codebooks]; NULL with a voice */
@@ -125,7 +125,7 @@ utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params
     const ut_model *m = e->model;
     s->engine = e;
     atomic_init(&s->cancelled, false);
-    ut_buf_init(&s->prompt, MAX_PROMPT);
+    ut_prompt_init(&s->prompt);
     ut_buf_init(&s->chunk, MAX_PROMPT);
     ut_buf_init(&s->last, MAX_PROMPT);
     utter_status st = read_params(e, &s->params, params, err);
@@ -155,7 +155,7 @@ void utter_stream_close(utter_stream *s)
         return;
     ut_session_give(s->session);
     ut_splitter_free(s->splitter);
-    ut_buf_free(&s->prompt);
+    ut_prompt_free(&s->prompt);
     ut_buf_free(&s->chunk);
     ut_buf_free(&s->last);
     ut_free(s->last_codes);
@@ -180,7 +180,7 @@ utter_status utter_stream_push(utter_stream *s, const char *text, size_t n)
         s->first_push = start;
     utter_status st = UTTER_OK;
     if (memchr(text, 0, n))
-        st = ut_fail(err, UTTER_ERR_TEXT, "the text has a NUL character, which nobody can speak");
+        st = ut_fail(err, UTTER_ERR_TEXT, "the text has a NUL character, expected plain text");
     if (st == UTTER_OK)
         st = ut_splitter_push(s->splitter, text, n, err);
     s->failed = st;
@@ -219,33 +219,35 @@ static bool set_text(ut_buf *b, const char *text, size_t n)
     return ut_buf_append(b, text, n);
 }
 
-/* The prompt of the chunk, with its reference: the voice, or the chunk before. */
-static utter_status make_prompt(utter_stream *s, ut_err *err)
+/* The prompt of the chunk, with its reference: the voice, or the chunk before. *context: the codes
+ * of the reference. */
+static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err *err)
 {
     const ut_model *m = s->engine->model;
     const utter_voice *v = s->params.voice;
-    const char *text = (const char *)s->chunk.data;
     ut_reference ref = {0};
-    int n_refs = 0;
+    ut_request request = {.text = (const char *)s->chunk.data, .refs = &ref};
     if (v) {
         ref = (ut_reference){.text = v->text, .codes = v->codes, .n_frames = v->n_frames};
-        n_refs = 1;
-    } else if (s->n_last > 0) {
+        request.n_refs = 1;
+    } else if (s->n_last > 0 && m->voices & UT_VOICE_REFERENCE) {
         ref = (ut_reference){
             .text = (const char *)s->last.data, .codes = s->last_codes, .n_frames = s->n_last};
-        n_refs = 1;
+        request.n_refs = 1;
     }
-    ut_buf_clear(&s->prompt);
-    if (v || n_refs == 0)
-        return m->ops->prompt(m, &ref, n_refs, text, &s->prompt, err);
+    *context = ref.codes;
+    ut_prompt_clear(&s->prompt);
+    if (v || request.n_refs == 0)
+        return m->ops->prompt(m, &request, &s->prompt, err);
     ut_err why = {0};
-    utter_status st = m->ops->prompt(m, &ref, 1, text, &s->prompt, &why);
+    utter_status st = m->ops->prompt(m, &request, &s->prompt, &why);
     if (st != UTTER_ERR_LIMIT)
         return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
     ut_log(UT_LOG_WARN, "chunk %lld: the voice may change, since %s",
            (long long)s->stats.chunks + 1, why.msg);
-    ut_buf_clear(&s->prompt);
-    return m->ops->prompt(m, NULL, 0, text, &s->prompt, err);
+    ut_prompt_clear(&s->prompt);
+    request.n_refs = 0;
+    return m->ops->prompt(m, &request, &s->prompt, err);
 }
 
 /* Most frames that the chunk may have. */
@@ -266,24 +268,25 @@ static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_
     const ut_ar *ar = &s->engine->model->ar;
     if (!set_text(&s->chunk, text, n))
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
-    utter_status st = make_prompt(s, err);
+    const int32_t *context;
+    utter_status st = make_prompt(s, &context, err);
     if (st != UTTER_OK)
         return st;
     ut_generation g = {
-        .prompt = ut_buf_i32(&s->prompt),
-        .n_prompt = (int32_t)(ut_buf_n_i32(&s->prompt) / (size_t)ar->columns),
+        .prompt = &s->prompt,
+        .context = context,
         .limit = frame_limit(s),
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
-        .temperature = s->params.temperature,
-        .top_p = s->params.top_p,
-        .repetition_penalty = s->params.repetition_penalty,
+        .params = {{[UT_SP_TEMPERATURE] = s->params.temperature,
+                    [UT_SP_TOP_P] = s->params.top_p,
+                    [UT_SP_REPETITION_PENALTY] = s->params.repetition_penalty}},
         .ignore_eos = s->params.ignore_eos != 0,
     };
     st = ut_session_begin(s->session, &g, err);
     if (st != UTTER_OK)
         return st;
-    s->stats.prompt_tokens += g.n_prompt;
+    s->stats.prompt_tokens += (int64_t)(ut_buf_n_i32(&s->prompt.columns) / (size_t)ar->columns);
     s->stats.chunks++;
     s->generating = true;
     return UTTER_OK;

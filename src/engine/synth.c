@@ -61,7 +61,8 @@ utter_status utter_synth(utter_engine *e, const char *text, const utter_synth_pa
     utter_stats_init(&a->stats);
     st = utter_stream_get_stats(s, &a->stats);
     if (st == UTTER_OK && a->stats.chunks == 0)
-        st = ut_fail(err, UTTER_ERR_TEXT, "the text has nothing to speak: no letter, no number");
+        st = ut_fail(err, UTTER_ERR_TEXT,
+                     "the text has nothing to speak: expected a letter or a number");
     if (st == UTTER_OK) {
         *out = a;
         a = NULL; /* handed over */

@@ -128,11 +128,12 @@ static utter_status read_params(utter_voice_params *p, const utter_voice_params 
         st = ut_utf8_check(texts[i], strlen(texts[i]), err);
     if (st != UTTER_OK || p->path)
         return st;
-    if (p->sample_rate < 1000 || p->sample_rate > 768000)
-        return ut_fail(err, UTTER_ERR_ARG, "sample_rate is %d, expected 1000..768000",
-                       (int)p->sample_rate);
-    if (p->n_channels < 1 || p->n_channels > 64)
-        return ut_fail(err, UTTER_ERR_ARG, "n_channels is %d, expected 1..64", (int)p->n_channels);
+    if (p->sample_rate < UT_AUDIO_MIN_RATE || p->sample_rate > UT_AUDIO_MAX_RATE)
+        return ut_fail(err, UTTER_ERR_ARG, "sample_rate is %d, expected %d..%d",
+                       (int)p->sample_rate, UT_AUDIO_MIN_RATE, UT_AUDIO_MAX_RATE);
+    if (p->n_channels < 1 || p->n_channels > UT_AUDIO_MAX_CHANNELS)
+        return ut_fail(err, UTTER_ERR_ARG, "n_channels is %d, expected 1..%d", (int)p->n_channels,
+                       UT_AUDIO_MAX_CHANNELS);
     return UTTER_OK;
 }
 
@@ -174,11 +175,12 @@ static utter_status get_audio(const utter_voice_params *p, ut_audio *a, ut_audio
 /* Does the voice leave room for a text? */
 static utter_status check_fits(utter_engine *e, const utter_voice *v, ut_err *err)
 {
-    ut_buf prompt;
-    ut_buf_init(&prompt, (size_t)1 << 30);
+    ut_prompt prompt;
+    ut_prompt_init(&prompt);
     ut_reference ref = {.text = v->text, .codes = v->codes, .n_frames = v->n_frames};
-    utter_status st = e->model->ops->prompt(e->model, &ref, 1, "a", &prompt, err);
-    ut_buf_free(&prompt);
+    const ut_request request = {.text = "a", .refs = &ref, .n_refs = 1};
+    utter_status st = e->model->ops->prompt(e->model, &request, &prompt, err);
+    ut_prompt_free(&prompt);
     return st == UTTER_OK ? st : ut_fail_in(err, "recording of %d frames", (int)v->n_frames);
 }
 

@@ -49,6 +49,7 @@ void ut_prompt_init(ut_prompt *p)
     ut_buf_init(&p->columns, MAX_PROMPT);
     ut_buf_init(&p->later, MAX_PROMPT);
     ut_buf_init(&p->embedding, MAX_PROMPT);
+    p->n_context = 0;
 }
 
 void ut_prompt_clear(ut_prompt *p)
@@ -56,6 +57,7 @@ void ut_prompt_clear(ut_prompt *p)
     ut_buf_clear(&p->columns);
     ut_buf_clear(&p->later);
     ut_buf_clear(&p->embedding);
+    p->n_context = 0;
 }
 
 void ut_prompt_free(ut_prompt *p)

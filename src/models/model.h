@@ -41,9 +41,11 @@ typedef struct ut_request {
 
 /* A request in the model's terms. */
 typedef struct ut_prompt {
-    ut_buf columns;   /* i32 [T, ar.columns]: input "tokens" of prefill */
-    ut_buf later;     /* i32: text tokens for frames 1, 2, ...: see ut_ar.text */
-    ut_buf embedding; /* f32 [speaker.dim]: input "speaker" of prefill; empty: zeros */
+    ut_buf columns;    /* i32 [T, ar.columns]: input "tokens" of prefill */
+    ut_buf later;      /* i32: text tokens for frames 1, 2, ...: see ut_ar.text */
+    ut_buf embedding;  /* f32 [speaker.dim]: input "speaker" of prefill; empty: zeros */
+    int32_t n_context; /* frames of refs[0] that the generation goes on from: the codec decodes them
+                          first, and their samples are dropped */
 } ut_prompt;
 
 void ut_prompt_init(ut_prompt *p);
@@ -76,8 +78,6 @@ typedef struct ut_codec {
     const int32_t *codebook_sizes; /* [n_codebooks]: code q of a frame is 0 .. size[q] - 1 */
     int32_t hop_samples;           /* samples per frame */
     int32_t max_frames;            /* longest chunk of a run (T) */
-    bool follows_reference;        /* decoding goes on where the reference's frames end: these are
-                                      decoded first, and their samples dropped */
     ut_state_set decode_states, encode_states;
     ut_plan *decode; /* input "codes" i32 [T, n_codebooks] -> output "pcm" [T*hop, 1] */
     ut_plan *encode; /* input "pcm" f32 [T*hop, 1] -> output "codes" [T, n_codebooks]; an input
@@ -147,6 +147,9 @@ typedef struct ut_model_ops {
     utter_status (*open)(ut_model **out, const char *dir, const ut_model_options *options,
                          ut_err *err);
     void (*free)(ut_model *m);
+    /* What was read so far has been copied by the backend: the system may drop the checkpoint's
+     * pages, which come back when they are read again. A hint. */
+    void (*release_pages)(const ut_model *m);
     /* Append the request to a cleared prompt. Special tokens in texts stay text. ERR_LIMIT when
      * longer than ar.max_prompt. */
     utter_status (*prompt)(const ut_model *m, const ut_request *request, ut_prompt *out,

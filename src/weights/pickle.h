@@ -35,8 +35,8 @@ typedef enum ut_pickle_kind {
     UT_PICKLE_DICT,
     UT_PICKLE_STORAGE,
     UT_PICKLE_TENSOR,
-    UT_PICKLE_CALLABLE, /* the last two never leave the machine */
-    UT_PICKLE_MARK
+    UT_PICKLE_CALLABLE,
+    UT_PICKLE_MARK /* never leaves the machine */
 } ut_pickle_kind;
 
 typedef struct ut_pickle_value {

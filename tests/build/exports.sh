@@ -4,7 +4,7 @@
 set -eu
 shown=$(nm -D --defined-only "$1" | awk '$2 != "A" { print $3 }' | sort)
 declared=$(tr '\n' ' ' <"$2" | sed 's|/\*|\n/*|g; s|\*/|*/\n|g' | grep -v '^/\*' | tr '\n' ' ' |
-    grep -o 'UTTER_API [^;#]*(' | sed 's/(.*//; s/.*[ *]//' | sort -u)
+    grep -o 'UTTER_API [^;#]*(' | sed 's/(.*//; s/.*[ *]//' | grep '^utter_' | sort -u)
 others=$(echo "$shown" | grep -v '^utter_' || true)
 if [ -n "$others" ]; then
     echo "exported, but not utter_*:" $others >&2

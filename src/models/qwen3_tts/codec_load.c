@@ -203,5 +203,4 @@ void ut_q3_codec_load(ut_loader *l, ut_q3_codec *c, const ut_q3_config *config, 
     codec->codebook_sizes = c->sizes;
     codec->hop_samples = c->hop_samples;
     codec->max_frames = MAX_CHUNK_FRAMES;
-    codec->follows_reference = true;
 }

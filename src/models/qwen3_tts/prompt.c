@@ -327,6 +327,7 @@ utter_status ut_q3_prompt(const ut_q3_writer *w, const ut_request *r, ut_prompt 
                  speaker ? speaker->id
                  : ref   ? UT_ID_EXTRA
                          : UT_ID_NONE);
+        out->n_context = in_context ? ref->n_frames : 0;
         if (in_context)
             put_in_context(&b, ut_buf_i32(&text), ut_buf_n_i32(&text), ref, along, &out->later);
         else

@@ -38,6 +38,13 @@ static void q3_free(ut_model *m)
     ut_free(q);
 }
 
+static void q3_release_pages(const ut_model *m)
+{
+    const qwen3_tts *q = (const qwen3_tts *)m;
+    ut_weights_release_pages(q->lm_weights);
+    ut_weights_release_pages(q->codec_weights);
+}
+
 /* ---- Opening -------------------------------------------------------------------------------- */
 
 static utter_status open_weights(ut_weights **out, const char *dir, const char *name, ut_err *err)
@@ -263,6 +270,7 @@ const ut_model_ops ut_qwen3_tts_ops = {
     .match = ut_q3_config_match,
     .open = q3_open,
     .free = q3_free,
+    .release_pages = q3_release_pages,
     .prompt = q3_prompt,
     .speakers = q3_speakers,
     .features = q3_features,

@@ -38,6 +38,13 @@ static void s1_free(ut_model *m)
     ut_free(s);
 }
 
+static void s1_release_pages(const ut_model *m)
+{
+    const s1_mini *s = (const s1_mini *)m;
+    ut_weights_release_pages(s->lm_weights);
+    ut_weights_release_pages(s->codec_weights);
+}
+
 /* ---- Opening -------------------------------------------------------------------------------- */
 
 /* Specification, section 1: keys lose every "model." if the first one starts with it; keys that
@@ -346,5 +353,6 @@ const ut_model_ops ut_s1_mini_ops = {
     .match = ut_s1_config_match,
     .open = s1_open,
     .free = s1_free,
+    .release_pages = s1_release_pages,
     .prompt = s1_prompt,
 };
