@@ -39,7 +39,7 @@ test: options = -DUT_TESTS=ON
 
 define compile
 	@$(setup)
-	@cmake --preset $(preset) --log-level=WARNING $(options) $(CMAKE_FLAGS)
+	@cmake --preset $(preset) $(options) $(CMAKE_FLAGS) >/dev/null
 	@cmake --build --preset $(preset)
 endef
 

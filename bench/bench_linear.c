@@ -1,7 +1,7 @@
 /* bench_linear.c - products through the executor, as a model runs them: a stack of S1-mini's
  * backbone matrices for one row (decoding, memory-bound) and for many (prefill), and the codec's
  * convolutions; each beside what the machine can do.
- * usage: bench_linear [--threads N] [--layers N] */
+ * usage: bench_linear [--threads N] [--layers N] [--type bf16|f16|f32] [--rows N] */
 #include "backends/backend.h"
 #include "base/alloc.h"
 #include "base/cpu.h"
@@ -119,12 +119,17 @@ static result measure(ut_backend *b, ut_plan *p, int32_t n_t, double seconds)
 
 int main(int argc, char **argv)
 {
-    int threads = ut_physical_cores(), layers = 28;
+    int threads = ut_physical_cores(), layers = 28, only_rows = 0;
+    const char *only_type = NULL;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--layers") == 0)
             layers = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--rows") == 0)
+            only_rows = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--type") == 0)
+            only_type = argv[i + 1];
     }
     if (threads < 1 || layers < 1 || layers * 4 > MAX_MATRICES) {
         fprintf(stderr, "usage: bench_linear [--threads N] [--layers 1..%d]\n", MAX_MATRICES / 4);
@@ -147,6 +152,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < 3; i++) {
         static const int32_t rows[] = {1, 2, 4, 8, 64, 300};
         for (int k = 0; k < 6; k++) {
+            if ((only_rows && only_rows != rows[k]) ||
+                (only_type && strcmp(only_type, ut_dtype_name(types[i])) != 0))
+                continue;
             stack s = {0};
             const int n = rows[k] > 8 && layers > 4 ? 4 : layers;
             const result r = measure(b, backbone(&s, n, types[i]), rows[k], rows[k] > 8 ? 1 : 2);
@@ -161,7 +169,7 @@ int main(int argc, char **argv)
     static const struct {
         int32_t channels, rows;
     } convs[] = {{768, 256}, {384, 2048}, {192, 8192}, {96, 16384}};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 && !only_rows && !only_type; i++) {
         stack s = {0};
         ut_state_set set = {0};
         const result r = measure(b, convolution(&s, &set, convs[i].channels), convs[i].rows, 1);

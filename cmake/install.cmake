@@ -16,6 +16,8 @@ install(FILES docs/utter.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(DIRECTORY voices/ DESTINATION ${CMAKE_INSTALL_DATADIR}/utter/voices)
 install(FILES LICENSE README.md TYPE DOC)
 
+# Relative, so that `cmake --install --prefix` and moved trees work.
+file(RELATIVE_PATH UT_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/utter.pc.in utter.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/utter.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

@@ -79,7 +79,6 @@ struct ut_session {
     ut_generation now;    /* prompt and context are not kept */
     int32_t n_frames;     /* in codes */
     int32_t n_decoded;    /* of them, given to the codec */
-    int32_t n_chunk;      /* frames of the next codec run; grows from 1 */
     bool ar_done;         /* no more frames will come */
     bool limited;         /* ... because of the limit */
     int64_t n_frame_runs; /* totals since the session was taken, for statistics */

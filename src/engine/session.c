@@ -1,10 +1,10 @@
 /* session.c - one generation: prefill, then frames of the AR loop in turns with runs of the codec.
  *
  * The codec runs when enough frames wait for it: one at first, so that the first samples come as
- * early as they can, then half as many again each time, up to codec.max_frames. A row of a plan's
- * result does not depend on how many rows there are, so this changes no sample. Nothing is
- * allocated here after ut_session_take, but a larger prefill for a prompt longer than all
- * before. */
+ * early as they can, later half as many as it has decoded: a listener then never waits as long as
+ * the work takes up to 2/3 of the time that its sound lasts. A row of a plan's result does not
+ * depend on how many rows there are, so this changes no sample. Nothing is allocated here after
+ * ut_session_take, but a larger prefill for a prompt longer than all before. */
 #include "engine/engine.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -204,7 +204,6 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->now.context = NULL;
     s->n_pcm = 0;
     s->n_frames = s->n_decoded = 0;
-    s->n_chunk = 1;
     s->ar_done = s->limited = false;
 
     /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
@@ -257,16 +256,23 @@ static utter_status decode(ut_session *s, int32_t n, ut_err *err)
     return UTTER_OK;
 }
 
+/* Frames of the next codec run. */
+static int32_t next_run(const ut_session *s)
+{
+    int32_t n = s->n_decoded / 2, max = s->engine->model->codec.max_frames;
+    return n < 1 ? 1 : n > max ? max : n;
+}
+
 utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
 {
     utter_engine *e = s->engine;
-    utter_status st;
+    int32_t n = next_run(s);
     s->n_pcm = 0;
-    while (!s->ar_done && s->n_frames - s->n_decoded < s->n_chunk) {
+    while (!s->ar_done && s->n_frames - s->n_decoded < n) {
         if (cancelled(user))
             return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
         double start = ut_time_now();
-        st = e->backend->ops->run(e->frame, s->ar, 0, 1, err);
+        utter_status st = e->backend->ops->run(e->frame, s->ar, 0, 1, err);
         if (st == UTTER_OK)
             st = take_frame(s, err);
         if (st != UTTER_OK)
@@ -274,15 +280,11 @@ utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *use
         s->n_frame_runs++;
         s->frame_s += ut_time_now() - start;
     }
-    int32_t n = s->n_frames - s->n_decoded;
+    if (n > s->n_frames - s->n_decoded)
+        n = s->n_frames - s->n_decoded;
     if (n == 0)
         return UTTER_OK;
     if (cancelled(user))
         return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
-    if (n > s->n_chunk)
-        n = s->n_chunk;
-    s->n_chunk += (s->n_chunk + 1) / 2;
-    if (s->n_chunk > e->model->codec.max_frames)
-        s->n_chunk = e->model->codec.max_frames;
     return decode(s, n, err);
 }

@@ -178,6 +178,10 @@ static inline vf v_rotate(vf x, vf angles)
     return _mm256_fmaddsub_ps(x, c, _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), s));
 }
 
+static inline void v_prefetch(const void *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
 static inline void v_load2_f32(const float *p, vf *lo, vf *hi)
 {
     *lo = _mm256_loadu_ps(p);
