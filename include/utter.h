@@ -286,8 +286,8 @@ UTTER_API utter_status utter_stream_finish(utter_stream *stream);
 UTTER_API utter_status utter_stream_read(utter_stream *stream, float *pcm, size_t max, size_t *n,
                                          utter_stream_state *state);
 
-/* Make a running or the next utter_stream_read return ERR_CANCELLED, within one frame's time. Any
- * thread, any time between open and close; safe in a signal handler. */
+/* Make a running or the next utter_stream_read return ERR_CANCELLED, before the next frame or run
+ * of the codec begins. Any thread, any time between open and close; safe in a signal handler. */
 UTTER_API void utter_stream_cancel(utter_stream *stream);
 
 /* Statistics so far. stats must have been initialised; ERR_ARG otherwise. */
