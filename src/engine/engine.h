@@ -26,6 +26,7 @@ struct utter_engine {
     char *model_dir;        /* as given */
     char backend_text[256]; /* for utter_engine_info */
     char codec_id[UT_CODEC_ID_CHARS + 1];
+    char encoder_id[UT_CODEC_ID_CHARS + 1]; /* of the speaker encoder; "" without one */
     double load_ms;
     uint64_t n_seeds; /* seeds made up so far */
     ut_err err;
@@ -98,12 +99,17 @@ utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *use
 
 /* ---- The codec alone (codec.c) -------------------------------------------------------------- */
 
-/* A fingerprint of the codec's weights: their shapes and a sample of their bytes. */
+/* Fingerprints of the weights of codec and speaker encoder: shapes and a sample of the bytes. */
 void ut_codec_fingerprint(const ut_codec *c, char id[UT_CODEC_ID_CHARS + 1]);
+void ut_speaker_fingerprint(const ut_speaker_encoder *s, char id[UT_CODEC_ID_CHARS + 1]);
 /* pcm [n_samples] mono at the model's rate, padded with zeros to whole frames -> newly allocated
  * codes [*n_frames, n_codebooks]. */
 utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples, int32_t **codes,
                              int32_t *n_frames, ut_err *err);
+/* The same pcm -> newly allocated embedding [speaker.dim]; NULL where the model has no speaker
+ * encoder. */
+utter_status ut_speaker_encode(utter_engine *e, const float *pcm, size_t n_samples,
+                               float **embedding, ut_err *err);
 /* codes [n_frames, n_codebooks] -> pcm [n_frames * hop], given by the caller. */
 utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_frames, float *pcm,
                              ut_err *err);
