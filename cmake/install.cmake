@@ -17,8 +17,6 @@ install(DIRECTORY voices/ DESTINATION ${CMAKE_INSTALL_DATADIR}/utter/voices)
 install(FILES LICENSE README.md TYPE DOC)
 
 # Relative, so that `cmake --install --prefix` and moved trees work.
-file(RELATIVE_PATH UT_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
-# Relative to where it lies, so that `cmake --install --prefix` decides.
 file(RELATIVE_PATH UT_PC_TO_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 file(RELATIVE_PATH UT_PC_LIBDIR ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_LIBDIR})
 file(RELATIVE_PATH UT_PC_INCLUDEDIR ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_INCLUDEDIR})

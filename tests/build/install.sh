@@ -51,12 +51,8 @@ for example in hello stream; do # eval: pkg-config quotes the space in the prefi
     starts "$scratch/$example"
 done
 rm "$libdir"/libutter.so*
-# The static library with shared dependencies: --static would ask for the parts of those, too, which
-# a machine need not have.
-dependencies=$(pkg-config --print-requires-private utter)
 for example in hello stream; do
-    # shellcheck disable=SC2086
     eval "$cc -std=c99 '$source/examples/$example.c' -o '$scratch/${example}_static' \
-        $(pkg-config --cflags --libs utter) $(pkg-config --libs $dependencies) -lm -pthread"
+        $(pkg-config --static --cflags --libs utter)"
     starts "$scratch/${example}_static"
 done

@@ -83,20 +83,11 @@ static int32_t gather(const sampler *s, int32_t n, float floor, const float *e, 
     return count;
 }
 
-/* Keep the top-p entries: they end at heap[n_heap), best last. Returns how many. */
-static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e, float total,
-                    float max, float top_p)
+/* Pop entries until top-p drops one. Kept ones end at heap[count), best last. False: the heap ran
+ * empty before. */
+static bool pop_kept(const sampler *s, int32_t count, const float *e, float total, float top_p,
+                     int32_t *n_kept)
 {
-    /* Distances from the best logit, in nats: most decisions are settled by the first. */
-    static const float distance[] = {4.0f, 9.0f, 18.0f, INFINITY};
-    float mass = 0;
-    int32_t count = 0;
-    for (size_t d = 0; d < sizeof distance / sizeof distance[0]; d++) {
-        count = gather(s, n, max - distance[d], e, &mass);
-        if (mass / total > top_p * 1.001f + 1e-3f) /* safely past what rounding can do */
-            break;
-    }
-    *n_heap = count;
     float cumulative = 0;
     int32_t kept = 0;
     while (count > 0) {
@@ -111,7 +102,26 @@ static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e
         if (count > 0)
             sift_down(s, count, 0);
     }
-    return kept;
+    *n_kept = kept;
+    return count > 0;
+}
+
+/* Keep the top-p entries: they end at heap[n_heap), best last. Returns how many. */
+static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e, float total,
+                    float max, float top_p)
+{
+    /* Distances from the best logit, in nats: most decisions are settled by the first. */
+    static const float distance[] = {4.0f, 9.0f, 18.0f, INFINITY};
+    const size_t last = sizeof distance / sizeof distance[0] - 1;
+    int32_t kept = 0;
+    for (size_t d = 0;; d++) {
+        float mass;
+        *n_heap = gather(s, n, max - distance[d], e, &mass);
+        if (d < last && !(mass / total > top_p))
+            continue; /* surely too few */
+        if (pop_kept(s, *n_heap, e, total, top_p, &kept) || d == last)
+            return kept;
+    }
 }
 
 /* The best of heap[0..n), taken off it: it then stands behind the heap's end. */
