@@ -25,6 +25,9 @@ PKG_CONFIG_PATH=$libdir/pkgconfig
 LD_LIBRARY_PATH=$libdir
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 test "$("$prefix/bin/utter" --version)" = "utter $(pkg-config --modversion utter)"
+# The installed program finds an installed voice by itself.
+env -u UTTER_MODEL "$prefix/bin/utter" say --output "$scratch/say.wav" -- 'Hello there.'
+test "$(head -c 4 "$scratch/say.wav")" = RIFF
 
 # A program starts and says something; what it says, and whether it succeeds, is its own matter.
 starts() {

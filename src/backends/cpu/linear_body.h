@@ -15,7 +15,7 @@
 #endif
 
 enum {
-    K_BLOCK = 256,   /* of k: a block of a panel stays in the first-level cache */
+    K_BLOCK = 384,   /* of k: a block of a panel stays in the first-level cache */
     ROW_CHUNK = 384, /* rows whose block of x stays in the second-level cache */
     ROW_AHEAD = 2048,
     TILE_AHEAD = 8192, /* bytes: how far weights are fetched in advance */
@@ -160,8 +160,7 @@ static tile_fn *const tiles[UT_PACK_COUNT][TILE_ROWS + 1] = {
     [UT_PACK_F16] = TILE_LIST(F16),
 };
 
-/* Turn the sums in y into results: rows [0, n_rows), outputs [o0, o1) with o0 a multiple of the
- * panel. */
+/* Turn the sums in y into results: rows [row0, row1), outputs [o0, o1), o0 a multiple of PANEL. */
 static void finish(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t o0, int32_t o1)
 {
     if (!j->bias && j->act == UT_ACT_NONE && !j->gamma && !j->residual)
@@ -193,7 +192,7 @@ INLINE int32_t least(int32_t a, int32_t b)
 }
 
 /* Columns k0 <= k < k1 of a panel for rows [row0, row1), cut evenly into tiles, while the block
- * `next` is fetched: each tile fetches its share. */
+ * `next` is fetched: each tile fetches its share. The last columns finish the rows. */
 static void panel_rows(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
                        const uint8_t *w, const uint8_t *next, int32_t o, int32_t k0, int32_t k1)
 {
@@ -205,6 +204,8 @@ static void panel_rows(ut_packing type, const ut_linear_job *j, int32_t row0, in
         const int32_t n = small + (i < n_large);
         tiles[type][n](j, j->x + r * j->x_stride, w, 0, next, share,
                        j->y + (int64_t)r * j->n_out + o, j->n_out - o, k0, k1);
+        if (k1 == j->seg * j->n_seg)
+            finish(j, r, r + n, o, least(o + PANEL, j->n_out));
         next += (size_t)(k1 - k0) * share;
         r += n;
     }
@@ -244,8 +245,6 @@ static void linear_rows(ut_packing type, const ut_linear_job *j, int32_t row0, i
                                   : p + 1 < panel1 ? w + panel_bytes + (size_t)k0 * step
                                                    : w + (size_t)k0 * step;
             panel_rows(type, j, row0, row1, w, next, p * PANEL, k0, k1);
-            if (k1 == k)
-                finish(j, row0, row1, p * PANEL, least((p + 1) * PANEL, j->n_out));
         }
     }
 }
