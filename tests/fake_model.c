@@ -464,8 +464,8 @@ size_t fake_speech(const char *text, const ut_reference *ref, uint64_t seed, int
     const ut_request request = {.text = text, .refs = ref, .n_refs = ref ? 1 : 0};
     if (fake_prompt(&m, &request, &prompt, NULL) != UTTER_OK)
         abort();
-    uint32_t digest = digest_of(ut_buf_i32(&prompt.columns),
-                                (int)(ut_buf_n_i32(&prompt.columns) / FAKE_COLUMNS));
+    uint32_t digest =
+        digest_of(ut_buf_i32(&prompt.columns), (int)(ut_buf_n_i32(&prompt.columns) / FAKE_COLUMNS));
     uint32_t acc = 0;
     size_t n = 0;
     for (int f = 0; f < n_frames; f++, n += FAKE_HOP) {

@@ -135,8 +135,7 @@ static utter_status read_params(const utter_engine *e, utter_voice_params *p,
     if (st != UTTER_OK)
         return st;
     if (!(e->model->voices & (UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING)))
-        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
-                       "this model cannot imitate a recording: it %s",
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "this model cannot imitate a recording: it %s",
                        e->model->voices & UT_VOICE_SPEAKER
                            ? "has speakers of its own"
                            : "makes its voice up from an instruction");
