@@ -14,16 +14,8 @@
 #include <cmocka.h>
 
 /* Tokens after those of the single bytes, and the joins. bc has no join of its own. */
-static const char *const more_tokens[] = {"ab",
-                                          "bc",
-                                          "abc",
-                                          "cc",
-                                          "\xc4\xa0"
-                                          "a",
-                                          "12",
-                                          "..",
-                                          "\xc4\x8a\xc4\x8a",
-                                          "\xc3\x83\xc2\xa9"};
+static const char *const more_tokens[] = {
+    "ab", "bc", "abc", "cc", "\304\240a", "12", "..", "\xc4\x8a\xc4\x8a", "\xc3\x83\xc2\xa9"};
 enum { N_MORE = sizeof more_tokens / sizeof more_tokens[0], FIRST_MORE = 256 };
 enum { AB = 256, BC, ABC, CC, SPACE_A, TWELVE, DOTS, BREAKS, E_ACUTE, END, TURN };
 

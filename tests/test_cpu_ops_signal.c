@@ -323,7 +323,7 @@ static void test_nearest_by_distance(void **state)
     const int32_t *got = fixture_output(&f, "codes");
     assert_int_equal(got[0], 12);
     for (int t = 0; t < T; t++) {
-        double best = INFINITY, at[N];
+        double best = HUGE_VAL, at[N];
         for (int i = 0; i < N; i++) {
             at[i] = 0;
             for (int d = 0; d < D; d++)

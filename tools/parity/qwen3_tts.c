@@ -467,7 +467,7 @@ static void report_rows(parity *p, const ut_view *v, const rows *r)
 static void report_number(parity *p, const char *name, const char *key, ut_json_value object,
                           double got, double allowed)
 {
-    const double want = number(object, key, NAN);
+    const double want = number(object, key, (double)NAN);
     if (isnan(want) || (allowed > 0 && !p->exact))
         return;
     char line[160];
@@ -527,7 +527,7 @@ static void check_generation(q3_case *c, q3_model *q, const char *name, ut_json_
     const float penalty = (float)number(settings, "repetition_penalty", 1.05);
     const int64_t max = (int64_t)number(settings, "max_new_tokens", 32);
     const int32_t groups = q->m->ar.columns - 1;
-    generated g = {.max = max, .talker_margin = INFINITY, .predictor_margin = INFINITY};
+    generated g = {.max = max, .talker_margin = HUGE_VAL, .predictor_margin = HUGE_VAL};
     g.codes = need_memory((size_t)(max * groups), sizeof *g.codes);
     g.hidden.max = g.input.max = g.logits.max = max;
     g.predictor.max = max * (groups - 1);

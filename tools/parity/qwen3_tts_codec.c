@@ -160,7 +160,7 @@ static float *codebook(const ut_weights *w, int32_t g, int64_t *entries, int64_t
 /* Distance of the second nearest row less that of the nearest. */
 static double margin_of(const float *e, const float *rows, int64_t entries, int64_t d)
 {
-    double best = INFINITY, second = INFINITY;
+    double best = HUGE_VAL, second = HUGE_VAL;
     for (int64_t i = 0; i < entries; i++) {
         double sum = 0;
         for (int64_t k = 0; k < d; k++) {
@@ -196,7 +196,7 @@ static void check_margins(q3_case *c, stream *s, const char *dir)
         const tape *t = stream_find(s, tap);
         int64_t entries, d;
         float *rows = codebook(w, (int32_t)g, &entries, &d);
-        double want = 0, least = INFINITY;
+        double want = 0, least = HUGE_VAL;
         ut_json_get_number(ut_json_item(list, g), 0, 1e30, &want, NULL);
         for (int64_t i = 0; t && rows && t->cols == d && i < t->rows; i++)
             least = fmin(least, margin_of(t->data + i * d, rows, entries, d));
