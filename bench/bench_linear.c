@@ -1,7 +1,8 @@
 /* bench_linear.c - products through the executor, as a model runs them: a stack of S1-mini's
  * backbone matrices for one row (decoding, memory-bound) and for many (prefill), and the codec's
  * convolutions; each beside what the machine can do.
- * usage: bench_linear [--threads N] [--layers N] [--type bf16|f16|f32] [--rows N] */
+ * usage: bench_linear [--threads N] [--layers N] [--type bf16|f16|f32] [--rows N]
+ *                     [--cpu scalar|avx2] */
 #include "backends/backend.h"
 #include "base/alloc.h"
 #include "base/cpu.h"
@@ -121,6 +122,7 @@ int main(int argc, char **argv)
 {
     int threads = ut_physical_cores(), layers = 28, only_rows = 0;
     const char *only_type = NULL;
+    unsigned flags_off = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--threads") == 0)
             threads = atoi(argv[i + 1]);
@@ -130,12 +132,14 @@ int main(int argc, char **argv)
             only_rows = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--type") == 0)
             only_type = argv[i + 1];
+        else if (strcmp(argv[i], "--cpu") == 0)
+            flags_off = UT_CPU_AVX512 | (strcmp(argv[i + 1], "scalar") == 0 ? UT_CPU_AVX2 : 0u);
     }
     if (threads < 1 || layers < 1 || layers * 4 > MAX_MATRICES) {
         fprintf(stderr, "usage: bench_linear [--threads N] [--layers 1..%d]\n", MAX_MATRICES / 4);
         return 2;
     }
-    const ut_backend_params params = {.threads = threads};
+    const ut_backend_params params = {.threads = threads, .cpu_flags_off = flags_off};
     ut_err err = {0};
     ut_backend *b;
     char text[128];

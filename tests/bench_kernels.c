@@ -2,6 +2,7 @@
  * shapes that the models have. One thread, operands in cache where they fit. */
 #include "kernel_check.h"
 #include "backends/cpu/packed.h"
+#include "backends/cpu/sample.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include <setjmp.h>
@@ -104,9 +105,11 @@ void bench_linear_kernels(void)
 
 enum { ROWS = 64, COLS = 1024, POSITIONS = 1000 };
 
+enum { VOCABULARY = 155776 };
+
 typedef struct other_bench {
     const ut_kernels *k;
-    float *x, *y, *v;
+    float *x, *y, *v, *logits;
     uint16_t *h;
 } other_bench;
 
@@ -176,6 +179,25 @@ static void b_attention_bf16(void *arg)
     attend(arg, true);
 }
 
+static void sample(const other_bench *b, int32_t n)
+{
+    const ut_sample_job j = {.logits = b->logits,
+                             .n = n,
+                             .temperature = 0.8f,
+                             .top_p = 0.9f,
+                             .penalty = 1.1f,
+                             .scratch = b->logits + VOCABULARY};
+    ut_sample(b->k, &j);
+}
+static void b_sample_1024(void *arg)
+{
+    sample(arg, 1024);
+}
+static void b_sample_vocabulary(void *arg)
+{
+    sample(arg, VOCABULARY);
+}
+
 void bench_other_kernels(void)
 {
     const double elements = (double)ROWS * COLS, scores = 2.0 * POSITIONS;
@@ -194,14 +216,19 @@ void bench_other_kernels(void)
         {"exp_sum, element", b_exp_sum, elements},
         {"attention f32 128, key and head", b_attention_f32, scores},
         {"attention bf16 128, key and head", b_attention_bf16, scores},
+        {"sample 1024, entry", b_sample_1024, 1024},
+        {"sample 155776, entry", b_sample_vocabulary, VOCABULARY},
     };
     ut_kernels k[N_VARIANTS];
     const int n_k = variants(k);
     other_bench b = {.x = ut_alloc_aligned(sizeof(float) * 2 * ROWS * (COLS + 8)),
                      .y = ut_alloc_aligned(sizeof(float) * 2 * ROWS * COLS),
                      .v = ut_alloc_aligned(sizeof(float) * 8 * COLS),
+                     .logits = ut_alloc_aligned(sizeof(float) * 5 * VOCABULARY),
                      .h = ut_alloc_aligned(sizeof(uint16_t) * 2 * ROWS * COLS)};
-    assert_true(b.x && b.y && b.v && b.h);
+    assert_true(b.x && b.y && b.v && b.logits && b.h);
+    for (int32_t i = 0; i < VOCABULARY; i++) /* the shape of a language model's: few that matter */
+        b.logits[i] = random_float(-4.0f, 4.0f) + random_float(-4.0f, 4.0f) + (i % 1000 ? 0 : 12);
     random_fill(b.x, 2 * ROWS * COLS, 1.0f);
     random_fill(b.v, 8 * COLS, 1.0f);
     printf("others: nanoseconds per unit\n");
@@ -216,5 +243,6 @@ void bench_other_kernels(void)
     ut_free_aligned(b.x);
     ut_free_aligned(b.y);
     ut_free_aligned(b.v);
+    ut_free_aligned(b.logits);
     ut_free_aligned(b.h);
 }

@@ -9,11 +9,13 @@
 
 const ut_backend_ops *const *ut_backends(void)
 {
+    /* "auto" takes the first that is available. CUDA is last, for those who ask for it by name,
+     * until it has been measured on devices. */
     static const ut_backend_ops *const all[] = {
+        &ut_backend_cpu,
 #if UT_HAVE_CUDA
         &ut_backend_cuda,
 #endif
-        &ut_backend_cpu,
         NULL
     };
     return all;

@@ -105,6 +105,7 @@ utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *mod
                                    : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", model_dir);
     if (st == UTTER_OK) {
         ut_codec_fingerprint(&model->codec, e->codec_id);
+        ut_speaker_fingerprint(&model->speaker, e->encoder_id);
         backend->ops->describe(backend, e->backend_text, sizeof e->backend_text);
         st = ut_voice_open_default(e, err);
     }

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#define MAX_TOP_K       (1 << 24)
 #define PARAMS_OLDEST   UT_SIZE_UPTO(utter_synth_params, reserved)
 #define STATS_OLDEST    UT_SIZE_UPTO(utter_stats, peak_rss_mb)
 #define MAX_TEMPERATURE 2.0f
@@ -28,10 +29,11 @@
 
 struct utter_stream {
     utter_engine *engine;
-    utter_synth_params params; /* every field has its value; voice NULL: none */
+    utter_synth_params params;      /* every field has its value; voice NULL: none */
+    float sampling[2][UT_SP_COUNT]; /* what they mean for ar.params */
     ut_session *session;
     ut_splitter *splitter;
-    ut_buf prompt;       /* of the chunk in work, kept for its memory */
+    ut_prompt prompt;    /* of the chunk in work, kept for its memory */
     ut_buf chunk;        /* text of the chunk in work, 0-terminated */
     ut_buf last;         /* text of the chunk before; with last_codes a reference */
     int32_t *last_codes; /* [ar.capacity, n_codebooks]; NULL with a voice */
@@ -72,14 +74,34 @@ static int64_t make_seed(utter_engine *e)
     return (int64_t)((x ^ (x >> 31)) >> 32);
 }
 
-static utter_status read_params(utter_engine *e, utter_synth_params *p,
-                                const utter_synth_params *given, ut_err *err)
+/* The rows of ar.params: what the caller gave is for all decisions. */
+static void set_sampling(const ut_model_defaults *d, const utter_synth_params *given,
+                         const utter_synth_params *p, float sampling[2][UT_SP_COUNT])
+{
+    sampling[0][UT_SP_TEMPERATURE] = p->temperature;
+    sampling[0][UT_SP_TOP_P] = p->top_p;
+    sampling[0][UT_SP_REPETITION_PENALTY] = p->repetition_penalty;
+    sampling[0][UT_SP_TOP_K] = (float)p->top_k;
+    memcpy(sampling[1], sampling[0], sizeof sampling[0]);
+    sampling[1][UT_SP_REPETITION_PENALTY] = 1.0f;
+    if (given->temperature == -1.0f)
+        sampling[1][UT_SP_TEMPERATURE] = d->sub_temperature;
+    if (given->top_p == -1.0f)
+        sampling[1][UT_SP_TOP_P] = d->sub_top_p;
+    if (given->top_k == -1)
+        sampling[1][UT_SP_TOP_K] = (float)d->sub_top_k;
+}
+
+static utter_status read_params(utter_engine *e, utter_stream *s, const utter_synth_params *given,
+                                ut_err *err)
 {
     const ut_model_defaults *d = &e->model->defaults;
+    utter_synth_params *p = &s->params;
     utter_synth_params_init(p);
     utter_status st = UTTER_OK;
     if (given)
         st = ut_struct_read(p, sizeof *p, given, PARAMS_OLDEST, "utter_synth_params", err);
+    const utter_synth_params asked = *p;
     if (st == UTTER_OK)
         st = choose(&p->temperature, d->temperature,
                     p->temperature >= 0.0f && p->temperature <= MAX_TEMPERATURE, "temperature",
@@ -93,6 +115,13 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
                     "repetition_penalty", "0.5..2", err);
     if (st != UTTER_OK)
         return st;
+    if (p->top_k < -1 || p->top_k > MAX_TOP_K)
+        return ut_fail(err, UTTER_ERR_ARG,
+                       "top_k is %d, expected 0..%d, or -1 for the model's default", (int)p->top_k,
+                       MAX_TOP_K);
+    if (p->top_k == -1)
+        p->top_k = d->top_k;
+    set_sampling(d, &asked, p, s->sampling);
     if (p->max_frames < 0)
         return ut_fail(err, UTTER_ERR_ARG, "max_frames is %d, expected 0 or more",
                        (int)p->max_frames);
@@ -102,6 +131,9 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
     if ((p->ignore_eos | p->no_voice) & ~1)
         return ut_fail(err, UTTER_ERR_ARG, "%s is neither 0 nor 1",
                        p->ignore_eos & ~1 ? "ignore_eos" : "no_voice");
+    if (p->text_feed < 0 || p->text_feed > UT_FEED_ALONG)
+        return ut_fail(err, UTTER_ERR_ARG, "text_feed is %d, expected 0..%d", (int)p->text_feed,
+                       UT_FEED_ALONG);
     if (p->no_voice && p->voice)
         return ut_fail(err, UTTER_ERR_ARG, "no_voice is 1, but there is a voice");
     if (!p->no_voice && !p->voice)
@@ -109,6 +141,42 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
     if (p->seed < 0)
         p->seed = make_seed(e);
     return p->voice ? ut_voice_check(e, p->voice, err) : UTTER_OK;
+}
+
+/* What a chunk asks of the model, but for its text and what it goes on from. ref is filled from the
+ * voice, if that is a recording. */
+static ut_request request_of(const utter_synth_params *p, ut_reference *ref)
+{
+    const utter_voice *v = p->voice;
+    ut_request r = {.instruct = p->instruct,
+                    .language = p->language,
+                    .feed = (ut_feed)p->text_feed,
+                    .refs = ref};
+    if (v && v->is_speaker)
+        r.speaker = v->name;
+    if (v && !v->is_speaker) {
+        *ref = (ut_reference){
+            .text = v->text, .codes = v->codes, .n_frames = v->n_frames, .embedding = v->embedding};
+        r.n_refs = 1;
+    }
+    return r;
+}
+
+/* Can the model do what is asked? Better known now than with the first text. */
+static utter_status check_request(const utter_stream *s, ut_err *err)
+{
+    const ut_model *m = s->engine->model;
+    const utter_synth_params *p = &s->params;
+    if (m->voices & UT_VOICE_NONE && !p->instruct && !p->language)
+        return UTTER_OK;
+    ut_reference ref = {0};
+    ut_request r = request_of(p, &ref);
+    r.text = "a";
+    ut_prompt prompt;
+    ut_prompt_init(&prompt);
+    utter_status st = m->ops->prompt(m, &r, &prompt, err);
+    ut_prompt_free(&prompt);
+    return st;
 }
 
 utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params,
@@ -125,10 +193,12 @@ utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params
     const ut_model *m = e->model;
     s->engine = e;
     atomic_init(&s->cancelled, false);
-    ut_buf_init(&s->prompt, MAX_PROMPT);
+    ut_prompt_init(&s->prompt);
     ut_buf_init(&s->chunk, MAX_PROMPT);
     ut_buf_init(&s->last, MAX_PROMPT);
-    utter_status st = read_params(e, &s->params, params, err);
+    utter_status st = read_params(e, s, params, err);
+    if (st == UTTER_OK)
+        st = check_request(s, err);
     if (st != UTTER_OK)
         goto done;
     s->splitter = ut_splitter_new((size_t)m->defaults.max_chunk_chars);
@@ -155,7 +225,7 @@ void utter_stream_close(utter_stream *s)
         return;
     ut_session_give(s->session);
     ut_splitter_free(s->splitter);
-    ut_buf_free(&s->prompt);
+    ut_prompt_free(&s->prompt);
     ut_buf_free(&s->chunk);
     ut_buf_free(&s->last);
     ut_free(s->last_codes);
@@ -219,33 +289,33 @@ static bool set_text(ut_buf *b, const char *text, size_t n)
     return ut_buf_append(b, text, n);
 }
 
-/* The prompt of the chunk, with its reference: the voice, or the chunk before. */
-static utter_status make_prompt(utter_stream *s, ut_err *err)
+/* The prompt of the chunk, with its reference: the voice, or the chunk before. *context: the codes
+ * of the reference. */
+static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err *err)
 {
     const ut_model *m = s->engine->model;
     const utter_voice *v = s->params.voice;
-    const char *text = (const char *)s->chunk.data;
     ut_reference ref = {0};
-    int n_refs = 0;
-    if (v) {
-        ref = (ut_reference){.text = v->text, .codes = v->codes, .n_frames = v->n_frames};
-        n_refs = 1;
-    } else if (s->n_last > 0) {
+    ut_request request = request_of(&s->params, &ref);
+    request.text = (const char *)s->chunk.data;
+    if (!v && s->n_last > 0 && (m->voices & UT_VOICE_REFERENCE)) {
         ref = (ut_reference){
             .text = (const char *)s->last.data, .codes = s->last_codes, .n_frames = s->n_last};
-        n_refs = 1;
+        request.n_refs = 1;
     }
-    ut_buf_clear(&s->prompt);
-    if (v || n_refs == 0)
-        return m->ops->prompt(m, &ref, n_refs, text, &s->prompt, err);
+    *context = ref.codes;
+    ut_prompt_clear(&s->prompt);
+    if (v || request.n_refs == 0)
+        return m->ops->prompt(m, &request, &s->prompt, err);
     ut_err why = {0};
-    utter_status st = m->ops->prompt(m, &ref, 1, text, &s->prompt, &why);
+    utter_status st = m->ops->prompt(m, &request, &s->prompt, &why);
     if (st != UTTER_ERR_LIMIT)
         return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
     ut_log(UT_LOG_WARN, "chunk %lld: the voice may change, since %s",
            (long long)s->stats.chunks + 1, why.msg);
-    ut_buf_clear(&s->prompt);
-    return m->ops->prompt(m, NULL, 0, text, &s->prompt, err);
+    ut_prompt_clear(&s->prompt);
+    request.n_refs = 0;
+    return m->ops->prompt(m, &request, &s->prompt, err);
 }
 
 /* Most frames that the chunk may have. */
@@ -266,24 +336,23 @@ static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_
     const ut_ar *ar = &s->engine->model->ar;
     if (!set_text(&s->chunk, text, n))
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
-    utter_status st = make_prompt(s, err);
+    const int32_t *context;
+    utter_status st = make_prompt(s, &context, err);
     if (st != UTTER_OK)
         return st;
     ut_generation g = {
-        .prompt = ut_buf_i32(&s->prompt),
-        .n_prompt = (int32_t)(ut_buf_n_i32(&s->prompt) / (size_t)ar->columns),
+        .prompt = &s->prompt,
+        .context = context,
         .limit = frame_limit(s),
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
-        .temperature = s->params.temperature,
-        .top_p = s->params.top_p,
-        .repetition_penalty = s->params.repetition_penalty,
         .ignore_eos = s->params.ignore_eos != 0,
     };
+    memcpy(g.params, s->sampling, sizeof g.params);
     st = ut_session_begin(s->session, &g, err);
     if (st != UTTER_OK)
         return st;
-    s->stats.prompt_tokens += g.n_prompt;
+    s->stats.prompt_tokens += (int64_t)(ut_buf_n_i32(&s->prompt.columns) / (size_t)ar->columns);
     s->stats.chunks++;
     s->generating = true;
     return UTTER_OK;

@@ -25,6 +25,9 @@ PKG_CONFIG_PATH=$libdir/pkgconfig
 LD_LIBRARY_PATH=$libdir
 export PKG_CONFIG_PATH LD_LIBRARY_PATH
 test "$("$prefix/bin/utter" --version)" = "utter $(pkg-config --modversion utter)"
+# The installed program finds an installed voice by itself.
+env -u UTTER_MODEL "$prefix/bin/utter" say --output "$scratch/say.wav" -- 'Hello there.'
+test "$(head -c 4 "$scratch/say.wav")" = RIFF
 
 # A program starts and says something; what it says, and whether it succeeds, is its own matter.
 starts() {
@@ -51,12 +54,8 @@ for example in hello stream; do # eval: pkg-config quotes the space in the prefi
     starts "$scratch/$example"
 done
 rm "$libdir"/libutter.so*
-# The static library with shared dependencies: --static would ask for the parts of those, too, which
-# a machine need not have.
-dependencies=$(pkg-config --print-requires-private utter)
 for example in hello stream; do
-    # shellcheck disable=SC2086
     eval "$cc -std=c99 '$source/examples/$example.c' -o '$scratch/${example}_static' \
-        $(pkg-config --cflags --libs utter) $(pkg-config --libs $dependencies) -lm -pthread"
+        $(pkg-config --static --cflags --libs utter)"
     starts "$scratch/${example}_static"
 done

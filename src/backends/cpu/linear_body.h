@@ -15,9 +15,10 @@
 #endif
 
 enum {
-    K_BLOCK = 256,   /* of k: a block of a panel stays in the first-level cache */
-    ROW_CHUNK = 480, /* rows whose block of x stays in the second-level cache */
-    AHEAD = 4096,    /* bytes: how far weights that are read once are fetched in advance */
+    K_BLOCK = 384,   /* of k: a block of a panel stays in the first-level cache */
+    ROW_CHUNK = 384, /* rows whose block of x stays in the second-level cache */
+    ROW_AHEAD = 2048,
+    TILE_AHEAD = 8192, /* bytes: how far weights are fetched in advance */
     GEMV_PANELS = 4
 };
 
@@ -32,11 +33,12 @@ INLINE void load_weights(ut_packing type, const uint8_t *p, vf *lo, vf *hi)
 }
 
 /* Add k0 <= k < k1 to the sums of n_rows rows of n_panels panels. x: row 0 of the tile; w: the
- * first panel; panel_bytes: from one panel to the next; ahead: bytes to fetch in advance. The sums
- * of many rows fill the scheduler, so the processor by itself would not look far enough ahead. */
+ * first panel; panel_bytes: from one panel to the next. fetch: what to bring into the cache
+ * meanwhile, fetch_step bytes per k: the sums of many rows fill the scheduler, so the processor by
+ * itself would not look far enough ahead. */
 INLINE void accumulate(ut_packing type, int n_rows, int n_panels, vf *sum, const ut_linear_job *j,
-                       const float *x, const uint8_t *w, size_t panel_bytes, size_t ahead,
-                       int32_t k0, int32_t k1)
+                       const float *x, const uint8_t *w, size_t panel_bytes, const uint8_t *fetch,
+                       size_t fetch_step, int32_t k0, int32_t k1)
 {
     const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
     const int64_t stride = j->x_stride;
@@ -47,13 +49,13 @@ INLINE void accumulate(ut_packing type, int n_rows, int n_panels, vf *sum, const
         /* rows 0, 3, 6, 9: the others are one and two strides further */
         const float *x0 = x + (int64_t)s * j->seg_stride + from, *x3 = x0 + 3 * stride;
         const float *x6 = x3 + 3 * stride, *x9 = x6 + 3 * stride;
-        for (int32_t i = 0; i < n; i++, p += step) {
+        for (int32_t i = 0; i < n; i++, p += step, fetch += fetch_step) {
             vf lo[GEMV_PANELS], hi[GEMV_PANELS];
             UNROLL for (int b = 0; b < n_panels; b++)
             {
-                const uint8_t *at = p + (size_t)b * panel_bytes;
-                load_weights(type, at, &lo[b], &hi[b]);
-                UNROLL for (size_t line = 0; line < step; line += 64) v_prefetch(at + ahead + line);
+                load_weights(type, p + (size_t)b * panel_bytes, &lo[b], &hi[b]);
+                UNROLL for (size_t line = 0; line < step; line += 64)
+                    v_prefetch(fetch + (size_t)b * panel_bytes + line);
             }
             UNROLL for (int r = 0; r < n_rows; r++)
             {
@@ -74,8 +76,8 @@ INLINE void accumulate(ut_packing type, int n_rows, int n_panels, vf *sum, const
 /* A tile from k0 to k1: from zero at k 0, else from the sums in y; left in y. width: outputs from
  * the first panel's first on. */
 INLINE void tile(ut_packing type, int n_rows, int n_panels, const ut_linear_job *j, const float *x,
-                 const uint8_t *w, size_t panel_bytes, size_t ahead, float *y, int32_t width,
-                 int32_t k0, int32_t k1)
+                 const uint8_t *w, size_t panel_bytes, const uint8_t *fetch, size_t fetch_step,
+                 float *y, int32_t width, int32_t k0, int32_t k1)
 {
     vf sum[TILE_ROWS * 2 > GEMV_PANELS * 2 ? TILE_ROWS * 2 : GEMV_PANELS * 2];
     const int n = n_panels * 2;
@@ -89,7 +91,7 @@ INLINE void tile(ut_packing type, int n_rows, int n_panels, const ut_linear_job 
                                : v_zero();
         }
     }
-    accumulate(type, n_rows, n_panels, sum, j, x, w, panel_bytes, ahead, k0, k1);
+    accumulate(type, n_rows, n_panels, sum, j, x, w, panel_bytes, fetch, fetch_step, k0, k1);
     UNROLL for (int r = 0; r < n_rows; r++)
     {
         UNROLL for (int i = 0; i < n; i++) if (width > i * VW)
@@ -98,14 +100,16 @@ INLINE void tile(ut_packing type, int n_rows, int n_panels, const ut_linear_job 
 }
 
 typedef void tile_fn(const ut_linear_job *j, const float *x, const uint8_t *w, size_t panel_bytes,
-                     size_t ahead, float *y, int32_t width, int32_t k0, int32_t k1);
+                     const uint8_t *fetch, size_t fetch_step, float *y, int32_t width, int32_t k0,
+                     int32_t k1);
 
 #define TILE(TYPE, ROWS, PANELS)                                                                   \
     static void tile_##TYPE##_##ROWS##x##PANELS(                                                   \
         const ut_linear_job *j, const float *x, const uint8_t *w, size_t panel_bytes,              \
-        size_t ahead, float *y, int32_t width, int32_t k0, int32_t k1)                             \
+        const uint8_t *fetch, size_t fetch_step, float *y, int32_t width, int32_t k0, int32_t k1)  \
     {                                                                                              \
-        tile(UT_PACK_##TYPE, ROWS, PANELS, j, x, w, panel_bytes, ahead, y, width, k0, k1);         \
+        tile(UT_PACK_##TYPE, ROWS, PANELS, j, x, w, panel_bytes, fetch, fetch_step, y, width, k0,  \
+             k1);                                                                                  \
     }
 #if TILE_ROWS == 12
 #define TILES(TYPE)                                                                                \
@@ -156,8 +160,7 @@ static tile_fn *const tiles[UT_PACK_COUNT][TILE_ROWS + 1] = {
     [UT_PACK_F16] = TILE_LIST(F16),
 };
 
-/* Turn the sums in y into results: rows [0, n_rows), outputs [o0, o1) with o0 a multiple of the
- * panel. */
+/* Turn the sums in y into results: rows [row0, row1), outputs [o0, o1), o0 a multiple of PANEL. */
 static void finish(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t o0, int32_t o1)
 {
     if (!j->bias && j->act == UT_ACT_NONE && !j->gamma && !j->residual)
@@ -170,12 +173,10 @@ static void finish(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t o
             vf v = v_load_n(y + o, n);
             if (j->bias)
                 v = v_add(v, v_load(j->bias + o));
-            if (j->act == UT_ACT_GELU)
-                v = v_gelu(v);
-            else if (j->act == UT_ACT_TANH)
-                v = v_tanh(v);
-            else if (j->act == UT_ACT_SNAKE)
-                v = v_snake(v, v_load(j->alpha + o), v_load(j->inv_alpha + o));
+            if (j->act == UT_ACT_SNAKE)
+                v = v_snake(v, v_load(j->alpha + o), v_load(j->inv_beta + o));
+            else if (j->act != UT_ACT_NONE)
+                v = v_act(v, j->act);
             if (j->gamma)
                 v = v_mul(v, v_load(j->gamma + o));
             if (res)
@@ -190,53 +191,76 @@ INLINE int32_t least(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
-/* One panel, rows [row0, row1) cut evenly into tiles. */
+/* Columns k0 <= k < k1 of a panel for rows [row0, row1), cut evenly into tiles, while the block
+ * `next` is fetched: each tile fetches its share. The last columns finish the rows. */
 static void panel_rows(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
-                       const uint8_t *w, size_t ahead, int32_t o, int32_t k0, int32_t k1)
+                       const uint8_t *w, const uint8_t *next, int32_t o, int32_t k0, int32_t k1)
 {
+    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
     const int32_t rows = row1 - row0, n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int32_t small = rows / n_tiles, n_large = rows % n_tiles;
+    const size_t share = step / (size_t)n_tiles;
     for (int32_t i = 0, r = row0; i < n_tiles; i++) {
         const int32_t n = small + (i < n_large);
-        tiles[type][n](j, j->x + r * j->x_stride, w, 0, ahead, j->y + (int64_t)r * j->n_out + o,
-                       j->n_out - o, k0, k1);
+        tiles[type][n](j, j->x + r * j->x_stride, w, 0, next, share,
+                       j->y + (int64_t)r * j->n_out + o, j->n_out - o, k0, k1);
+        if (k1 == j->seg * j->n_seg)
+            finish(j, r, r + n, o, least(o + PANEL, j->n_out));
+        next += (size_t)(k1 - k0) * share;
         r += n;
+    }
+}
+
+/* One row: memory is the limit. */
+static void linear_row(ut_packing type, const ut_linear_job *j, int32_t row, int32_t panel0,
+                       int32_t panel1)
+{
+    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
+    const int32_t k = j->seg * j->n_seg;
+    const size_t panel_bytes = (size_t)k * step;
+    for (int32_t p = panel0; p < panel1;) {
+        const uint8_t *w = (const uint8_t *)j->w + (size_t)p * panel_bytes;
+        const int32_t n = panel1 - p >= GEMV_PANELS ? GEMV_PANELS : 1, o = p * PANEL;
+        tiles[type][n == 1](j, j->x + row * j->x_stride, w, panel_bytes, w + ROW_AHEAD, step,
+                            j->y + (int64_t)row * j->n_out + o, j->n_out - o, 0, k);
+        p += n;
+    }
+    finish(j, row, row + 1, panel0 * PANEL, least(panel1 * PANEL, j->n_out));
+}
+
+/* A chunk of rows whose block of x stays in the second-level cache. */
+static void linear_rows(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
+                        int32_t panel0, int32_t panel1)
+{
+    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
+    const int32_t k = j->seg * j->n_seg;
+    const size_t panel_bytes = (size_t)k * step;
+    const int32_t block = row1 - row0 <= TILE_ROWS ? k : K_BLOCK;
+    for (int32_t k0 = 0; k0 < k; k0 += block) {
+        const int32_t k1 = least(k0 + block, k);
+        for (int32_t p = panel0; p < panel1; p++) {
+            const uint8_t *w = (const uint8_t *)j->w + (size_t)p * panel_bytes;
+            /* next comes the same block of the next panel, or what follows in this one */
+            const uint8_t *next = block == k       ? w + TILE_AHEAD
+                                  : p + 1 < panel1 ? w + panel_bytes + (size_t)k0 * step
+                                                   : w + (size_t)k0 * step;
+            panel_rows(type, j, row0, row1, w, next, p * PANEL, k0, k1);
+        }
     }
 }
 
 static void linear(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
                    int32_t panel0, int32_t panel1)
 {
-    const int32_t k = j->seg * j->n_seg;
-    const size_t panel_bytes = (size_t)k * PANEL * (type == UT_PACK_F32 ? 4 : 2);
-    const uint8_t *w = (const uint8_t *)j->w;
-    const int32_t o1 = least(panel1 * PANEL, j->n_out);
     if (row1 - row0 == 1) {
-        const float *x = j->x + row0 * j->x_stride;
-        for (int32_t p = panel0; p < panel1;) {
-            const int32_t n = panel1 - p >= GEMV_PANELS ? GEMV_PANELS : 1, o = p * PANEL;
-            tiles[type][n == 1](j, x, w + (size_t)p * panel_bytes, panel_bytes, AHEAD,
-                                j->y + (int64_t)row0 * j->n_out + o, j->n_out - o, 0, k);
-            p += n;
-        }
-        finish(j, row0, row1, panel0 * PANEL, o1);
+        linear_row(type, j, row0, panel0, panel1);
         return;
     }
-    for (int32_t r0 = row0; r0 < row1; r0 += ROW_CHUNK) {
-        const int32_t r1 = least(r0 + ROW_CHUNK, row1);
-        const bool once = r1 - r0 <= 2 * TILE_ROWS; /* few rows: memory is the limit */
-        const int32_t block = once ? k : K_BLOCK;
-        for (int32_t k0 = 0; k0 < k; k0 += block) {
-            const int32_t k1 = least(k0 + block, k);
-            for (int32_t p = panel0; p < panel1; p++) {
-                const int32_t o = p * PANEL;
-                panel_rows(type, j, r0, r1, w + (size_t)p * panel_bytes, once ? AHEAD : 0, o, k0,
-                           k1);
-                if (k1 == k)
-                    finish(j, r0, r1, o, least(o + PANEL, o1));
-            }
-        }
-    }
+    const int32_t n_chunks = (row1 - row0 + ROW_CHUNK - 1) / ROW_CHUNK;
+    const int32_t tiles_per_chunk =
+        ((row1 - row0 + n_chunks - 1) / n_chunks + TILE_ROWS - 1) / TILE_ROWS;
+    for (int32_t r0 = row0; r0 < row1; r0 += tiles_per_chunk * TILE_ROWS)
+        linear_rows(type, j, r0, least(r0 + tiles_per_chunk * TILE_ROWS, row1), panel0, panel1);
 }
 
 static void linear_f32(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,

@@ -16,17 +16,26 @@ size_t ut_sample_scratch_floats(int32_t n)
     return 4 * (size_t)n;
 }
 
+static float penalised(float logit, float penalty)
+{
+    return logit < 0 ? logit * penalty : logit / penalty;
+}
+
 static void penalise(float *logits, const ut_sample_job *j)
 {
+    for (int32_t i = 0; j->chosen_before && i < j->n; i++)
+        if (j->chosen_before[i])
+            logits[i] = penalised(logits[i], j->penalty);
     for (int32_t i = 0; i < j->n_penalised; i++) {
         const int32_t entry = j->penalised[i];
         bool seen = false;
         for (int32_t p = 0; p < i; p++)
             seen |= j->penalised[p] == entry;
         if (!seen)
-            logits[entry] =
-                logits[entry] < 0 ? logits[entry] * j->penalty : logits[entry] / j->penalty;
+            logits[entry] = penalised(logits[entry], j->penalty);
     }
+    if (j->without_last)
+        logits[j->n - 1] = -INFINITY;
 }
 
 static int32_t first_largest(const float *x, int32_t n)
@@ -74,20 +83,11 @@ static int32_t gather(const sampler *s, int32_t n, float floor, const float *e, 
     return count;
 }
 
-/* Keep the top-p entries: they end at heap[n_heap), best last. Returns how many. */
-static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e, float total,
-                    float max, float top_p)
+/* Pop entries until top-p drops one. Kept ones end at heap[count), best last. False: the heap ran
+ * empty before. */
+static bool pop_kept(const sampler *s, int32_t count, const float *e, float total, float top_p,
+                     int32_t *n_kept)
 {
-    /* Distances from the best logit, in nats: most decisions are settled by the first. */
-    static const float distance[] = {4.0f, 9.0f, 18.0f, INFINITY};
-    float mass = 0;
-    int32_t count = 0;
-    for (size_t d = 0; d < sizeof distance / sizeof distance[0]; d++) {
-        count = gather(s, n, max - distance[d], e, &mass);
-        if (mass / total > top_p * 1.001f + 1e-3f) /* safely past what rounding can do */
-            break;
-    }
-    *n_heap = count;
     float cumulative = 0;
     int32_t kept = 0;
     while (count > 0) {
@@ -102,7 +102,63 @@ static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e
         if (count > 0)
             sift_down(s, count, 0);
     }
-    return kept;
+    *n_kept = kept;
+    return count > 0;
+}
+
+/* Keep the top-p entries: they end at heap[n_heap), best last. Returns how many. */
+static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e, float total,
+                    float max, float top_p)
+{
+    /* Distances from the best logit, in nats: most decisions are settled by the first. */
+    static const float distance[] = {4.0f, 9.0f, 18.0f, INFINITY};
+    const size_t last = sizeof distance / sizeof distance[0] - 1;
+    int32_t kept = 0;
+    for (size_t d = 0;; d++) {
+        float mass;
+        *n_heap = gather(s, n, max - distance[d], e, &mass);
+        if (d < last && !(mass / total > top_p))
+            continue; /* surely too few */
+        if (pop_kept(s, *n_heap, e, total, top_p, &kept) || d == last)
+            return kept;
+    }
+}
+
+/* The best of heap[0..n), taken off it: it then stands behind the heap's end. */
+static int32_t pop(const sampler *s, int32_t n)
+{
+    const int32_t best = s->heap[0];
+    s->heap[0] = s->heap[n - 1];
+    s->heap[n - 1] = best;
+    if (n > 1)
+        sift_down(s, n - 1, 0);
+    return best;
+}
+
+/* Keep what top-k and then top-p leave of tempered logits, as keep() does. */
+static int32_t keep_tempered(const sampler *s, int32_t n, int32_t *n_heap, float *e,
+                             const ut_sample_job *j)
+{
+    float unused;
+    int32_t left = *n_heap = gather(s, n, -INFINITY, e, &unused);
+    const float best = left ? s->logits[s->heap[0]] : -INFINITY;
+    float last = best;
+    double total = 0, before = 0;
+    int32_t kept = 0, most_likely = 0;
+    for (; left > 0; kept++) {
+        const float next = s->logits[s->heap[0]];
+        if (next == -INFINITY || (j->top_k > 0 && kept >= j->top_k && next < last))
+            break;
+        last = next;
+        const int32_t entry = pop(s, left--);
+        e[entry] = expf(next - best);
+        total += (double)e[entry];
+    }
+    if (j->top_p >= 1)
+        return kept;
+    while (most_likely < kept && (most_likely == 0 || before < (double)j->top_p * total))
+        before += (double)e[s->heap[*n_heap - ++most_likely]];
+    return most_likely;
 }
 
 static float noise_of(const ut_sample_job *j, int32_t entry)
@@ -129,16 +185,22 @@ int32_t ut_sample(const ut_kernels *k, const ut_sample_job *j)
             j->probs[best] = 1.0f;
         return best;
     }
-    const float max = k->max(logits, j->n);
-    const float total = k->exp_sum(e, logits, max, 1.0f, j->n);
-    int32_t n_heap;
-    const int32_t kept = keep(&s, j->n, &n_heap, e, total, max, j->top_p);
-    const int32_t *entries = s.heap + n_heap - kept;
-    if (kept == 0) /* every logit is NaN */
-        return 0;
     const float t = j->temperature > 1e-5f ? j->temperature : 1e-5f;
+    int32_t n_heap, kept;
+    if (j->narrowing == UT_TEMPER_FIRST) {
+        for (int32_t i = 0; i < j->n; i++)
+            logits[i] /= t;
+        kept = keep_tempered(&s, j->n, &n_heap, e, j);
+    } else {
+        const float max = k->max(logits, j->n);
+        const float total = k->exp_sum(e, logits, max, 1.0f, j->n);
+        kept = keep(&s, j->n, &n_heap, e, total, max, j->top_p);
+    }
+    const int32_t *entries = s.heap + n_heap - kept;
+    if (kept == 0) /* every logit is NaN, or none may be chosen */
+        return 0;
     for (int32_t i = 0; i < kept; i++)
-        values[i] = logits[entries[i]] / t;
+        values[i] = j->narrowing == UT_TEMPER_FIRST ? logits[entries[i]] : logits[entries[i]] / t;
     const float sum = k->exp_sum(values, values, values[kept - 1], 1.0f, kept);
     int32_t chosen = entries[kept - 1];
     float best = -1.0f;

@@ -146,6 +146,7 @@ static void read_utter(reader *r, ut_s1_config *c)
     c->top_p = 0.8f;
     c->repetition_penalty = 1.1f;
     c->max_chunk_chars = 300;
+    c->frames_per_char_limit = 6.0f;
     if (ut_json_typeof(r->object) == UT_JSON_ABSENT || ut_json_typeof(r->object) == UT_JSON_NULL)
         return;
     opt_i32(r, "sample_rate", 1000, 768000, &c->sample_rate);
@@ -159,6 +160,8 @@ static void read_utter(reader *r, ut_s1_config *c)
     opt_f32(r, "top_p", 0.0f, 1.0f, &c->top_p);
     opt_f32(r, "repetition_penalty", 0.1f, 2.0f, &c->repetition_penalty);
     opt_i32(r, "max_chunk_chars", 16, 100000, &c->max_chunk_chars);
+    if (ut_json_typeof(ut_json_member(r->object, "frames_per_char_limit")) == UT_JSON_NULL)
+        c->frames_per_char_limit = 0;
     opt_f32(r, "frames_per_char_limit", 0.0f, 1000.0f, &c->frames_per_char_limit);
     const char *voice = "";
     if (r->status == UTTER_OK)

@@ -29,8 +29,9 @@ typedef struct ut_s1_config {
     int32_t n_dilations, dilations[UT_S1_MAX_DILATIONS]; /* 1, 3, 9 */
     float temperature, top_p, repetition_penalty;        /* 0.8, 0.8, 1.1 */
     int32_t max_chunk_chars;                             /* 300: longest text of one generation */
-    float frames_per_char_limit;                         /* 0 (null): no runaway guard */
-    char default_voice[65];                              /* "": none */
+    float frames_per_char_limit; /* 6, some four times what speech takes; 0 or null: no runaway
+                                    guard */
+    char default_voice[65];      /* "": none */
 } ut_s1_config;
 
 /* Read DIR/config.json; errors name file, field, what was found and what was expected. */

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Turn the audio shards into code shards with a trained codec, following the synthesis until it is done.
+
+codes-NNNN.npz holds: codes int16 [Q, frames], offsets int64 [n+1] (frames), index int32 [n], voice int8 [n].
+
+usage: encode.py AUDIO_DIR CODEC.pt OUT_DIR"""
+import glob
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+import torch
+
+from codec import Codec
+
+HERE = pathlib.Path(__file__).resolve().parent
+BATCH_SAMPLES = 16000 * 600
+
+
+@torch.no_grad()
+def encode_all(codec, waves, device):
+    """waves: list of int16 arrays -> list of int16 [Q, T]; utterances of like length go together."""
+    out, order = [None] * len(waves), np.argsort([len(w) for w in waves])
+    at = 0
+    while at < len(order):
+        size = max(1, BATCH_SAMPLES // (len(waves[order[min(at + 60, len(order) - 1)]]) + codec.hop))
+        pick = order[at:at + size]
+        longest = -(-max(len(waves[i]) for i in pick) // codec.hop) * codec.hop
+        batch = torch.zeros(len(pick), 1, longest)
+        for row, i in enumerate(pick):
+            batch[row, 0, :len(waves[i])] = torch.from_numpy(waves[i].astype(np.float32) / 32768)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            codes = codec.encode(batch.to(device)).short().cpu().numpy()
+        for row, i in enumerate(pick):
+            out[i] = codes[row, :, :-(-len(waves[i]) // codec.hop)]
+        at += size
+    return out
+
+
+def load_codec(path, device):
+    c = json.loads((HERE / "config.json").read_text())["codec"]
+    codec = Codec(c).to(device).eval()
+    codec.load_state_dict(torch.load(path, map_location=device)["codec"])
+    return codec
+
+
+def main():
+    audio, codec_path, out = sys.argv[1:]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.zeros(1, device=device)
+    while not os.path.exists(codec_path):
+        time.sleep(0.5)
+    codec = load_codec(codec_path, device)
+    os.makedirs(out, exist_ok=True)
+    done, hours, start = set(), 0.0, time.time()
+    while True:
+        finished = os.path.exists(os.path.join(audio, "done"))
+        new = sorted(set(glob.glob(os.path.join(audio, "shard-????.npz"))) - done)
+        for path in new:
+            shard = np.load(path)
+            pcm, cuts = shard["pcm"], shard["offsets"]
+            codes = encode_all(codec, [pcm[a:b] for a, b in zip(cuts, cuts[1:])], device)
+            target = os.path.join(out, os.path.basename(path).replace("shard", "codes"))
+            np.savez(target + ".part.npz", codes=np.concatenate(codes, 1), index=shard["index"],
+                     offsets=np.cumsum([0] + [c.shape[1] for c in codes]), voice=shard["voice"])
+            os.replace(target + ".part.npz", target)
+            done.add(path)
+            hours += cuts[-1] / 16000 / 3600
+        if new:
+            print("encoded %d shards, %.1f h, %.0f s" % (len(done), hours, time.time() - start), flush=True)
+        if finished:
+            break
+        time.sleep(1)
+    pathlib.Path(out, "done").touch()
+
+
+if __name__ == "__main__":
+    main()

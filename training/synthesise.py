@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Speak every sentence with one of the three teachers and store the trimmed 16 kHz audio in shards.
+
+Needs the programs flite (voices slt, rms) and festival (voice cmu_us_slt_arctic_hts). Sentence i is spoken by
+teacher i mod 3. A shard OUT/shard-NNNN.npz holds: pcm int16 [samples], offsets int64 [n+1], index int32 [n] (line
+in the text file), voice int8 [n]. Shards appear one after the other, so training can start on the first ones.
+
+usage: synthesise.py TEXTS.txt OUTDIR [--jobs N] [--shard N]"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import tempfile
+import wave
+
+import numpy as np
+from scipy.signal import resample_poly
+
+RATE = 16000
+TEACHERS = ("slt", "rms", "slt-hts")
+LEAD, TAIL = 0.10, 0.15                 # seconds of silence kept at both ends
+FESTIVAL = """(voice_cmu_us_slt_arctic_hts)
+(define (say text file) (utt.save.wave (utt.synth (eval (list 'Utterance 'Text text))) file 'riff))
+"""
+
+
+def read_wav(path):
+    """16 kHz float [samples] from a 16-bit mono WAV file."""
+    with wave.open(str(path)) as w:
+        x = np.frombuffer(w.readframes(w.getnframes()), "<i2").astype(np.float32) / 32768
+        rate = w.getframerate()
+    return x if rate == RATE else resample_poly(x, RATE, rate).astype(np.float32)
+
+
+def trim(x):
+    """Cut silence down to LEAD and TAIL seconds, or pad it up to them."""
+    step = RATE // 100
+    n = len(x) // step
+    if n == 0:
+        return x[:0]
+    level = np.sqrt((x[:n * step].reshape(n, step) ** 2).mean(1))
+    loud = np.flatnonzero(level > max(0.004, 0.01 * level.max()))
+    if not len(loud):
+        return x[:0]
+    start, end = loud[0] * step - int(LEAD * RATE), (loud[-1] + 1) * step + int(TAIL * RATE)
+    y = x[max(start, 0):min(end, len(x))]
+    return np.pad(y, (max(-start, 0), max(end - len(x), 0)))
+
+
+def speak(teacher, texts, folder):
+    """Trimmed 16 kHz audio of each text (empty array where the teacher failed)."""
+    files = [os.path.join(folder, "%d.wav" % i) for i in range(len(texts))]
+    if teacher == "slt-hts":
+        script = os.path.join(folder, "batch.scm")
+        with open(script, "w") as f:
+            f.write(FESTIVAL)
+            for text, path in zip(texts, files):
+                f.write('(say "%s" "%s")\n' % (text.replace("\\", "").replace('"', '\\"'), path))
+        subprocess.run(["festival", "--batch", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, check=False)
+    else:
+        for text, path in zip(texts, files):
+            subprocess.run(["flite", "-voice", teacher, "-t", text, "-o", path], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    audio = []
+    for path in files:
+        try:
+            audio.append(trim(read_wav(path)))
+            os.remove(path)
+        except (OSError, EOFError, wave.Error):
+            audio.append(np.zeros(0, np.float32))
+    return audio
+
+
+def make_shard(job):
+    """Write one shard; returns its seconds of audio."""
+    path, first, texts = job
+    pcm, index, voice = [], [], []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("UTTER_TMP")) as folder:
+        for v, teacher in enumerate(TEACHERS):
+            mine = [i for i in range(len(texts)) if (first + i) % len(TEACHERS) == v]
+            for i, x in zip(mine, speak(teacher, [texts[i] for i in mine], folder)):
+                if 0.3 * RATE < len(x) < 22 * RATE:
+                    pcm.append((np.clip(x, -1, 32767 / 32768) * 32768).astype(np.int16))
+                    index.append(first + i)
+                    voice.append(v)
+    offsets = np.cumsum([0] + [len(x) for x in pcm])
+    np.savez(path + ".part.npz", pcm=np.concatenate(pcm), offsets=offsets, index=np.array(index, np.int32),
+             voice=np.array(voice, np.int8))
+    os.replace(path + ".part.npz", path)
+    return offsets[-1] / RATE
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("texts")
+    ap.add_argument("out")
+    ap.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 3))
+    ap.add_argument("--shard", type=int, default=120, help="sentences per shard (a multiple of 3)")
+    args = ap.parse_args()
+    os.makedirs(args.out, exist_ok=True)
+    texts = pathlib.Path(args.texts).read_text().splitlines()
+    jobs = [(os.path.join(args.out, "shard-%04d.npz" % k), first, texts[first:first + args.shard])
+            for k, first in enumerate(range(0, len(texts), args.shard))]
+    seconds = 0.0
+    with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
+        for k, s in enumerate(pool.map(make_shard, jobs)):
+            seconds += s
+            if k % 50 == 49:
+                print("synthesised %d of %d shards, %.1f h" % (k + 1, len(jobs), seconds / 3600), flush=True)
+    print("synthesised %.1f hours" % (seconds / 3600), flush=True)
+    pathlib.Path(args.out, "done").touch()
+
+
+if __name__ == "__main__":
+    main()
