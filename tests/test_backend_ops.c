@@ -43,6 +43,7 @@ typedef struct test_case {
     ut_weight *weights[MAX_WEIGHTS];
     int n_weights;
     int32_t id_range; /* i32 inputs are below it */
+    int32_t id_first; /* and at least this */
     double tolerance; /* relative to the largest value of a tensor */
     /* before the first run: slot of the state, and which slot of the case it plays */
     void (*prepare)(const ut_backend_ops *ops, ut_state *s, int slot, int role);
@@ -94,6 +95,16 @@ static const ut_weight *weight(test_case *c, int32_t rows, int32_t cols, ut_dtyp
 static const ut_weight *vector(test_case *c, int32_t n, float scale)
 {
     return weight(c, 1, n, UT_F32, scale);
+}
+
+/* A vector of values in [low, high]: what a division takes. */
+static const ut_weight *weight_between(test_case *c, int32_t n, float low, float high)
+{
+    const ut_weight *w = vector(c, n, 1.0f);
+    float *f = (float *)(uintptr_t)w->part[0].data;
+    for (int32_t i = 0; i < n; i++)
+        f[i] = low + (high - low) * 0.5f * (f[i] + 1.0f);
+    return w;
 }
 
 static ut_plan *begin(test_case *c, const char *name, int32_t n_t)
@@ -153,7 +164,8 @@ static void fill_inputs(io *x, const test_case *c)
             const float f = random_float(1.5f);
             memcpy(&x->data[i][k], &f, 4);
             if (c->plan->tensors[x->tensor[i]].dtype == UT_I32)
-                x->data[i][k] = random_bits() % (uint32_t)c->id_range;
+                x->data[i][k] =
+                    random_bits() % (uint32_t)(c->id_range - c->id_first) + (uint32_t)c->id_first;
         }
 }
 
@@ -393,6 +405,8 @@ static void test_linear(int32_t n_out, int32_t k, ut_dtype type, int32_t rows_pe
     }
     if (act == UT_ACT_SNAKE)
         a.alpha = vector(&c, n_out, 2.0f);
+    if (act == UT_ACT_SNAKE && type != UT_F32)
+        a.beta = weight_between(&c, n_out, 0.5f, 2.0f);
     ut_plan_output(p, ut_op_linear(p, x, &a), "y");
     test(&c);
 }
@@ -407,7 +421,7 @@ static void test_linears(void)
             test_linear(sizes[i][0], sizes[i][1], types[t], 1, 0, UT_ACT_NONE, t == 1);
             test_linear(sizes[i][0], sizes[i][1], types[t], 0, 1 + t, UT_ACT_NONE, t == 2);
         }
-    for (int act = UT_ACT_NONE; act <= UT_ACT_SNAKE; act++) {
+    for (int act = UT_ACT_NONE; act <= UT_ACT_CLAMP; act++) {
         test_linear(33, 48, UT_F32, 3, 0, (ut_act)act, true);
         test_linear(33, 48, UT_BF16, 0, 2, (ut_act)act, true);
     }
@@ -471,8 +485,9 @@ static void test_convs(void)
 
 static void test_rowwise(int32_t cols)
 {
-    static const char *const names[] = {"rms_norm", "layer_norm", "swiglu", "snake"};
-    for (int kind = 0; kind < 4; kind++) {
+    static const char *const names[] = {"rms_norm", "layer_norm", "swiglu",
+                                        "snake",    "snake_beta", "scale"};
+    for (int kind = 0; kind < 6; kind++) {
         test_case c;
         char name[64];
         snprintf(name, sizeof name, "%s %d", names[kind], (int)cols);
@@ -483,10 +498,98 @@ static void test_rowwise(int32_t cols)
         const ut_tid y = kind == 0   ? ut_op_rms_norm(p, x, w, 1e-6f)
                          : kind == 1 ? ut_op_layer_norm(p, x, w, vector(&c, cols, 1.0f), 1e-6f)
                          : kind == 2 ? ut_op_swiglu(p, x)
-                                     : ut_op_snake(p, x, w);
+                         : kind == 3 ? ut_op_snake(p, x, w)
+                         : kind == 4
+                             ? ut_op_snake_beta(p, x, w, weight_between(&c, cols, 0.5f, 2.0f))
+                             : ut_op_scale(p, x, ut_plan_input(p, "gain", UT_F32, 0, 1, cols), x);
         ut_plan_output(p, y, "y");
         test(&c);
     }
+}
+
+static void test_acts(void)
+{
+    for (int act = UT_ACT_NONE; act <= UT_ACT_CLAMP; act++) {
+        if (act == UT_ACT_SNAKE)
+            continue;
+        test_case c;
+        char name[64];
+        snprintf(name, sizeof name, "act %d", act);
+        ut_plan *p = begin(&c, name, 5);
+        const ut_tid x = ut_plan_input(p, "x", UT_F32, 2, 0, 67);
+        ut_plan_output(p, ut_op_act(p, x, (ut_act)act), "y");
+        ut_plan_output(p, ut_op_scale(p, x, ut_plan_input(p, "gain", UT_F32, 0, 1, 67), UT_NONE),
+                       "z");
+        test(&c);
+    }
+}
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+/* Rows that a row holds `in_rows` times: what is repeated is the first of them. */
+static void test_repeated_history(int32_t channels, int32_t in_rows, int32_t taps)
+{
+    test_case c;
+    ut_plan *p = begin(&c, "repeated history", 6);
+    const int32_t cols = channels * in_rows;
+    const int pos = ut_state_set_add(&c.states, "pos", UT_I32, 1, 1);
+    const int state = ut_state_set_add(&c.states, "history", UT_F32, taps - 1, cols);
+    ut_tid x = ut_op_copy(p, ut_plan_input(p, "x", UT_F32, in_rows, 0, channels));
+    x = ut_plan_reshape(p, x, cols);
+    ut_op_conv_history_repeat(p, x, state, ut_plan_state(p, pos), channels);
+    const ut_linear_args a = {
+        .w = weight(&c, 9, taps * cols, UT_F32, 0.2f), .residual = UT_NONE, .taps = taps};
+    ut_plan_output(p, ut_op_linear(p, x, &a), "y");
+    ut_op_advance(p, ut_plan_state(p, pos), 0, 1);
+    test(&c);
+}
+
+static void test_trim(int32_t rows, int32_t unit, bool repeat)
+{
+    test_case c;
+    char name[64];
+    snprintf(name, sizeof name, "trim %d rows of %d%s", (int)rows, (int)unit,
+             repeat ? ", repeating" : "");
+    ut_plan *p = begin(&c, name, 1);
+    c.id_range = rows * unit + 3; /* from nothing to more than there is */
+    c.id_first = -1;
+    const ut_tid x = ut_op_copy(p, ut_plan_input(p, "x", UT_F32, rows, 0, 37));
+    ut_op_trim(p, x, ut_plan_input(p, "count", UT_I32, 0, 1, 1), unit, repeat);
+    ut_plan_output(p, ut_op_act(p, x, UT_ACT_NONE), "y");
+    test(&c);
+}
+
+/* A convolution that keeps the length, and statistics over all rows. */
+static void test_whole_signal(int32_t rows, int32_t left, int32_t right)
+{
+    test_case c;
+    char name[64];
+    snprintf(name, sizeof name, "whole signal of %d rows, %d + %d mirrored", (int)rows, (int)left,
+             (int)right);
+    ut_plan *p = begin(&c, name, 1);
+    const int32_t taps = left + right + 1;
+    const ut_tid x = ut_plan_input(p, "x", UT_F32, rows, 0, 20);
+    const ut_linear_args a = {
+        .w = weight(&c, 35, taps * 20, UT_F32, 0.2f), .residual = UT_NONE, .taps = taps};
+    const ut_tid y = ut_op_linear(p, ut_op_reflect(p, x, left, right), &a);
+    ut_plan_output(p, y, "y");
+    ut_plan_output(p, ut_op_pool(p, y, UT_NONE), "statistics");
+    ut_plan_output(p, ut_op_pool(p, ut_plan_input(p, "z", UT_F32, rows, 0, 35), y), "weighted");
+    test(&c);
+}
+
+static void test_signals(void)
+{
+    test_repeated_history(5, 1, 7);
+    test_repeated_history(4, 3, 4);
+    for (int i = 0; i < 4; i++) {
+        test_trim(9, 4, i % 2);
+        test_trim(1, 1, i % 2);
+    }
+    test_whole_signal(700, 2, 2);
+    test_whole_signal(11, 4, 3);
+    test_whole_signal(1, 1, 1);
+    test_whole_signal(3, 0, 5);
 }
 
 /* ---- Looking up and moving ------------------------------------------------------------------- */
@@ -519,6 +622,62 @@ static void test_gather(ut_dtype type)
     test(&c);
 }
 
+static void test_gather_sum(ut_dtype type, bool all)
+{
+    static const int32_t sizes[] = {5, 16, 3};
+    test_case c;
+    ut_plan *p = begin(&c, all ? "gather_sum with all" : "gather_sum", 6);
+    c.id_first = -4;
+    const ut_tid ids = ut_plan_input(p, "ids", UT_I32, 1, 0, 4);
+    const ut_tid residual = all ? ut_plan_input(p, "residual", UT_F32, 1, 0, 300) : UT_NONE;
+    const ut_tid extra = all ? ut_plan_input(p, "extra", UT_F32, 0, 1, 300) : UT_NONE;
+    ut_plan_output(p,
+                   ut_op_gather_sum(p, ids, weight(&c, 24, 300, type, 1.0f), 1, 3, sizes,
+                                    all ? 0.75f : 1.0f, residual, extra),
+                   "y");
+    test(&c);
+}
+
+static void test_copy_cols(void)
+{
+    test_case c;
+    ut_plan *p = begin(&c, "copy_cols", 6);
+    const ut_tid x = ut_plan_input(p, "x", UT_F32, 2, 0, 13);
+    const ut_tid one = ut_plan_input(p, "one", UT_F32, 0, 1, 9);
+    const ut_tid y = ut_op_blank_like(p, x, 20);
+    ut_op_copy_cols(p, y, 0, x, 2, 11, false);
+    ut_op_copy_cols(p, y, 11, one, 0, 9, false);
+    ut_op_copy_cols(p, y, 3, one, 4, 5, true);
+    ut_op_copy_cols(p, y, 8, x, 0, 12, true);
+    ut_plan_output(p, ut_op_act(p, y, UT_ACT_NONE), "y");
+    test(&c);
+}
+
+static void set_ring(const ut_backend_ops *ops, ut_state *s, int slot, int role)
+{
+    int32_t rows[5][3];
+    for (int i = 0; i < 15; i++)
+        rows[i / 3][i % 3] = 100 * role + i;
+    ops->state_write(s, 0, slot, 0, 5, rows);
+}
+
+static void test_ring_get(void)
+{
+    test_case c;
+    ut_plan *p = begin(&c, "ring_get", 1);
+    c.prepare = set_ring;
+    const int ring = ut_state_set_add(&c.states, "ring", UT_I32, 5, 3);
+    const int counter = ut_state_set_add(&c.states, "counter", UT_I32, 1, 1);
+    static const char *const names[] = {"y0", "y1", "y2", "y3"};
+    for (int i = 0; i < 4; i++) {
+        ut_plan_output(
+            p, ut_op_ring_get(p, ut_plan_state(p, ring), ut_plan_state(p, counter), -2, 7 * i),
+            names[i]);
+        ut_op_advance(p, ut_plan_state(p, counter), 3, 0);
+    }
+    test(&c);
+}
+
 static void test_last_row(void)
 {
     test_case c;
@@ -537,12 +696,13 @@ static void set_pos(const ut_backend_ops *ops, ut_state *s, int slot, int role)
 }
 
 static void test_attention(int32_t heads, int32_t kv_heads, int32_t dim, int32_t window,
-                           ut_dtype cache, bool norms, int32_t n_t)
+                           ut_dtype cache, bool norms, int32_t n_t, ut_rope rope)
 {
     test_case c;
     char name[96];
-    snprintf(name, sizeof name, "attention %d/%d heads of %d, window %d, %s, %d steps", (int)heads,
-             (int)kv_heads, (int)dim, (int)window, type_names[cache], (int)n_t);
+    snprintf(name, sizeof name, "attention %d/%d heads of %d, window %d, %s, %d steps, rope %d",
+             (int)heads, (int)kv_heads, (int)dim, (int)window, type_names[cache], (int)n_t,
+             (int)rope);
     ut_plan *p = begin(&c, name, n_t);
     c.tolerance = cache == UT_BF16 ? 4e-3 : 1e-5;
     c.prepare = set_pos;
@@ -558,7 +718,8 @@ static void test_attention(int32_t heads, int32_t kv_heads, int32_t dim, int32_t
                             .first_pos = 0,
                             .pos = ut_plan_state(p, pos),
                             .cache_k = ut_plan_state(p, k),
-                            .cache_v = ut_plan_state(p, v)};
+                            .cache_v = ut_plan_state(p, v),
+                            .rope = rope};
     const ut_tid angles = ut_op_rope_angles(p, x, a.pos, 0, dim, 10000.0f, true);
     const ut_weight *gain = norms ? vector(&c, dim, 1.0f) : NULL;
     const ut_tid q = ut_op_qkv(p, x, angles, gain, gain, 1e-6f, &a);
@@ -595,13 +756,16 @@ static void test_fixed_attention(void)
 
 static void test_attentions(void)
 {
-    test_attention(4, 2, 16, 0, UT_F32, true, 9);
-    test_attention(4, 2, 16, 0, UT_BF16, true, 9);
-    test_attention(3, 3, 6, 5, UT_F32, false, 9);
-    test_attention(2, 1, 128, 0, UT_F32, true, 7);
-    test_attention(8, 1, 64, 40, UT_F32, true, 50);
-    test_attention(1, 1, 32, 0, UT_F32, false, 150); /* more positions than a block has threads */
-    test_attention(2, 2, 320, 7, UT_F32, true, 5);
+    test_attention(4, 2, 16, 0, UT_F32, true, 9, UT_ROPE_PAIRS);
+    test_attention(4, 2, 16, 0, UT_BF16, true, 9, UT_ROPE_PAIRS);
+    test_attention(3, 3, 6, 5, UT_F32, false, 9, UT_ROPE_PAIRS);
+    test_attention(2, 1, 128, 0, UT_F32, true, 7, UT_ROPE_PAIRS);
+    test_attention(8, 1, 64, 40, UT_F32, true, 50, UT_ROPE_PAIRS);
+    test_attention(1, 1, 32, 0, UT_F32, false, 150,
+                   UT_ROPE_PAIRS); /* more positions than a block has threads */
+    test_attention(2, 2, 320, 7, UT_F32, true, 5, UT_ROPE_PAIRS);
+    test_attention(4, 2, 16, 0, UT_F32, true, 9, UT_ROPE_HALVES);
+    test_attention(3, 1, 70, 5, UT_BF16, false, 5, UT_ROPE_HALVES);
     test_fixed_attention();
 }
 
@@ -612,9 +776,11 @@ static void test_nearest(int32_t entries, int32_t dim)
     test_case c;
     ut_plan *p = begin(&c, "nearest", 6);
     const ut_tid x = ut_plan_input(p, "x", UT_F32, 1, 0, dim);
-    const ut_tid codes = ut_op_blank_ids(p, x, 2);
+    const ut_tid codes = ut_op_blank_ids(p, x, 4);
     ut_op_nearest(p, codes, 0, x, weight(&c, entries, dim, UT_F32, 1.0f));
     ut_op_nearest(p, codes, 1, x, weight(&c, entries, dim, UT_BF16, 1.0f));
+    ut_op_nearest_euclid(p, codes, 2, x, weight(&c, entries, dim, UT_F32, 1.0f));
+    ut_op_nearest_euclid(p, codes, 3, x, weight(&c, entries, dim, UT_BF16, 1.0f));
     ut_plan_output(p, codes, "codes");
     test(&c);
 }
@@ -689,6 +855,73 @@ static void test_frames(int32_t n, int32_t n_frames)
     test(&c);
 }
 
+/* States of the decoding test that tempers first. */
+enum { T_FRAME, T_CHOSEN, T_SEEN, T_PARAMS, T_RNG };
+
+static void set_tempered(const ut_backend_ops *ops, ut_state *s, int slot, int role)
+{
+    const int32_t rng[UT_RNG_COUNT] = {31 * role + 1, 2};
+    const float other[UT_SP_COUNT] = {1.2f, 0.9f, 1.0f, 3.0f};
+    ops->state_write(s, T_PARAMS, slot, 0, 1, other);
+    ops->state_write(s, T_PARAMS, slot, 1, 1, sampling_params);
+    ops->state_write(s, T_RNG, slot, 0, 1, rng);
+}
+
+/* Decisions with top-k, a penalty on all that was chosen before, and an entry that has to wait. */
+static void test_tempered(int32_t n, int32_t n_frames)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "tempered, %d logits, temperature %g, top-p %g, top-k %g", (int)n,
+             (double)sampling_params[0], (double)sampling_params[1], (double)sampling_params[3]);
+    ut_plan *p = begin(&c, name, 1);
+    c.prepare = set_tempered;
+    ut_state_set_add(&c.states, "frame", UT_I32, 1, 1);
+    ut_state_set_add(&c.states, "chosen", UT_I32, 1, n_frames + 1);
+    ut_state_set_add(&c.states, "seen", UT_I32, 1, n);
+    ut_state_set_add(&c.states, "params", UT_F32, 2, UT_SP_COUNT);
+    ut_state_set_add(&c.states, "rng", UT_I32, 1, UT_RNG_COUNT);
+    const ut_tid logits = ut_op_scale(p, ut_plan_input(p, "logits", UT_F32, 0, 1, n),
+                                      ut_plan_input(p, "gain", UT_F32, 0, 1, n), UT_NONE);
+    for (int32_t k = 0; k <= n_frames; k++) {
+        ut_sample_args a = {.dst = ut_plan_state(p, T_CHOSEN),
+                            .params = ut_plan_state(p, T_PARAMS),
+                            .rng = ut_plan_state(p, T_RNG),
+                            .frame = ut_plan_state(p, T_FRAME),
+                            .history = ut_plan_state(p, T_SEEN),
+                            .noise = UT_NONE,
+                            .probs = UT_NONE,
+                            .col = k,
+                            .penalty = UT_PENALTY_ALL,
+                            .id_first = 10,
+                            .n_range = n - 1,
+                            .id_extra = 3,
+                            .narrowing = UT_TEMPER_FIRST,
+                            .params_row = k < n_frames,
+                            .extra_from_frame = 4};
+        if (k + 1 >= n_frames) {
+            a.probs = ut_op_blank(p, 1, n);
+            ut_plan_output(p, a.probs, k < n_frames ? "probs" : "last");
+        }
+        ut_op_sample(p, logits, &a);
+        ut_op_advance(p, a.frame, 1, 0);
+    }
+    test(&c);
+}
+
+static void test_tempered_sampling(bool small)
+{
+    static const float params[][UT_SP_COUNT] = {
+        {0.0f, 1.0f, 1.3f, 0.0f}, {0.9f, 1.0f, 1.05f, 50.0f}, {0.8f, 0.8f, 1.1f, 0.0f},
+        {1.0f, 1.0f, 1.0f, 0.0f}, {0.6f, 0.5f, 1.3f, 7.0f},   {1.5f, 0.0f, 0.8f, 1.0f}};
+    static const int32_t sizes[] = {2, 5, 300, 3072, 6000};
+    for (size_t i = small ? 1 : 0; i < (small ? 2 : sizeof params / sizeof params[0]); i++)
+        for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+            memcpy(sampling_params, params[i], sizeof sampling_params);
+            test_tempered(sizes[k], k < 3 ? 12 : 3);
+        }
+}
+
 static void test_sampling(bool small)
 {
     static const float params[][UT_SP_COUNT] = {{0.0f, 1.0f, 1.0f}, {0.0f, 0.5f, 1.5f},
@@ -709,7 +942,7 @@ static void test_run_ahead(void)
 {
     test_case c;
     ut_plan *p = begin(&c, "frames ahead", 1);
-    memcpy(sampling_params, ((float[]){0.9f, 0.9f, 1.1f}), sizeof sampling_params);
+    memcpy(sampling_params, ((float[UT_SP_COUNT]){0.9f, 0.9f, 1.1f}), sizeof sampling_params);
     ut_state_set_add(&c.states, "frame", UT_I32, 1, 1);
     ut_state_set_add(&c.states, "column", UT_I32, 1, 2);
     ut_state_set_add(&c.states, "history", UT_I32, UT_HISTORY_FRAMES, 2);
@@ -806,15 +1039,22 @@ int main(int argc, char **argv)
     test_rowwise(1);
     test_rowwise(37);
     test_rowwise(1024);
+    test_acts();
+    test_signals();
     test_embed(UT_F32, 1.0f);
     test_embed(UT_BF16, 0.5f);
     test_gather(UT_F32);
     test_gather(UT_F16);
+    test_gather_sum(UT_F32, false);
+    test_gather_sum(UT_BF16, true);
+    test_copy_cols();
+    test_ring_get();
     test_last_row();
     test_attentions();
     test_nearest(300, 8);
     test_nearest(5, 33);
     test_sampling(small);
+    test_tempered_sampling(small);
     test_run_ahead();
     tested->ops->close(tested);
     reference->ops->close(reference);

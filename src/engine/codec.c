@@ -158,7 +158,7 @@ utter_status ut_speaker_encode(utter_engine *e, const float *pcm, size_t n_sampl
         goto done;
     const void *made = ops->output(exec, ut_plan_find(s->plan, "embedding"), err);
     if (!made) {
-        st = UTTER_ERR_BACKEND;
+        st = err->status;
         goto done;
     }
     *embedding = ut_calloc((size_t)s->dim, sizeof **embedding);

@@ -51,7 +51,8 @@ typedef struct cu_linear_args {
     int32_t act; /* ut_act */
     UT_DEV(const float) bias;
     UT_DEV(const float) gamma;
-    UT_DEV(const float) alpha; /* [n_out] or 0 */
+    UT_DEV(const float) alpha;
+    UT_DEV(const float) beta; /* [n_out] or 0; beta where alpha is */
     UT_DEV(const float) residual;
     int64_t residual_slot; /* [rows, n_out] or 0 */
     UT_DEV(float) y;
@@ -73,14 +74,24 @@ typedef struct cu_norm_args {
     float eps;
 } cu_norm_args;
 
-/* swiglu: cols of the result. snake: alpha [cols]. */
+/* swiglu: cols of the result. snake: alpha, beta [cols]. activation: act, a ut_act. */
 typedef struct cu_map_args {
     UT_DEV(const float) x;
     UT_DEV(float) y;
     int64_t x_slot, y_slot;
     UT_DEV(const float) alpha;
-    int32_t rows, slots, cols;
+    UT_DEV(const float) beta;
+    int32_t rows, slots, cols, act;
 } cu_map_args;
+
+typedef struct cu_scale_args {
+    UT_DEV(const float) x;
+    UT_DEV(const float) gain; /* [1, cols] of every slot */
+    UT_DEV(const float) residual;
+    UT_DEV(float) y;
+    int64_t x_slot, gain_slot, residual_slot, y_slot; /* residual or 0 */
+    int32_t rows, slots, cols;
+} cu_scale_args;
 
 typedef struct cu_dwconv_args {
     UT_DEV(const float) x; /* the oldest row that row 0 sees */
@@ -95,7 +106,10 @@ typedef struct cu_history_args {
     UT_DEV(float) x;
     UT_DEV(float) state;
     int64_t x_slot, state_slot;
+    UT_DEV(const int32_t) pos; /* or 0 */
+    int64_t pos_slot;
     int32_t n, lead, slots; /* elements of the rows, and of the history before them */
+    int32_t unit;           /* elements of x that are the history while *pos is 0; 0: none are */
 } cu_history_args;
 
 typedef struct cu_copy_args {
@@ -104,6 +118,40 @@ typedef struct cu_copy_args {
     int64_t src_slot, dst_slot;
     int32_t n, slots; /* elements of a slot */
 } cu_copy_args;
+
+typedef struct cu_copy_cols_args {
+    UT_DEV(const float) src; /* at the first column */
+    UT_DEV(float) dst;
+    int64_t src_slot, dst_slot;
+    int32_t rows, slots, n_cols;
+    int32_t src_cols, dst_cols; /* of a row; src_cols 0: one row for all */
+    int32_t add;
+} cu_copy_cols_args;
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+typedef struct cu_trim_args {
+    UT_DEV(float) x;
+    int64_t x_slot;
+    UT_DEV(const int32_t) count;
+    int64_t count_slot;
+    int32_t rows, slots, cols, unit, repeat;
+} cu_trim_args;
+
+typedef struct cu_reflect_args {
+    UT_DEV(const float) x;
+    UT_DEV(float) y; /* the first row before row 0 */
+    int64_t x_slot, y_slot;
+    int32_t rows, slots, cols, left, right;
+} cu_reflect_args;
+
+typedef struct cu_pool_args {
+    UT_DEV(const float) x;
+    UT_DEV(const float) logits;
+    UT_DEV(float) y;
+    int64_t x_slot, logits_slot, y_slot; /* logits or 0 */
+    int32_t rows, slots, cols;
+} cu_pool_args;
 
 /* ---- Looking up ------------------------------------------------------------------------------ */
 
@@ -131,6 +179,20 @@ typedef struct cu_gather_args {
     int32_t rows, slots, ids_cols, n_cols, dim;
 } cu_gather_args;
 
+typedef struct cu_gather_sum_args {
+    UT_DEV(const int32_t) ids; /* at the first column */
+    int64_t ids_slot;
+    UT_DEV(const void) table;
+    int32_t type, ld;
+    UT_DEV(const int32_t) range; /* as in cu_gather_args */
+    UT_DEV(const float) residual;
+    UT_DEV(const float) extra; /* [rows, dim] and [1, dim], or 0 */
+    UT_DEV(float) y;
+    int64_t residual_slot, extra_slot, y_slot;
+    int32_t rows, slots, ids_cols, n_cols, dim;
+    float scale;
+} cu_gather_sum_args;
+
 /* ---- Attention ------------------------------------------------------------------------------- */
 
 typedef struct cu_angles_args {
@@ -157,6 +219,7 @@ typedef struct cu_qkv_args {
     int64_t y_slot;
     int32_t rows, slots, heads, kv_heads, dim;
     int32_t first_pos, capacity, cache_type;
+    int32_t halves; /* ut_rope: pairs are i and i + dim / 2 */
     float eps;
 } cu_qkv_args;
 
@@ -180,10 +243,10 @@ typedef struct cu_attention_args {
 typedef struct cu_nearest_args {
     UT_DEV(const float) e;
     int64_t e_slot;
-    UT_DEV(const float) table; /* [n, ld], rows of length 1 */
+    UT_DEV(const float) table; /* [n, ld], rows of length 1 unless euclid */
     UT_DEV(int32_t) codes;
     int64_t codes_slot;
-    int32_t rows, slots, dim, n, ld, codes_cols, col;
+    int32_t rows, slots, dim, n, ld, codes_cols, col, euclid;
 } cu_nearest_args;
 
 typedef struct cu_sample_args {
@@ -199,13 +262,14 @@ typedef struct cu_sample_args {
     int64_t rng_slot;
     UT_DEV(const int32_t) frame;
     int64_t frame_slot;
-    UT_DEV(const int32_t) history;
+    UT_DEV(int32_t) history;
     int64_t history_slot; /* or 0 */
     UT_DEV(int32_t) dst;
     int64_t dst_slot;
     UT_DEV(float) work; /* [slots, 2 n] where n is too large for shared memory, else 0 */
     int32_t slots, n, history_cols, col, decision, penalty, penalty_col;
-    int32_t id_first, n_range, id_extra;
+    int32_t id_first, n_range, id_extra, extra_from_frame;
+    int32_t temper_first; /* ut_narrowing */
 } cu_sample_args;
 
 typedef struct cu_token_code_args {
@@ -226,6 +290,14 @@ typedef struct cu_ring_args {
     UT_DEV(const uint32_t) epoch; /* [slots] */
     int32_t slots, cols, ring_rows, history_rows;
 } cu_ring_args;
+
+typedef struct cu_ring_get_args {
+    UT_DEV(const int32_t) ring;
+    UT_DEV(const int32_t) counter;
+    UT_DEV(int32_t) y;
+    int64_t ring_slot, counter_slot, y_slot;
+    int32_t slots, cols, ring_rows, offset, add;
+} cu_ring_get_args;
 
 typedef struct cu_advance_args {
     UT_DEV(int32_t) counter;
@@ -261,11 +333,18 @@ typedef struct cu_convert_args {
     X(layer_norm, cu_norm_args)                                                                    \
     X(swiglu, cu_map_args)                                                                         \
     X(snake, cu_map_args)                                                                          \
+    X(activation, cu_map_args)                                                                     \
+    X(scale, cu_scale_args)                                                                        \
     X(dwconv, cu_dwconv_args)                                                                      \
     X(history, cu_history_args)                                                                    \
+    X(trim, cu_trim_args)                                                                          \
+    X(reflect, cu_reflect_args)                                                                    \
+    X(pool, cu_pool_args)                                                                          \
     X(copy, cu_copy_args)                                                                          \
+    X(copy_cols, cu_copy_cols_args)                                                                \
     X(embed_sum, cu_embed_args)                                                                    \
     X(gather, cu_gather_args)                                                                      \
+    X(gather_sum, cu_gather_sum_args)                                                              \
     X(rope_angles, cu_angles_args)                                                                 \
     X(qkv, cu_qkv_args)                                                                            \
     X(attention, cu_attention_args)                                                                \
@@ -273,6 +352,7 @@ typedef struct cu_convert_args {
     X(sample, cu_sample_args)                                                                      \
     X(token_code, cu_token_code_args)                                                              \
     X(ring_put, cu_ring_args)                                                                      \
+    X(ring_get, cu_ring_get_args)                                                                  \
     X(advance, cu_advance_args)                                                                    \
     X(convert, cu_convert_args)
 

@@ -9,14 +9,18 @@ enum { MAX_HEAD_DIM = 512, MAX_PENALISED = 64 }; /* of the attention kernel and 
 
 static cu_launch_fn *const launch_fns[UT_OP_COUNT] = {
     [UT_OP_EMBED_SUM] = cu_launch_embed_sum,   [UT_OP_GATHER] = cu_launch_gather,
-    [UT_OP_COPY_ROWS] = cu_launch_copy_rows,   [UT_OP_RMS_NORM] = cu_launch_rms_norm,
+    [UT_OP_GATHER_SUM] = cu_launch_gather_sum, [UT_OP_COPY_ROWS] = cu_launch_copy_rows,
+    [UT_OP_COPY_COLS] = cu_launch_copy_cols,   [UT_OP_RMS_NORM] = cu_launch_rms_norm,
     [UT_OP_LAYER_NORM] = cu_launch_layer_norm, [UT_OP_LINEAR] = cu_launch_linear,
     [UT_OP_ROPE_ANGLES] = cu_launch_angles,    [UT_OP_QKV] = cu_launch_qkv,
     [UT_OP_ATTENTION] = cu_launch_attention,   [UT_OP_SWIGLU] = cu_launch_swiglu,
-    [UT_OP_SNAKE] = cu_launch_snake,           [UT_OP_CONV_HISTORY] = cu_launch_history,
-    [UT_OP_DWCONV] = cu_launch_dwconv,         [UT_OP_NEAREST] = cu_launch_nearest,
-    [UT_OP_SAMPLE] = cu_launch_sample,         [UT_OP_TOKEN_CODE] = cu_launch_token_code,
-    [UT_OP_RING_PUT] = cu_launch_ring_put,     [UT_OP_ADVANCE] = cu_launch_advance,
+    [UT_OP_SNAKE] = cu_launch_snake,           [UT_OP_ACT] = cu_launch_act,
+    [UT_OP_SCALE] = cu_launch_scale,           [UT_OP_POOL] = cu_launch_pool,
+    [UT_OP_REFLECT] = cu_launch_reflect,       [UT_OP_TRIM] = cu_launch_trim,
+    [UT_OP_CONV_HISTORY] = cu_launch_history,  [UT_OP_DWCONV] = cu_launch_dwconv,
+    [UT_OP_NEAREST] = cu_launch_nearest,       [UT_OP_SAMPLE] = cu_launch_sample,
+    [UT_OP_TOKEN_CODE] = cu_launch_token_code, [UT_OP_RING_PUT] = cu_launch_ring_put,
+    [UT_OP_RING_GET] = cu_launch_ring_get,     [UT_OP_ADVANCE] = cu_launch_advance,
 };
 
 static utter_status no_memory(const ut_plan *p, ut_err *err)
@@ -107,14 +111,15 @@ static utter_status use(cu_exec *e, cu_backend *b, const ut_weight *w, cu_form f
 }
 
 /* The form of operand i of an op's weights. */
-static cu_form form_of(ut_op_kind kind, int i)
+static cu_form form_of(const ut_op *op, int i)
 {
-    switch (kind) {
+    switch (op->kind) {
     case UT_OP_EMBED_SUM:
     case UT_OP_GATHER:
+    case UT_OP_GATHER_SUM:
         return CU_FORM_TABLE;
     case UT_OP_NEAREST:
-        return CU_FORM_UNIT;
+        return op->u.nearest.euclid ? CU_FORM_F32 : CU_FORM_UNIT;
     case UT_OP_LINEAR:
         return i == 0 ? CU_FORM_ROWS : CU_FORM_VECTOR;
     case UT_OP_DWCONV:
@@ -130,6 +135,9 @@ static cu_form form_of(ut_op_kind kind, int i)
 static utter_status check_op(const cu_exec *e, const ut_op *op, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
+    if (!launch_fns[op->kind])
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: operation %s is not in this backend",
+                       p->name, ut_op_name(op->kind));
     if (op->kind == UT_OP_ATTENTION) {
         const int32_t rows = ut_tensor_rows(&p->tensors[op->in[0]], e->max_t);
         const int32_t capacity = p->tensors[op->in[2]].rows_fixed;
@@ -162,19 +170,24 @@ static utter_status make_step(cu_exec *e, cu_backend *b, cu_step *s, const ut_op
     for (int i = 0; i < 2; i++)
         if (op->out[i] != UT_NONE)
             s->out[i] = e->places[op->out[i]];
-    for (int i = 0; i < 4 && st == UTTER_OK; i++)
-        st = use(e, b, op->w[i], form_of(op->kind, i), &s->w[i], err);
+    for (int i = 0; i < (int)(sizeof op->w / sizeof op->w[0]) && st == UTTER_OK; i++)
+        st = use(e, b, op->w[i], form_of(op, i), &s->w[i], err);
     return st;
 }
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
+
+static bool gathers(const ut_op *op)
+{
+    return op->kind == UT_OP_GATHER || op->kind == UT_OP_GATHER_SUM;
+}
 
 /* Words of an op's table. */
 static size_t table_words(const ut_op *op)
 {
     if (op->kind == UT_OP_ROPE_ANGLES)
         return (size_t)op->u.angles.dim / 2;
-    return op->kind == UT_OP_GATHER ? 2 * (size_t)op->u.gather.n_cols : 0;
+    return gathers(op) ? 2 * (size_t)op->u.gather.n_cols : 0;
 }
 
 /* inv_freq[i] = 1 / base^(2i / dim), every operation rounded to f32 as upstream does it. */
@@ -214,7 +227,7 @@ static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
         e->steps[i].table = e->tables + 4 * at;
         if (p->ops[i].kind == UT_OP_ROPE_ANGLES)
             fill_frequencies(words + at, &p->ops[i]);
-        if (p->ops[i].kind == UT_OP_GATHER)
+        if (gathers(&p->ops[i]))
             fill_ranges(words + at, &p->ops[i]);
         at += table_words(&p->ops[i]);
     }

@@ -22,6 +22,7 @@ enum {
 typedef enum cu_form {
     CU_FORM_ROWS,   /* [rows, ld] in the backend's precision, for products */
     CU_FORM_TABLE,  /* the same in the stored type, for look-ups */
+    CU_FORM_F32,    /* the same in f32 */
     CU_FORM_VECTOR, /* f32 [cols] */
     CU_FORM_UNIT,   /* f32 [rows, ld], every row scaled to length 1 */
     CU_FORM_TAPS    /* f32 [cols, rows]: the transposed matrix */
@@ -161,7 +162,7 @@ struct cu_step {
     cu_launch_fn *launch;
     const ut_op *op;
     cu_place in[6], out[2];
-    const cu_weight *w[4];
+    const cu_weight *w[5];
     cu_ptr table; /* what compile computed: rope frequencies, ranges of a gather */
     cu_ptr work;  /* scratch of a sampler of many entries */
 };
@@ -256,9 +257,11 @@ int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,
-    cu_launch_snake, cu_launch_dwconv;
-cu_launch_fn cu_launch_embed_sum, cu_launch_gather, cu_launch_copy_rows, cu_launch_history,
-    cu_launch_angles, cu_launch_token_code, cu_launch_ring_put, cu_launch_advance;
+    cu_launch_snake, cu_launch_act, cu_launch_scale, cu_launch_dwconv;
+cu_launch_fn cu_launch_embed_sum, cu_launch_gather, cu_launch_gather_sum, cu_launch_copy_rows,
+    cu_launch_copy_cols, cu_launch_angles, cu_launch_token_code, cu_launch_ring_put,
+    cu_launch_ring_get, cu_launch_advance;
+cu_launch_fn cu_launch_history, cu_launch_trim, cu_launch_reflect, cu_launch_pool;
 cu_launch_fn cu_launch_qkv, cu_launch_attention, cu_launch_nearest, cu_launch_sample;
 
 #endif

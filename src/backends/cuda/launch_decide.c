@@ -34,6 +34,7 @@ void cu_launch_qkv(cu_run *r, const cu_step *s)
                            .first_pos = op->u.attn.first_pos,
                            .capacity = k.rows,
                            .cache_type = cache_type(&s->in[2]),
+                           .halves = op->u.attn.rope == UT_ROPE_HALVES,
                            .eps = op->u.attn.eps};
     const int32_t heads = a.heads + 2 * a.kv_heads, at_once = CU_THREADS / 32;
     cu_launch(r, CU_K_qkv, (int64_t)x.rows * a.slots, (heads + at_once - 1) / at_once, 1, 0, &a);
@@ -83,7 +84,8 @@ void cu_launch_nearest(cu_run *r, const cu_step *s)
                                .n = s->op->w[0]->rows,
                                .ld = s->w[0]->ld,
                                .codes_cols = codes.cols,
-                               .col = s->op->u.nearest.col};
+                               .col = s->op->u.nearest.col,
+                               .euclid = s->op->u.nearest.euclid};
     cu_launch(r, CU_K_nearest, (int64_t)e.rows * a.slots, 1, 1,
               sizeof(float) * (2 * CU_THREADS / 32 + (size_t)a.dim), &a);
 }
@@ -102,7 +104,8 @@ void cu_launch_sample(cu_run *r, const cu_step *s)
                               .noise_slot = noise.slot,
                               .probs = probs.p,
                               .probs_slot = probs.slot,
-                              .params = params.p,
+                              .params =
+                                  params.p + 4 * (uint64_t)(op->u.sample.params_row * UT_SP_COUNT),
                               .params_slot = params.slot,
                               .rng = rng.p,
                               .rng_slot = rng.slot,
@@ -122,7 +125,9 @@ void cu_launch_sample(cu_run *r, const cu_step *s)
                               .penalty_col = op->u.sample.penalty_col,
                               .id_first = op->u.sample.id_first,
                               .n_range = op->u.sample.n_range,
-                              .id_extra = op->u.sample.id_extra};
+                              .id_extra = op->u.sample.id_extra,
+                              .extra_from_frame = op->u.sample.extra_from_frame,
+                              .temper_first = op->u.sample.narrowing == UT_TEMPER_FIRST};
     const size_t fixed = CU_SAMPLE_FIXED;
     cu_launch(r, CU_K_sample, a.slots, 1, 1, fixed + (shared ? 8 * (size_t)a.n : 0), &a);
 }

@@ -78,6 +78,7 @@ void cu_launch_linear(cu_run *r, const cu_step *s)
         .bias = data_of(s->w[1]),
         .gamma = data_of(s->w[2]),
         .alpha = data_of(s->w[3]),
+        .beta = data_of(s->w[4] ? s->w[4] : s->w[3]),
         .residual = residual.p,
         .residual_slot = residual.slot,
         .y = y.p,
@@ -130,9 +131,11 @@ static void launch_map(cu_run *r, const cu_step *s, int kernel)
                            .x_slot = x.slot,
                            .y_slot = y.slot,
                            .alpha = data_of(s->w[0]),
+                           .beta = data_of(s->w[1]),
                            .rows = y.rows,
                            .slots = r->e->n_slots,
-                           .cols = y.cols};
+                           .cols = y.cols,
+                           .act = s->op->u.linear.act};
     cu_launch(r, kernel, div_up((int64_t)y.rows * y.cols, CU_THREADS), a.slots, 1, 0, &a);
 }
 
@@ -144,6 +147,29 @@ void cu_launch_swiglu(cu_run *r, const cu_step *s)
 void cu_launch_snake(cu_run *r, const cu_step *s)
 {
     launch_map(r, s, CU_K_snake);
+}
+
+void cu_launch_act(cu_run *r, const cu_step *s)
+{
+    launch_map(r, s, CU_K_activation);
+}
+
+void cu_launch_scale(cu_run *r, const cu_step *s)
+{
+    const cu_view x = cu_view_of(r, &s->in[0]), gain = cu_view_of(r, &s->in[1]);
+    const cu_view residual = cu_view_of(r, &s->in[2]), y = cu_view_of(r, &s->out[0]);
+    const cu_scale_args a = {.x = x.p,
+                             .gain = gain.p,
+                             .residual = residual.p,
+                             .y = y.p,
+                             .x_slot = x.slot,
+                             .gain_slot = gain.slot,
+                             .residual_slot = residual.slot,
+                             .y_slot = y.slot,
+                             .rows = y.rows,
+                             .slots = r->e->n_slots,
+                             .cols = y.cols};
+    cu_launch(r, CU_K_scale, div_up((int64_t)y.rows * y.cols, CU_THREADS), a.slots, 1, 0, &a);
 }
 
 void cu_launch_dwconv(cu_run *r, const cu_step *s)

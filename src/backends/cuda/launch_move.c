@@ -53,6 +53,32 @@ void cu_launch_gather(cu_run *r, const cu_step *s)
     cu_launch(r, CU_K_gather, (int64_t)ids.rows * a.slots, 1, 1, 0, &a);
 }
 
+void cu_launch_gather_sum(cu_run *r, const cu_step *s)
+{
+    const ut_op *op = s->op;
+    const cu_view ids = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
+    const cu_view residual = cu_view_of(r, &s->in[1]), extra = cu_view_of(r, &s->in[2]);
+    const cu_gather_sum_args a = {.ids = ids.p + 4 * (uint64_t)op->u.gather.first_col,
+                                  .ids_slot = ids.slot,
+                                  .table = s->w[0]->data,
+                                  .type = s->w[0]->type,
+                                  .ld = s->w[0]->ld,
+                                  .range = s->table,
+                                  .residual = residual.p,
+                                  .extra = extra.p,
+                                  .y = y.p,
+                                  .residual_slot = residual.slot,
+                                  .extra_slot = extra.slot,
+                                  .y_slot = y.slot,
+                                  .rows = ids.rows,
+                                  .slots = r->e->n_slots,
+                                  .ids_cols = ids.cols,
+                                  .n_cols = op->u.gather.n_cols,
+                                  .dim = y.cols,
+                                  .scale = op->u.gather.scale};
+    cu_launch(r, CU_K_gather_sum, (int64_t)ids.rows * a.slots, 1, 1, 0, &a);
+}
+
 void cu_launch_copy_rows(cu_run *r, const cu_step *s)
 {
     const ut_op *op = s->op;
@@ -72,18 +98,22 @@ void cu_launch_copy_rows(cu_run *r, const cu_step *s)
     cu_launch(r, CU_K_copy, blocks_of(a.n), a.slots, 1, 0, &a);
 }
 
-void cu_launch_history(cu_run *r, const cu_step *s)
+void cu_launch_copy_cols(cu_run *r, const cu_step *s)
 {
-    const cu_view x = cu_view_of(r, &s->in[0]), state = cu_view_of(r, &s->in[1]);
-    const cu_history_args a = {.x = x.p,
-                               .state = state.p,
-                               .x_slot = x.slot,
-                               .state_slot = state.slot,
-                               .n = x.rows * x.cols,
-                               .lead = (int32_t)s->in[0].lead,
-                               .slots = r->e->n_slots};
-    const int32_t threads = a.n < a.lead ? a.n : a.lead;
-    cu_launch(r, CU_K_history, blocks_of(threads), a.slots, 1, 0, &a);
+    const ut_op *op = s->op;
+    const cu_view src = cu_view_of(r, &s->in[0]), dst = cu_view_of(r, &s->out[0]);
+    const bool one = s->in[0].rows_per_t == 0 && s->in[0].rows_fixed == 1;
+    const cu_copy_cols_args a = {.src = src.p + 4 * (uint64_t)op->u.copy_cols.src_col,
+                                 .dst = dst.p + 4 * (uint64_t)op->u.copy_cols.dst_col,
+                                 .src_slot = src.slot,
+                                 .dst_slot = dst.slot,
+                                 .rows = dst.rows,
+                                 .slots = r->e->n_slots,
+                                 .n_cols = op->u.copy_cols.n_cols,
+                                 .src_cols = one ? 0 : src.cols,
+                                 .dst_cols = dst.cols,
+                                 .add = op->u.copy_cols.add};
+    cu_launch(r, CU_K_copy_cols, blocks_of((int64_t)a.rows * a.n_cols), a.slots, 1, 0, &a);
 }
 
 void cu_launch_angles(cu_run *r, const cu_step *s)
@@ -138,6 +168,25 @@ void cu_launch_ring_put(cu_run *r, const cu_step *s)
                             .ring_rows = ring.rows,
                             .history_rows = UT_HISTORY_FRAMES};
     cu_launch(r, CU_K_ring_put, a.slots, 1, 1, 0, &a);
+}
+
+void cu_launch_ring_get(cu_run *r, const cu_step *s)
+{
+    const ut_op *op = s->op;
+    const cu_view ring = cu_view_of(r, &s->in[0]), counter = cu_view_of(r, &s->in[1]);
+    const cu_view y = cu_view_of(r, &s->out[0]);
+    const cu_ring_get_args a = {.ring = ring.p,
+                                .counter = counter.p,
+                                .y = y.p,
+                                .ring_slot = ring.slot,
+                                .counter_slot = counter.slot,
+                                .y_slot = y.slot,
+                                .slots = r->e->n_slots,
+                                .cols = y.cols,
+                                .ring_rows = ring.rows,
+                                .offset = op->u.ring_get.offset,
+                                .add = op->u.ring_get.add};
+    cu_launch(r, CU_K_ring_get, a.slots, 1, 1, 0, &a);
 }
 
 void cu_launch_advance(cu_run *r, const cu_step *s)

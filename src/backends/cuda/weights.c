@@ -77,6 +77,12 @@ static size_t type_size(cu_type t)
     return t == CU_F32 ? 4 : 2;
 }
 
+/* Rows as the checkpoint has them, but for their type. */
+static bool is_rows(cu_form form)
+{
+    return form == CU_FORM_ROWS || form == CU_FORM_TABLE || form == CU_FORM_F32;
+}
+
 /* Rows of one part of a weight to their place. */
 static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_weight_part *part,
                                 int32_t row0, ut_err *err)
@@ -167,7 +173,7 @@ static utter_status upload_small(cu_backend *b, const cu_weight *item, ut_err *e
 
 static utter_status upload(cu_backend *b, const cu_weight *item, ut_err *err)
 {
-    if (item->form != CU_FORM_ROWS && item->form != CU_FORM_TABLE)
+    if (!is_rows(item->form))
         return upload_small(b, item, err);
     utter_status st = UTTER_OK;
     for (int i = 0, row = 0; i < item->w->n_parts && st == UTTER_OK; i++) {
@@ -222,12 +228,10 @@ static bool grow(cu_weight_set *s)
     return true;
 }
 
-/* A table and a matrix of one type are the same. */
+/* Rows of one type are the same, whatever they are for. */
 static bool same_form(const cu_weight *item, cu_form form, cu_type type)
 {
-    const bool rows = form == CU_FORM_ROWS || form == CU_FORM_TABLE;
-    const bool item_rows = item->form == CU_FORM_ROWS || item->form == CU_FORM_TABLE;
-    return item->type == type && (item->form == form || (rows && item_rows));
+    return item->type == type && (item->form == form || (is_rows(form) && is_rows(item->form)));
 }
 
 utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,

@@ -14,12 +14,13 @@ UT_DEVICE void rotate(const cu_qkv_args &a, const float *x, const float *gain, c
             s = fmaf(x[i], x[i], s);
         scale = 1.0f / sqrtf(warp_sum(s) / (float)a.dim + a.eps);
     }
-    for (int i = 2 * lane; i < a.dim; i += 64) {
+    for (int pair = lane; pair < a.dim / 2; pair += 32) {
+        const int i = a.halves ? pair : 2 * pair, j = a.halves ? pair + a.dim / 2 : i + 1;
         const float x0 = gain ? x[i] * scale * gain[i] : x[i];
-        const float x1 = gain ? x[i + 1] * scale * gain[i + 1] : x[i + 1];
-        const float c = angles[i], s = angles[i + 1];
+        const float x1 = gain ? x[j] * scale * gain[j] : x[j];
+        const float c = angles[2 * pair], s = angles[2 * pair + 1];
         store_element(type, dst, (size_t)(at + i), x0 * c - x1 * s);
-        store_element(type, dst, (size_t)(at + i + 1), x1 * c + x0 * s);
+        store_element(type, dst, (size_t)(at + j), x1 * c + x0 * s);
     }
 }
 

@@ -5,14 +5,14 @@
 
 UT_KERNEL(nearest, cu_nearest_args)
 {
-    UT_SHARED(float, scratch); /* [2 UT_WARPS], then the row scaled to length 1 */
+    UT_SHARED(float, scratch); /* [2 UT_WARPS], then the row, scaled to length 1 unless euclid */
     float *unit = scratch + 2 * UT_WARPS;
     const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows;
     const float *e = a.e + slot * a.e_slot + (int64_t)row * a.dim;
     float norm = 0.0f;
-    for (int i = 0; i < a.dim; i++)
+    for (int i = 0; !a.euclid && i < a.dim; i++)
         norm = fmaf(e[i], e[i], norm);
-    norm = sqrtf(norm);
+    norm = a.euclid ? 1.0f : sqrtf(norm);
     for (int i = threadIdx.x; i < a.dim; i += CU_THREADS)
         unit[i] = e[i] / (norm > 1e-12f ? norm : 1e-12f);
     __syncthreads();
@@ -20,8 +20,13 @@ UT_KERNEL(nearest, cu_nearest_args)
     for (int i = threadIdx.x; i < a.n; i += CU_THREADS) {
         const float *w = a.table + (size_t)i * a.ld;
         best_entry now = {0.0f, i};
-        for (int c = 0; c < a.dim; c++)
+        float square = 0.0f;
+        for (int c = 0; c < a.dim; c++) {
             now.value = fmaf(unit[c], w[c], now.value);
+            square = fmaf(w[c], w[c], square);
+        }
+        if (a.euclid)
+            now.value -= 0.5f * square;
         best = better(best, now);
     }
     best = block_best(best, (best_entry *)scratch);
@@ -35,9 +40,12 @@ UT_KERNEL(nearest, cu_nearest_args)
  * probability exceeds top_p. Probabilities are counted in whole numbers, so that a sum has no
  * order: the mass of an entry is e^(l - max) in units of 2^-31. Instead of sorting, the logit at
  * which the mass crosses the limit is searched for, each warp trying another one; entries that have
- * that very logit are taken by index. */
+ * that very logit are taken by index. After tempering (UT_TEMPER_FIRST) logits are divided first,
+ * top-k is the same search with a mass of 1 for every entry, and top-p keeps the entry that crosses
+ * the limit, too. */
 
 enum { HISTORY = 16, MAX_PENALISED = 64 };
+enum { PENALTY_NONE, PENALTY_FIRST_COLUMN, PENALTY_CODEBOOK, PENALTY_ALL }; /* ut_penalty */
 
 /* Larger logits have larger keys. */
 UT_DEVICE uint32_t key_of(float f)
@@ -50,7 +58,7 @@ UT_DEVICE uint32_t key_of(float f)
 UT_DEVICE void find_penalised(const cu_sample_args &a, int slot, int32_t frame, int32_t *list)
 {
     const int32_t *history = a.history + slot * a.history_slot;
-    const bool column = a.penalty == 2; /* UT_PENALTY_CODEBOOK */
+    const bool column = a.penalty == PENALTY_CODEBOOK;
     const int i = threadIdx.x, n = column ? HISTORY : a.history_cols;
     if (i >= MAX_PENALISED)
         return;
@@ -67,6 +75,11 @@ UT_DEVICE void find_penalised(const cu_sample_args &a, int slot, int32_t frame, 
         list[i] = a.n_range;
 }
 
+UT_DEVICE float penalised(float logit, float penalty)
+{
+    return logit < 0.0f ? logit * penalty : logit / penalty;
+}
+
 UT_DEVICE void penalise(float *logits, const int32_t *list, float penalty)
 {
     const int i = threadIdx.x;
@@ -75,17 +88,16 @@ UT_DEVICE void penalise(float *logits, const int32_t *list, float penalty)
     for (int p = 0; p < i; p++)
         if (list[p] == list[i])
             return; /* each id once */
-    const float l = logits[list[i]];
-    logits[list[i]] = l < 0.0f ? l * penalty : l / penalty;
+    logits[list[i]] = penalised(logits[list[i]], penalty);
 }
 
-/* Mass of the entries whose key is at least `key`, by one warp. */
+/* Mass of the entries whose key is at least `key`, by one warp. Without masses, their number. */
 UT_DEVICE uint64_t mass_from(const float *logits, const uint32_t *mass, int n, uint32_t key)
 {
     uint64_t sum = 0;
     for (int i = threadIdx.x % 32; i < n; i += 32)
         if (key_of(logits[i]) >= key)
-            sum += mass[i];
+            sum += mass ? mass[i] : 1;
     return warp_sum(sum);
 }
 
@@ -95,9 +107,10 @@ struct kept_range {
     int64_t ties;
 };
 
-/* limit: the mass that may not be exceeded; less than the mass of all. */
-UT_DEVICE kept_range find_kept(const float *logits, const uint32_t *mass, int n, uint32_t largest,
-                               uint64_t limit, uint64_t *sums)
+/* The key from which on the mass exceeds the limit, and the mass of all larger keys. limit: less
+ * than the mass of all. */
+UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int n, uint32_t largest,
+                                 uint64_t limit, uint64_t *sums, uint64_t *larger)
 {
     /* from key lo on the mass exceeds the limit, from key hi on it does not */
     uint64_t lo = 0, hi = (uint64_t)largest + 1, before = 0;
@@ -121,18 +134,24 @@ UT_DEVICE kept_range find_kept(const float *logits, const uint32_t *mass, int n,
             }
         }
     }
-    /* entries of one logit have one mass */
-    const uint64_t group = mass_from(logits, mass, n, (uint32_t)lo) - before;
-    kept_range kept = {(uint32_t)lo, 0};
-    uint64_t count = 0, one = 0;
+    *larger = before;
+    return (uint32_t)lo;
+}
+
+/* limit: the mass that may not be exceeded, but by `extra` more entries. */
+UT_DEVICE kept_range find_kept(const float *logits, const uint32_t *mass, int n, uint32_t largest,
+                               uint64_t limit, int extra, uint64_t *sums)
+{
+    uint64_t before;
+    kept_range kept = {find_crossing(logits, mass, n, largest, limit, sums, &before), 0};
+    uint64_t one = 0; /* entries of one logit have one mass */
     for (int i = threadIdx.x % 32; i < n; i += 32)
-        if (key_of(logits[i]) == (uint32_t)lo)
-            count++, one = mass[i];
-    count = warp_sum(count);
+        if (key_of(logits[i]) == kept.key)
+            one = mass[i];
     one = warp_max(one);
-    if (group > 0 && count > 0 && one > 0)
-        kept.ties = (int64_t)((limit - before) / one);
-    if (kept.ties == 0 && (uint32_t)lo == largest)
+    if (one > 0)
+        kept.ties = (int64_t)((limit - before) / one) + extra;
+    if (kept.ties == 0 && kept.key == largest)
         kept.ties = 1; /* the best always stays */
     return kept;
 }
@@ -168,6 +187,24 @@ UT_DEVICE float philox_uniform(uint32_t entry, uint32_t frame, uint32_t decision
     return ((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f);
 }
 
+/* Temper the logits; those below the k-th largest cannot be chosen. */
+UT_DEVICE void keep_top_k(float *logits, int n, float t, float largest, float top_k, uint64_t *sums)
+{
+    for (int i = threadIdx.x; i < n; i += CU_THREADS)
+        logits[i] /= t;
+    __syncthreads();
+    if (!(top_k >= 1.0f && top_k < (float)n))
+        return;
+    uint64_t larger;
+    const uint32_t key =
+        find_crossing(logits, NULL, n, key_of(largest), (uint64_t)top_k - 1, sums, &larger);
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += CU_THREADS)
+        if (key_of(logits[i]) < key)
+            logits[i] = -INFINITY;
+    __syncthreads();
+}
+
 UT_KERNEL(sample, cu_sample_args)
 {
     UT_SHARED(uint64_t, sums);                              /* [UT_WARPS] */
@@ -188,12 +225,20 @@ UT_KERNEL(sample, cu_sample_args)
         if (probs)
             probs[i] = 0.0f;
     }
-    const bool penalised = a.penalty != 0 && frame > 0;
-    if (penalised)
+    int32_t *chosen =
+        a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : (int32_t *)NULL;
+    const bool listed = a.penalty != PENALTY_NONE && !chosen && frame > 0;
+    if (listed)
         find_penalised(a, slot, frame, list);
     __syncthreads();
-    if (penalised)
+    if (listed)
         penalise(logits, list, penalty);
+    for (int i = threadIdx.x; chosen && i < n; i += CU_THREADS)
+        if (chosen[i])
+            logits[i] = penalised(logits[i], penalty);
+    __syncthreads();
+    if (threadIdx.x == 0 && a.id_extra >= 0 && frame < a.extra_from_frame)
+        logits[n - 1] = -INFINITY;
     __syncthreads();
 
     best_entry best = {-INFINITY, 0x7fffffff};
@@ -202,9 +247,15 @@ UT_KERNEL(sample, cu_sample_args)
         best = better(best, now);
     }
     best = block_best(best, bests);
-    const float largest = best.value;
+    float largest = best.value;
 
     if (temperature > 0.0f) {
+        float t = temperature > 1e-5f ? temperature : 1e-5f;
+        if (a.temper_first) {
+            largest /= t;
+            keep_top_k(logits, n, t, largest, params[3], sums);
+            t = 1.0f;
+        }
         uint64_t total = 0;
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
             const float e = expf(logits[i] - largest);
@@ -212,12 +263,15 @@ UT_KERNEL(sample, cu_sample_args)
             total += mass[i];
         }
         total = block_sum(total, sums);
-        const uint64_t limit = (uint64_t)((double)top_p * (double)total);
+        const double share = (double)top_p * (double)total;
+        uint64_t limit = (uint64_t)share;
+        if (a.temper_first) /* those before an entry sum to less than the share */
+            limit = share > 1.0 ? (uint64_t)ceil(share) - 1 : 0;
         kept_range kept = {0, n};
-        if (total > limit)
-            kept = find_kept(logits, mass, n, key_of(largest), limit, sums);
+        if (top_p < 1.0f && total > limit)
+            kept = find_kept(logits, mass, n, key_of(largest), limit, a.temper_first ? 1 : 0, sums);
 
-        const float t = temperature > 1e-5f ? temperature : 1e-5f, shift = largest / t;
+        const float shift = largest / t;
         float sum = 0.0f;
         for (int i = threadIdx.x; i < n; i += CU_THREADS)
             if (is_kept(logits, i, kept))
@@ -226,7 +280,7 @@ UT_KERNEL(sample, cu_sample_args)
         best.value = -1.0f;
         best.index = 0x7fffffff;
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            if (!is_kept(logits, i, kept))
+            if (!is_kept(logits, i, kept) || logits[i] == -INFINITY)
                 continue;
             const float p = expf(logits[i] / t - shift) / sum;
             const float q =
@@ -243,6 +297,8 @@ UT_KERNEL(sample, cu_sample_args)
     }
     if (threadIdx.x == 0) {
         const int32_t entry = best.index < n ? best.index : 0;
+        if (chosen)
+            chosen[entry] = 1;
         a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
         if (probs && !(temperature > 0.0f))
             probs[entry] = 1.0f;

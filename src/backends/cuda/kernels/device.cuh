@@ -19,7 +19,7 @@
 #define UT_SHARED(type, name)                                                                      \
     extern __shared__ __align__(16) unsigned char ut_shared_memory[];                              \
     type *name = reinterpret_cast<type *>(ut_shared_memory)
-#define UT_DEVICE static __device__ __forceinline__
+#define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__
 
 UT_DEVICE float f16_to_f32(uint16_t h)
@@ -100,7 +100,7 @@ template <> struct group<CU_F32> {
 
 /* ---- Warp and block -------------------------------------------------------------------------- */
 
-#define UT_FULL 0xffffffffu
+#define UT_FULL  0xffffffffu
 #define UT_WARPS (CU_THREADS / 32)
 
 /* Every lane gets the sum; its order is a fixed tree. */
@@ -185,10 +185,10 @@ UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 
-UT_DEVICE float snake(float x, float alpha)
+UT_DEVICE float snake(float x, float alpha, float beta)
 {
     const float s = sinf(alpha * x);
-    return fmaf(s * s, 1.0f / (alpha + 1e-9f), x);
+    return fmaf(s * s, 1.0f / (beta + 1e-9f), x);
 }
 
 UT_DEVICE float silu(float x)
@@ -196,17 +196,47 @@ UT_DEVICE float silu(float x)
     return x / (1.0f + expf(-x));
 }
 
-enum { ACT_NONE, ACT_GELU, ACT_TANH, ACT_SNAKE }; /* ut_act */
+/* ut_act */
+enum {
+    ACT_NONE,
+    ACT_GELU,
+    ACT_TANH,
+    ACT_SNAKE,
+    ACT_SILU,
+    ACT_SIGMOID,
+    ACT_RELU,
+    ACT_ELU,
+    ACT_CLAMP
+};
 
-UT_DEVICE float activate(int act, float x, float alpha)
+UT_DEVICE float activate(int act, float x, float alpha, float beta)
 {
-    if (act == ACT_GELU)
+    switch (act) {
+    case ACT_GELU:
         return x * 0.5f * (1.0f + erff(x * 0.70710678f));
-    if (act == ACT_TANH)
+    case ACT_TANH:
         return tanhf(x);
-    if (act == ACT_SNAKE)
-        return snake(x, alpha);
-    return x;
+    case ACT_SNAKE:
+        return snake(x, alpha, beta);
+    case ACT_SILU:
+        return silu(x);
+    case ACT_SIGMOID:
+        return 1.0f / (1.0f + expf(-x));
+    case ACT_RELU:
+        return x > 0.0f ? x : 0.0f;
+    case ACT_ELU:
+        return x > 0.0f ? x : expm1f(x);
+    case ACT_CLAMP:
+        return x < -1.0f ? -1.0f : x > 1.0f ? 1.0f : x;
+    default:
+        return x;
+    }
+}
+
+/* The element of a kernel whose threads count them through. */
+UT_DEVICE int64_t element(void)
+{
+    return (int64_t)blockIdx.x * CU_THREADS + threadIdx.x;
 }
 
 /* The first position that a slot's rows stand at: first_pos + the state, never negative. */

@@ -8,7 +8,7 @@ UT_DEVICE void finish(const cu_linear_args &a, int m, int o, float v)
     const int slot = m / a.rows, row = m % a.rows;
     if (a.bias)
         v += a.bias[o];
-    v = activate(a.act, v, a.alpha ? a.alpha[o] : 0.0f);
+    v = activate(a.act, v, a.alpha ? a.alpha[o] : 0.0f, a.beta ? a.beta[o] : 0.0f);
     if (a.gamma)
         v *= a.gamma[o];
     const int64_t at = (int64_t)row * a.n_out + o;

@@ -1,5 +1,5 @@
-/* rows.cu - norms, element-wise steps, depthwise convolution, histories, copies, look-ups, rotary
- * angles, counters, and conversion of weights. */
+/* rows.cu - norms, element-wise steps, depthwise convolution, copies, look-ups, rotary angles,
+ * counters, and conversion of weights. */
 #include "backends/cuda/kernels/device.cuh"
 
 /* ---- Norms: a block to a row ----------------------------------------------------------------- */
@@ -45,11 +45,6 @@ UT_KERNEL(layer_norm, cu_norm_args)
 /* ---- Element by element ---------------------------------------------------------------------- *
  * blockIdx.y is the slot, the elements of its rows are counted through. */
 
-UT_DEVICE int64_t element(void)
-{
-    return (int64_t)blockIdx.x * CU_THREADS + threadIdx.x;
-}
-
 UT_KERNEL(swiglu, cu_map_args)
 {
     const int64_t i = element();
@@ -63,7 +58,27 @@ UT_KERNEL(snake, cu_map_args)
 {
     const int64_t i = element();
     if (i < (int64_t)a.rows * a.cols)
-        a.y[blockIdx.y * a.y_slot + i] = snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols]);
+        a.y[blockIdx.y * a.y_slot + i] =
+            snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols], a.beta[i % a.cols]);
+}
+
+UT_KERNEL(activation, cu_map_args)
+{
+    const int64_t i = element();
+    if (i < (int64_t)a.rows * a.cols)
+        a.y[blockIdx.y * a.y_slot + i] =
+            activate(a.act, a.x[blockIdx.y * a.x_slot + i], 0.0f, 0.0f);
+}
+
+UT_KERNEL(scale, cu_scale_args)
+{
+    const int64_t i = element();
+    if (i >= (int64_t)a.rows * a.cols)
+        return;
+    const float gain = a.gain[blockIdx.y * a.gain_slot + i % a.cols];
+    const float v = a.x[blockIdx.y * a.x_slot + i];
+    a.y[blockIdx.y * a.y_slot + i] =
+        a.residual ? fmaf(v, gain, a.residual[blockIdx.y * a.residual_slot + i]) : v * gain;
 }
 
 UT_KERNEL(dwconv, cu_dwconv_args)
@@ -79,25 +94,22 @@ UT_KERNEL(dwconv, cu_dwconv_args)
     a.y[blockIdx.y * a.y_slot + i] = v + a.bias[c];
 }
 
-/* Element j of the history becomes element j of what stands before x, then element j + n of history
- * and x together. A thread takes j = i, i + n, ...: it alone reads what it overwrites. */
-UT_KERNEL(history, cu_history_args)
-{
-    const int64_t i = element();
-    if (i >= a.n)
-        return;
-    float *x = a.x + blockIdx.y * a.x_slot, *state = a.state + blockIdx.y * a.state_slot;
-    for (int64_t j = i; j < a.lead; j += a.n) {
-        x[j - a.lead] = state[j];
-        state[j] = j + a.n < a.lead ? state[j + a.n] : x[j + a.n - a.lead];
-    }
-}
-
 UT_KERNEL(copy, cu_copy_args)
 {
     const int64_t i = element();
     if (i < a.n)
         a.dst[blockIdx.y * a.dst_slot + i] = a.src[blockIdx.y * a.src_slot + i];
+}
+
+UT_KERNEL(copy_cols, cu_copy_cols_args)
+{
+    const int64_t i = element();
+    if (i >= (int64_t)a.rows * a.n_cols)
+        return;
+    const int64_t row = i / a.n_cols, c = i % a.n_cols;
+    const float v = a.src[blockIdx.y * a.src_slot + row * a.src_cols + c];
+    float *dst = a.dst + blockIdx.y * a.dst_slot + row * a.dst_cols + c;
+    *dst = a.add ? *dst + v : v;
 }
 
 /* ---- Looking up: a block to a row ------------------------------------------------------------ */
@@ -137,6 +149,26 @@ UT_KERNEL(gather, cu_gather_args)
         const int j = i / a.dim;
         const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
         y[i] = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+    }
+}
+
+UT_KERNEL(gather_sum, cu_gather_sum_args)
+{
+    const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows;
+    const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
+    const int64_t at = (int64_t)row * a.dim;
+    for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
+        float v = a.residual ? a.residual[slot * a.residual_slot + at + c] : 0.0f;
+        for (int j = 0; j < a.n_cols; j++) {
+            const int32_t id = ids[j];
+            if (id >= 0) {
+                const int32_t entry = a.range[2 * j] + clamp(id, 0, a.range[2 * j + 1] - 1);
+                v += a.scale * load_element(a.type, a.table, (size_t)entry * a.ld + c);
+            } else if (id == -2 && a.extra) { /* UT_ID_EXTRA */
+                v += a.scale * a.extra[slot * a.extra_slot + c];
+            }
+        }
+        a.y[slot * a.y_slot + at + c] = v;
     }
 }
 
@@ -194,6 +226,15 @@ UT_KERNEL(ring_put, cu_ring_args)
     if (threadIdx.x == 0)
         *(volatile uint64_t *)(a.stamp + (int64_t)slot * a.ring_rows + row) =
             (uint64_t)a.epoch[slot] << 32 | (uint32_t)(frame + 1);
+}
+
+UT_KERNEL(ring_get, cu_ring_get_args)
+{
+    const int slot = blockIdx.x;
+    const int64_t at = (int64_t)a.counter[slot * a.counter_slot] + a.offset;
+    const int32_t *ring = a.ring + slot * a.ring_slot + (at < 0 ? 0 : at % a.ring_rows) * a.cols;
+    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
+        a.y[slot * a.y_slot + c] = (int32_t)((uint32_t)ring[c] + (uint32_t)a.add);
 }
 
 UT_KERNEL(advance, cu_advance_args)
