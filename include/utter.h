@@ -264,7 +264,9 @@ UTTER_API void utter_audio_free(utter_audio *audio);
  *     utter_stream_close(s);
  *
  * The samples do not depend on how the text was divided among pushes nor on the sizes of reads.
- * Several streams of one engine may be open and read in turns. */
+ * Speech begins when a sentence is complete; with a model that takes text along with its frames
+ * (see text_feed) as soon as there are words with a space behind them. Several streams of one
+ * engine may be open and read in turns. */
 
 typedef enum utter_stream_state {
     UTTER_STREAM_AUDIO = 0,      /* samples were returned */
