@@ -22,7 +22,7 @@ REFERENCE = "The morning was bright and clear, and we walked down to the harbor.
 VOICES = {"slt": ("slt", "female, US English, taught by flite's voice slt"),
           "rms": ("rms", "male, US English, taught by flite's voice rms"),
           "slt-hts": ("slt-hts", "female, US English, taught by festival's voice cmu_us_slt_arctic_hts")}
-DEFAULTS = {"temperature": 0.3, "top_p": 0.8, "repetition_penalty": 1.0, "max_chunk_chars": 200,
+DEFAULTS = {"temperature": 0.0, "top_p": 0.8, "repetition_penalty": 1.0, "max_chunk_chars": 200,
             "frames_per_char_limit": 2.5, "default_voice": "slt"}
 
 

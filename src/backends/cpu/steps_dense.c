@@ -46,6 +46,10 @@ void cpu_for_rows(const cpu_run *r, const cpu_step *s, cpu_rows_fn *fn, int32_t 
 
 /* ---- Linear --------------------------------------------------------------------------------- */
 
+/* Rows per item when a product is cut by rows: enough to earn reading the weights, and not more
+ * than the kernel takes through all panels at once. */
+enum { FEW_ROWS = 192, MANY_ROWS = 384 };
+
 typedef struct linear_work {
     const cpu_run *r;
     const cpu_step *s;
@@ -93,20 +97,25 @@ static int32_t round_up(int32_t n, int32_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Cut a product into items: by outputs where there are enough panels, so that every weight is read
- * once, else by rows too. */
+/* Cut a product into items. Many rows (convolutions): by rows, so that an item's rows and all of
+ * the weights stay in the nearer caches. Else by outputs, so that every weight is read once, and by
+ * rows too where there are too few panels. */
 static void cut_linear(linear_work *w, const ut_kernels *k, int members)
 {
     const int32_t want = members * 4;
-    w->group = (w->panels + want - 1) / want;
-    if (w->rows == 1 && w->panels >= 8 * members)
-        w->group = round_up(w->group, 4); /* what one row's kernel takes at once */
-    w->groups = (w->panels + w->group - 1) / w->group;
-    w->row_chunk = w->rows;
-    if (w->groups < want && w->rows >= 4 * k->row_block) {
-        const int32_t chunks = (want + w->groups - 1) / w->groups;
+    if (w->rows >= want * FEW_ROWS) {
+        w->group = w->panels;
+        const int32_t chunks = round_up((w->rows + MANY_ROWS - 1) / MANY_ROWS, members);
+        w->row_chunk = round_up((w->rows + chunks - 1) / chunks, k->row_block);
+    } else {
+        w->group = (w->panels + want - 1) / want;
+        if (w->rows == 1 && w->panels >= 8 * members)
+            w->group = round_up(w->group, 4); /* what one row's kernel takes at once */
+        const int32_t groups = (w->panels + w->group - 1) / w->group;
+        const int32_t chunks = w->rows >= 4 * k->row_block ? (want + groups - 1) / groups : 1;
         w->row_chunk = round_up((w->rows + chunks - 1) / chunks, k->row_block);
     }
+    w->groups = (w->panels + w->group - 1) / w->group;
     w->row_chunks = (w->rows + w->row_chunk - 1) / w->row_chunk;
 }
 
