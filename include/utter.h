@@ -164,8 +164,11 @@ typedef struct utter_engine_info {
     const char *summary;      /* one line about layers and sizes */
     const char *backend;      /* "cpu" */
     const char *backend_text; /* one line about the device and what was chosen on it */
-    const char *default_voice; /* name, or NULL: without a voice the model makes one up */
+    const char *default_voice; /* name, or NULL: none, see voices */
     const char *codec_id;      /* fingerprint that voices made with this codec carry */
+    const char *voices; /* what it speaks with where no voice is given: "made up by the model",
+                           or "one of the model's speakers", "one made from a recording": then
+                           a voice has to be given */
 } utter_engine_info;
 
 UTTER_API void utter_engine_info_init_sized(utter_engine_info *info, uint32_t size);
