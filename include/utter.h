@@ -164,8 +164,11 @@ typedef struct utter_engine_info {
     const char *summary;      /* one line about layers and sizes */
     const char *backend;      /* "cpu" */
     const char *backend_text; /* one line about the device and what was chosen on it */
-    const char *default_voice; /* name, or NULL: without a voice the model makes one up */
+    const char *default_voice; /* name, or NULL: none, see voices */
     const char *codec_id;      /* fingerprint that voices made with this codec carry */
+    const char *voices; /* what it speaks with where no voice is given: "made up by the model",
+                           or "one of the model's speakers", "one made from a recording": then
+                           a voice has to be given */
 } utter_engine_info;
 
 UTTER_API void utter_engine_info_init_sized(utter_engine_info *info, uint32_t size);
@@ -264,7 +267,9 @@ UTTER_API void utter_audio_free(utter_audio *audio);
  *     utter_stream_close(s);
  *
  * The samples do not depend on how the text was divided among pushes nor on the sizes of reads.
- * Several streams of one engine may be open and read in turns. */
+ * Speech begins when a sentence is complete; with a model that takes text along with its frames
+ * (see text_feed) as soon as there are words with a space behind them. Several streams of one
+ * engine may be open and read in turns. */
 
 typedef enum utter_stream_state {
     UTTER_STREAM_AUDIO = 0,      /* samples were returned */

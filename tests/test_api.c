@@ -389,7 +389,8 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(sizeof(utter_voice_info), 88);
     assert_int_equal(offsetof(utter_engine_info, n_params_lm), 40);
     assert_int_equal(offsetof(utter_engine_info, family), 88);
-    assert_int_equal(sizeof(utter_engine_info), 144);
+    assert_int_equal(offsetof(utter_engine_info, voices), 144);
+    assert_int_equal(sizeof(utter_engine_info), 152);
     assert_int_equal(sizeof(utter_backend_info), 272);
 }
 

@@ -658,6 +658,7 @@ static void info_tells_what_was_opened(void **state)
     assert_string_equal(i.backend_text, "nothing real");
     assert_string_equal(i.model_dir, "no-such-directory");
     assert_null(i.default_voice);
+    assert_string_equal(i.voices, "made up by the model");
     assert_int_equal(strlen(i.codec_id), UT_CODEC_ID_CHARS);
     assert_int_equal(i.sample_rate, FAKE_RATE);
     assert_int_equal(i.hop_samples, FAKE_HOP);

@@ -550,11 +550,13 @@ static void voices_of_other_kinds_are_refused(void **state)
 static void text_may_come_in_pieces(void **state)
 {
     (void)state;
-    static const char text[] = "Hello there. It is late, and this goes on. Good morning!";
+    static const char text[] = "Hello there. It is late, and this goes on\n for 3 \xe5\xa4\xa9 or "
+                               "so: \xe4\xbb\x8a\xe5\xa4\xa9. "
+                               "\"Good morning!\"";
     utter_engine *e = engine_of("voice_design");
     for (int feed = UT_FEED_WHOLE; feed <= UT_FEED_ALONG; feed++) {
         utter_synth_params p = short_speech(NULL);
-        p.max_frames = 30;
+        p.max_frames = 36;
         p.instruct = "a calm voice";
         p.text_feed = feed;
         const size_t n = speak(e, text, &p, first);
@@ -583,6 +585,45 @@ static void text_may_come_in_pieces(void **state)
     utter_engine_close(e);
 }
 
+/* With text that goes along, speech begins with the first words and waits for the others. */
+static void speech_begins_before_its_sentence_ends(void **state)
+{
+    (void)state;
+    utter_engine *e = engine_of("voice_design");
+    utter_synth_params p = short_speech(NULL);
+    p.max_frames = 0;
+    p.ignore_eos = 1;
+    p.text_feed = UT_FEED_ALONG;
+    utter_stream *s;
+    utter_stream_state at;
+    size_t got, total = 0;
+    utter_stats x;
+    utter_stats_init(&x);
+    assert_int_equal(utter_stream_open(e, &p, &s), UTTER_OK);
+    assert_int_equal(utter_stream_push(s, "Hello the", 9), UTTER_OK);
+    while (utter_stream_read(s, first, 1920, &got, &at) == UTTER_OK && at == UTTER_STREAM_AUDIO)
+        total += got;
+    assert_int_equal(at, UTTER_STREAM_NEEDS_TEXT);
+    assert_true(total > 0 && total % 1920 == 0 && total <= 5 * 1920); /* a frame per token */
+    assert_int_equal(utter_stream_get_stats(s, &x), UTTER_OK);
+    assert_int_equal(x.chunks, 1);
+    const size_t before = total;
+    assert_int_equal(utter_stream_push(s, "re, and t", 9), UTTER_OK);
+    while (utter_stream_read(s, first, 1920, &got, &at) == UTTER_OK && at == UTTER_STREAM_AUDIO)
+        total += got;
+    assert_true(total > before && total <= 20 * 1920);
+    utter_stream_close(s);
+
+    /* in front, nothing can be said before the sentence is there */
+    p.text_feed = UT_FEED_WHOLE;
+    assert_int_equal(utter_stream_open(e, &p, &s), UTTER_OK);
+    assert_int_equal(utter_stream_push(s, "Hello there, and t", 18), UTTER_OK);
+    assert_int_equal(utter_stream_read(s, first, 1920, &got, &at), UTTER_OK);
+    assert_int_equal(at, UTTER_STREAM_NEEDS_TEXT);
+    utter_stream_close(s);
+    utter_engine_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -599,6 +640,7 @@ int main(void)
         cmocka_unit_test(recordings_are_voices_with_and_without_their_text),
         cmocka_unit_test(voices_of_other_kinds_are_refused),
         cmocka_unit_test(text_may_come_in_pieces),
+        cmocka_unit_test(speech_begins_before_its_sentence_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

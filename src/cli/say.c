@@ -19,7 +19,7 @@ typedef struct say {
     ut_engine_options engine_options;
     utter_synth_params params;
     const char *file, *output, *format, *voice_name, *reference, *reference_text;
-    bool play, json, quiet, verbose, ignore_eos, no_voice;
+    bool play, json, quiet, verbose, ignore_eos, no_voice, along;
 
     ut_text_source text;
     utter_engine *engine;
@@ -74,6 +74,9 @@ static int parse(say *s, int argc, char **argv, int *n_rest)
          &s->params.seed, 0, 9.2e18},
         {0, "max-frames", "N", "end after N frames of audio", UT_OPTION_INT, &s->params.max_frames,
          1, INT32_MAX},
+        {0, "along", NULL,
+         "begin with the first words of text that arrives slowly, if the model can", UT_OPTION_FLAG,
+         &s->along, 0, 0},
         {0, "ignore-eos", NULL, "go on until --max-frames, for measurements", UT_OPTION_FLAG,
          &s->ignore_eos, 0, 0},
         UT_ENGINE_OPTIONS(&s->engine_options),
@@ -99,6 +102,7 @@ static int check(say *s)
                    {"raw", UT_AUDIO_RAW_S16}};
     s->params.ignore_eos = s->ignore_eos;
     s->params.no_voice = s->no_voice;
+    s->params.text_feed = s->along ? 2 : 0;
     if ((s->voice_name != NULL) + (s->reference != NULL) + s->no_voice > 1)
         return ut_cli_usage(s->command, "--voice, --reference and --no-voice exclude one another");
     if (s->reference_text && !s->reference)

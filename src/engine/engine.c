@@ -245,6 +245,9 @@ utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
         .backend_text = e->backend_text,
         .default_voice = e->voice ? e->voice->name : NULL,
         .codec_id = e->codec_id,
+        .voices = m->voices & UT_VOICE_NONE      ? "made up by the model"
+                  : m->voices & UT_VOICE_SPEAKER ? "one of the model's speakers"
+                                                 : "one made from a recording",
     };
     return ut_struct_write(info, INFO_OLDEST, &i, sizeof i, "utter_engine_info", err);
 }

@@ -66,6 +66,7 @@ typedef struct ut_generation {
     uint64_t seed;
     float params[2][UT_SP_COUNT]; /* rows of ar.params, as many as it has */
     bool ignore_eos;
+    int32_t pause; /* see ut_session_feed; INT32_MAX: never */
 } ut_generation;
 
 struct ut_session {
@@ -78,6 +79,7 @@ struct ut_session {
     ut_buf context;       /* codes that the codec followed last; with context_state */
     char *context_state;  /* the codec's states after them; NULL before the first */
     ut_generation now;    /* prompt and context are not kept */
+    int32_t n_later;      /* text tokens behind the prompt's */
     int32_t n_frames;     /* in codes */
     int32_t n_decoded;    /* of them, given to the codec */
     bool ar_done;         /* no more frames will come */
@@ -93,7 +95,11 @@ void ut_session_give(ut_session *s); /* NULL is fine */
 void ut_session_free(ut_session *s); /* NULL is fine */
 
 utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err);
-/* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation. `cancelled` is
+/* More of the text of a generation whose prompt was open: tokens [n] go behind those that it has.
+ * At most `pause` frames, and at last `limit`, are made before the next call. */
+void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit);
+/* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation, or
+ * when it waits for text. `cancelled` is
  * asked before every frame: ERR_CANCELLED when it says so. */
 utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err);
 

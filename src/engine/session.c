@@ -163,6 +163,16 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
 
 /* ---- Beginning ------------------------------------------------------------------------------ */
 
+/* Text tokens that go along with the frames, behind those that are there. */
+static void write_text(ut_session *s, const int32_t *tokens, size_t n)
+{
+    const ut_ar *ar = &s->engine->model->ar;
+    for (size_t i = 0; ar->text >= 0 && i < n && s->n_later < ar->capacity; i++) {
+        const int32_t token = tokens[i] - ar->text_pad;
+        s->engine->backend->ops->state_write(s->ar, ar->text, 0, s->n_later++, 1, &token);
+    }
+}
+
 /* Everything that prefill and the first frames read. */
 static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt)
 {
@@ -176,11 +186,7 @@ static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt
     ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
     memcpy(ops->input(e->prefill, e->tokens, n_prompt), g->prompt->columns.data,
            (size_t)n_prompt * (size_t)ar->columns * sizeof(int32_t));
-    const int32_t *later = ut_buf_i32(&g->prompt->later);
-    for (size_t i = 0; ar->text >= 0 && i < ut_buf_n_i32(&g->prompt->later); i++) {
-        const int32_t token = later[i] - ar->text_pad;
-        ops->state_write(s->ar, ar->text, 0, (int32_t)i, 1, &token);
-    }
+    write_text(s, ut_buf_i32(&g->prompt->later), ut_buf_n_i32(&g->prompt->later));
     const ut_tid speaker = ut_plan_find(ar->prefill, "speaker");
     if (speaker == UT_NONE)
         return;
@@ -203,7 +209,7 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->now.prompt = NULL;
     s->now.context = NULL;
     s->n_pcm = 0;
-    s->n_frames = s->n_decoded = 0;
+    s->n_frames = s->n_decoded = s->n_later = 0;
     s->ar_done = s->limited = false;
 
     /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
@@ -233,6 +239,16 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
         st = follow_context(s, g->context, g->prompt->n_context, err);
     s->codec_s += ut_time_now() - start;
     return st;
+}
+
+void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit)
+{
+    write_text(s, tokens, n);
+    s->now.pause = pause;
+    if (limit < s->now.limit)
+        s->now.limit = limit;
+    if (!s->ar_done && s->n_frames >= s->now.limit)
+        s->ar_done = s->limited = true;
 }
 
 /* Run the codec over the next n frames. */
@@ -271,7 +287,7 @@ utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *use
     utter_engine *e = s->engine;
     int32_t n = next_run(s);
     s->n_pcm = 0;
-    while (!s->ar_done && s->n_frames - s->n_decoded < n) {
+    while (!s->ar_done && s->n_frames - s->n_decoded < n && s->n_frames < s->now.pause) {
         if (cancelled(user))
             return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
         double start = ut_time_now();

@@ -40,6 +40,11 @@ struct utter_stream {
     int32_t n_last;      /* frames of it */
     size_t read;         /* samples of session->pcm that were handed out */
     bool generating;     /* a chunk is in work */
+    bool open;           /* ... whose text is not complete yet */
+    bool closed_only;    /* chunks can only begin with their text complete */
+    size_t n_tokens;     /* of an open chunk, given to the session */
+    int32_t frames_left; /* of max_frames, when the chunk began */
+    ut_buf tokens;       /* of an open chunk, kept for its memory */
     bool finished;       /* no more text */
     bool limit_reached;  /* max_frames: nothing more will be spoken */
     utter_status failed; /* what ended the stream for good */
@@ -196,6 +201,7 @@ utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params
     ut_prompt_init(&s->prompt);
     ut_buf_init(&s->chunk, MAX_PROMPT);
     ut_buf_init(&s->last, MAX_PROMPT);
+    ut_buf_init(&s->tokens, MAX_PROMPT);
     utter_status st = read_params(e, s, params, err);
     if (st == UTTER_OK)
         st = check_request(s, err);
@@ -228,6 +234,7 @@ void utter_stream_close(utter_stream *s)
     ut_prompt_free(&s->prompt);
     ut_buf_free(&s->chunk);
     ut_buf_free(&s->last);
+    ut_buf_free(&s->tokens);
     ut_free(s->last_codes);
     ut_free(s);
 }
@@ -298,6 +305,7 @@ static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err
     ut_reference ref = {0};
     ut_request request = request_of(&s->params, &ref);
     request.text = (const char *)s->chunk.data;
+    request.open = s->open;
     if (!v && s->n_last > 0 && (m->voices & UT_VOICE_REFERENCE)) {
         ref = (ut_reference){
             .text = (const char *)s->last.data, .codes = s->last_codes, .n_frames = s->n_last};
@@ -318,7 +326,7 @@ static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err
     return m->ops->prompt(m, &request, &s->prompt, err);
 }
 
-/* Most frames that the chunk may have. */
+/* Most frames that the chunk may have, by what is known of its text. */
 static int32_t frame_limit(const utter_stream *s)
 {
     float per_char = s->engine->model->defaults.frames_per_char_limit;
@@ -326,24 +334,36 @@ static int32_t frame_limit(const utter_stream *s)
     if (per_char > 0.0f && !s->params.ignore_eos)
         limit = GUARD_FRAMES +
                 (double)per_char * (double)count_chars((const char *)s->chunk.data, s->chunk.len);
-    if (s->params.max_frames > 0)
-        limit = fmin(limit, (double)(s->params.max_frames - s->stats.frames));
+    limit = fmin(limit, (double)s->frames_left);
     return limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
 }
 
+/* Frames that an open chunk may have before more of its text is known: frame f >= 1 hears text
+ * token f, and no frame is made that the limit of a longer text would not allow. */
+static int32_t frames_until_text(const utter_stream *s)
+{
+    const int32_t limit = frame_limit(s);
+    return s->n_tokens < (size_t)limit ? (int32_t)s->n_tokens : limit;
+}
+
+/* The chunk, or (s->open) what is certain of it. */
 static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_err *err)
 {
     const ut_ar *ar = &s->engine->model->ar;
+    s->frames_left =
+        s->params.max_frames > 0 ? s->params.max_frames - (int32_t)s->stats.frames : INT32_MAX;
     if (!set_text(&s->chunk, text, n))
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
     const int32_t *context;
     utter_status st = make_prompt(s, &context, err);
     if (st != UTTER_OK)
         return st;
+    s->n_tokens = 1 + ut_buf_n_i32(&s->prompt.later);
     ut_generation g = {
         .prompt = &s->prompt,
         .context = context,
-        .limit = frame_limit(s),
+        .limit = s->open ? s->frames_left : frame_limit(s),
+        .pause = s->open ? frames_until_text(s) : INT32_MAX,
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
         .ignore_eos = s->params.ignore_eos != 0,
@@ -358,12 +378,57 @@ static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_
     return UTTER_OK;
 }
 
+/* More of an open chunk's text, all from its beginning; or, complete, all there is. */
+static utter_status feed_chunk(utter_stream *s, const char *text, size_t n, bool complete,
+                               ut_err *err)
+{
+    const ut_model *m = s->engine->model;
+    if (!set_text(&s->chunk, text, n))
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
+    ut_buf_clear(&s->tokens);
+    utter_status st = m->ops->text(m, (const char *)s->chunk.data, !complete, &s->tokens, err);
+    if (st != UTTER_OK)
+        return st;
+    const size_t before = s->n_tokens, all = ut_buf_n_i32(&s->tokens);
+    s->open = !complete;
+    if (all > before)
+        s->n_tokens = all;
+    ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
+                    complete ? INT32_MAX : frames_until_text(s),
+                    complete ? frame_limit(s) : INT32_MAX);
+    return UTTER_OK;
+}
+
+/* Speak on with what is certain of the chunk to come, or begin it. *more: that was something. */
+static utter_status use_begun(utter_stream *s, bool *more, ut_err *err)
+{
+    const ut_ar *ar = &s->engine->model->ar;
+    *more = false;
+    if (ar->text < 0 || s->closed_only || s->finished || s->limit_reached)
+        return UTTER_OK;
+    size_t n;
+    const char *text = ut_splitter_begun(s->splitter, &n);
+    if (!text || (s->open && n <= s->chunk.len))
+        return UTTER_OK;
+    *more = true;
+    if (s->open)
+        return feed_chunk(s, text, n, false, err);
+    ut_err why = {0};
+    s->open = true;
+    utter_status st = begin_chunk(s, text, n, &why);
+    if (st == UTTER_OK)
+        return st;
+    s->open = *more = false;
+    s->closed_only = st == UTTER_ERR_UNSUPPORTED; /* the chunk has to be complete */
+    return s->closed_only ? UTTER_OK : ut_fail(err, st, "%s", why.msg);
+}
+
 /* All frames of the chunk are spoken. */
 static utter_status end_chunk(utter_stream *s, ut_err *err)
 {
     const ut_session *g = s->session;
     const ut_codec *codec = &s->engine->model->codec;
-    s->generating = false;
+    s->generating = s->open = false;
     if (g->limited) {
         s->stats.stopped_by_limit++;
         s->limit_reached = s->params.max_frames > 0 && s->stats.frames >= s->params.max_frames;
@@ -409,14 +474,29 @@ static utter_status make_samples(utter_stream *s, utter_stream_state *state, ut_
                 *state = UTTER_STREAM_AUDIO;
                 return UTTER_OK;
             }
-            st = end_chunk(s, err);
+            /* an open chunk that ended early waits for the rest of its text, to pass over it */
+            if (!s->open || (s->session->limited && s->session->n_frames >= s->frames_left)) {
+                st = end_chunk(s, err);
+                if (st != UTTER_OK)
+                    return st;
+                continue;
+            }
+        }
+        size_t n;
+        bool more = false;
+        const char *chunk = s->limit_reached ? NULL : ut_splitter_next(s->splitter, &n);
+        if (chunk && s->open) {
+            st = feed_chunk(s, chunk, n, true, err);
             if (st != UTTER_OK)
                 return st;
             continue;
         }
-        size_t n;
-        const char *chunk = s->limit_reached ? NULL : ut_splitter_next(s->splitter, &n);
         if (!chunk) {
+            st = use_begun(s, &more, err);
+            if (st != UTTER_OK)
+                return st;
+            if (more)
+                continue;
             *state = s->finished || s->limit_reached ? UTTER_STREAM_END : UTTER_STREAM_NEEDS_TEXT;
             return UTTER_OK;
         }

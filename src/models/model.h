@@ -37,6 +37,8 @@ typedef struct ut_request {
     const char *instruct; /* how to speak, or what voice to make up, in words */
     const char *language; /* one of the model's by name; NULL: the model finds out */
     ut_feed feed;
+    bool open; /* the text goes on: its end is not written. ERR_UNSUPPORTED where all of it has to
+                  be known, as with UT_FEED_WHOLE */
 } ut_request;
 
 /* A request in the model's terms. */
@@ -154,6 +156,10 @@ typedef struct ut_model_ops {
      * longer than ar.max_prompt. */
     utter_status (*prompt)(const ut_model *m, const ut_request *request, ut_prompt *out,
                            ut_err *err);
+    /* Append the tokens of a text, and its end unless it is open: the first is in the prompt of an
+     * open request, the others are its `later`. Tokens of a text that ends where a space follows do
+     * not change when it goes on. NULL where ar.text is -1. */
+    utter_status (*text)(const ut_model *m, const char *text, bool open, ut_buf *out, ut_err *err);
     /* The speakers of the checkpoint in a directory that match() knows, without opening it. NULL:
      * the family has none. */
     utter_status (*speakers)(const char *dir, ut_speaker_list *out, ut_err *err);

@@ -230,7 +230,9 @@ static void check_encode(q3_case *c, const q3_model *q, const float *pcm, int64_
         if (stream_run(&s, codec->max_frames) == UTTER_OK) {
             report_tapes(&s);
             const tape *t = stream_find(&s, "codes");
-            report_i32(p, codes, (const int32_t *)(const void *)t->data, t->rows * t->cols, 0);
+            /* a near tie that another type decides changes the codes behind it in the frame */
+            report_i32(p, codes, (const int32_t *)(const void *)t->data, t->rows * t->cols,
+                       p->exact ? 0 : t->rows * t->cols / 10);
             check_margins(c, &s, q->dir);
             stream_check_chunks(&s, "enc.codes", "codes");
         }

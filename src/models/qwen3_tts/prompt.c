@@ -265,21 +265,26 @@ static void put_in_context(body *b, const int32_t *ids, size_t n, const ut_refer
 
 /* ---- The whole prompt ----------------------------------------------------------------------- */
 
-/* text: ids of the reference's text, where codes go with it, and of the text, then its end. */
+utter_status ut_q3_text(const ut_q3_writer *w, const char *text, bool open, ut_buf *ids,
+                        ut_err *err)
+{
+    const size_t before = ids->len;
+    const utter_status st = encode(w, without_leading_space(text), ids, err);
+    if (st != UTTER_OK)
+        return st;
+    if (ids->len == before)
+        return ut_fail(err, UTTER_ERR_TEXT, "there is nothing to speak in the text");
+    return open || ut_buf_push_i32(ids, w->config->tts_eos) ? UTTER_OK : no_memory(err);
+}
+
+/* ids of the reference's text, where codes go with it, and of the text, then its end. */
 static utter_status encode_text(const ut_q3_writer *w, const ut_request *r, bool in_context,
                                 ut_buf *text, ut_err *err)
 {
     utter_status st = UTTER_OK;
     if (in_context)
         st = encode(w, without_leading_space(r->refs[0].text), text, err);
-    const size_t before = text->len;
-    if (st == UTTER_OK)
-        st = encode(w, without_leading_space(r->text), text, err);
-    if (st == UTTER_OK && text->len == before)
-        return ut_fail(err, UTTER_ERR_TEXT, "there is nothing to speak in the text");
-    if (st == UTTER_OK && !ut_buf_push_i32(text, w->config->tts_eos))
-        st = no_memory(err);
-    return st;
+    return st == UTTER_OK ? ut_q3_text(w, r->text, r->open, text, err) : st;
 }
 
 static utter_status put_instruct(const ut_q3_writer *w, body *b, const char *instruct, ut_err *err)
@@ -309,6 +314,9 @@ utter_status ut_q3_prompt(const ut_q3_writer *w, const ut_request *r, ut_prompt 
     const bool in_context = ref && ref->n_frames > 0 && ref->text && ref->text[0];
     const bool along =
         r->feed == UT_FEED_DEFAULT ? c->kind == UT_Q3_BASE : r->feed == UT_FEED_ALONG;
+    if (r->open && (in_context || !along))
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "the text has to be complete: it is needed %s",
+                       along ? "beside the reference" : "in front");
     if (in_context)
         st = check_codes(w, ref, err);
 

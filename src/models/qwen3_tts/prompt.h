@@ -17,6 +17,10 @@ typedef struct ut_q3_writer {
 utter_status ut_q3_prompt(const ut_q3_writer *w, const ut_request *request, ut_prompt *out,
                           ut_err *err);
 
+/* Append the tokens of a text, and its end unless it is open. */
+utter_status ut_q3_text(const ut_q3_writer *w, const char *text, bool open, ut_buf *ids,
+                        ut_err *err);
+
 /* Append the ids of a wrapped string: 't': <|im_start|>assistant\nTEXT<|im_end|>\n<|im_start|>
  * assistant\n, 'r': <|im_start|>assistant\nTEXT<|im_end|>\n, 'i': <|im_start|>user\nTEXT<|im_end|>
  * \n. */

@@ -194,6 +194,13 @@ static utter_status q3_prompt(const ut_model *m, const ut_request *request, ut_p
     return st;
 }
 
+static utter_status q3_text(const ut_model *m, const char *text, bool open, ut_buf *out,
+                            ut_err *err)
+{
+    const ut_q3_writer w = writer_of(m);
+    return ut_q3_text(&w, text, open, out, err);
+}
+
 static utter_status q3_features(const ut_model *m, const float *pcm, size_t n, ut_buf *out,
                                 ut_err *err)
 {
@@ -272,6 +279,7 @@ const ut_model_ops ut_qwen3_tts_ops = {
     .free = q3_free,
     .release_pages = q3_release_pages,
     .prompt = q3_prompt,
+    .text = q3_text,
     .speakers = q3_speakers,
     .features = q3_features,
 };
