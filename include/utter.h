@@ -164,8 +164,11 @@ typedef struct utter_engine_info {
     const char *summary;      /* one line about layers and sizes */
     const char *backend;      /* "cpu" */
     const char *backend_text; /* one line about the device and what was chosen on it */
-    const char *default_voice; /* name, or NULL: without a voice the model makes one up */
+    const char *default_voice; /* name, or NULL: none, see voices */
     const char *codec_id;      /* fingerprint that voices made with this codec carry */
+    const char *voices; /* what it speaks with where no voice is given: "made up by the model",
+                           or "one of the model's speakers", "one made from a recording": then
+                           a voice has to be given */
 } utter_engine_info;
 
 UTTER_API void utter_engine_info_init_sized(utter_engine_info *info, uint32_t size);
@@ -192,6 +195,13 @@ typedef struct utter_synth_params {
     int32_t no_voice;         /* 1: no default voice either: the model makes one up, and keeps it
                                  for the whole text. Must be 0 when voice is given. */
     int32_t reserved;         /* 0 */
+    const char *instruct; /* how to speak, or what voice to make up, in words; NULL (default): none.
+                             For models that take it. Borrowed as voice is. */
+    const char *language; /* "auto" or one of utter_voice_list_languages(), in any case of letters;
+                             NULL (default): auto. For models that have the choice. Borrowed. */
+    int32_t top_k;     /* choose from this many codes; 0: all; -1 (default): the model's default */
+    int32_t text_feed; /* how a model that can do both gets the text of a generation: 1 all of it
+                          in front, 2 along with the frames; 0 (default): its own way */
 } utter_synth_params;
 
 UTTER_API void utter_synth_params_init_sized(utter_synth_params *params, uint32_t size);
@@ -257,7 +267,9 @@ UTTER_API void utter_audio_free(utter_audio *audio);
  *     utter_stream_close(s);
  *
  * The samples do not depend on how the text was divided among pushes nor on the sizes of reads.
- * Several streams of one engine may be open and read in turns. */
+ * Speech begins when a sentence is complete; with a model that takes text along with its frames
+ * (see text_feed) as soon as there are words with a space behind them. Several streams of one
+ * engine may be open and read in turns. */
 
 typedef enum utter_stream_state {
     UTTER_STREAM_AUDIO = 0,      /* samples were returned */
@@ -296,9 +308,10 @@ UTTER_API utter_status utter_stream_get_stats(const utter_stream *stream, utter_
 UTTER_API void utter_stream_close(utter_stream *stream);
 
 /* ---- Voices -------------------------------------------------------------------------------- *
- * A voice is a short recording in the codec's terms, with its transcript. Names of stored voices
- * are 1 to 64 of A-Z a-z 0-9 _ -. A model directory may bring voices (MODEL/voices/NAME.json); the
- * user's own lie in the user's data folder and come first where names are equal. */
+ * A voice is a short recording in the codec's terms, with its transcript, and with what a model's
+ * speaker encoder makes of it; or one of a model's own speakers. Names of stored voices are 1 to 64
+ * of A-Z a-z 0-9 _ -. A model directory may bring voices (MODEL/voices/NAME.json); the user's own
+ * lie in the user's data folder and come first where names are equal, a model's speakers last. */
 
 typedef struct utter_voice_params {
     uint32_t struct_size;    /* set by the macro below */
@@ -309,7 +322,8 @@ typedef struct utter_voice_params {
     int32_t n_channels;      /* 1 .. 64; averaged */
     int32_t use_cache;       /* 1: keep the codes in the user's cache folder and find them there the
                                 next time, by the content of the sound; 0 (default) */
-    const char *text;        /* what is said in the recording; required */
+    const char *text;        /* what is said in the recording; required, but for models that can
+                                do with the sound of the voice alone: NULL then */
     const char *name;        /* NULL (default): the voice has none until it is stored */
     const char *description; /* NULL (default): none */
     const char *language;    /* "en"; NULL (default): not known */
@@ -351,6 +365,8 @@ typedef struct utter_voice_info {
     const char *codec_id;    /* of the codec it was made with; "" for the voices of a model */
     const char *path;        /* file it was read from; "" */
     const char *error;       /* lists only: why the file cannot be used; "" */
+    int32_t is_speaker;      /* 1: one of a model's own speakers; language is then their dialect */
+    int32_t n_embedding;     /* numbers of a speaker encoder's vector; 0: none */
 } utter_voice_info;
 
 UTTER_API void utter_voice_info_init_sized(utter_voice_info *info, uint32_t size);
@@ -366,7 +382,8 @@ UTTER_API utter_status utter_voice_preview(utter_engine *engine, const utter_voi
 
 UTTER_API void utter_voice_free(utter_voice *voice);
 
-/* All voices of the user and, unless model_dir is NULL, of a model directory; needs no engine.
+/* All voices of the user and, unless model_dir is NULL, of a model directory, its own speakers
+ * included; needs no engine.
  * Files that cannot be used are listed with the reason. UTTER_OK: *out is the caller's,
  * utter_voice_list_free(). */
 UTTER_API utter_status utter_voice_list_open(const char *model_dir, utter_voice_list **out);
@@ -374,6 +391,9 @@ UTTER_API size_t utter_voice_list_count(const utter_voice_list *list);
 /* Entry i < count in an initialised info; strings belong to the list. ERR_ARG otherwise. */
 UTTER_API utter_status utter_voice_list_get(const utter_voice_list *list, size_t i,
                                             utter_voice_info *info);
+/* The languages that the model can be told to speak, "auto, chinese, english"; "" where there is no
+ * such choice, or no model directory was given. Belongs to the list. */
+UTTER_API const char *utter_voice_list_languages(const utter_voice_list *list);
 UTTER_API void utter_voice_list_free(utter_voice_list *list);
 
 #ifdef __cplusplus

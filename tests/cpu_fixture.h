@@ -26,6 +26,7 @@ const void *fixture_output(const fixture *f, const char *name);
 
 /* Tests by file; they return the number of failed tests. */
 int run_cpu_op_tests(void);
+int run_cpu_signal_op_tests(void);
 int run_cpu_stream_tests(void);
 
 #endif

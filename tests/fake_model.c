@@ -72,10 +72,12 @@ static bool put_text(ut_buf *out, const char *text)
     return ok;
 }
 
-static utter_status fake_prompt(const ut_model *m, const ut_reference *refs, int n_refs,
-                                const char *text, ut_buf *out, ut_err *err)
+static utter_status fake_prompt(const ut_model *m, const ut_request *request, ut_prompt *prompt,
+                                ut_err *err)
 {
-    size_t before = out->len;
+    const ut_reference *refs = request->refs;
+    const int n_refs = request->n_refs;
+    ut_buf *out = &prompt->columns;
     bool ok = put(out, FAKE_OPEN, NULL);
     for (int i = 0; i < n_refs && ok; i++) {
         ok = put_text(out, refs[i].text);
@@ -85,10 +87,10 @@ static utter_status fake_prompt(const ut_model *m, const ut_reference *refs, int
         }
         ok = ok && put(out, FAKE_CLOSE, NULL);
     }
-    ok = ok && put_text(out, text);
+    ok = ok && put_text(out, request->text);
     if (!ok)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a prompt");
-    size_t n = (out->len - before) / sizeof(int32_t) / FAKE_COLUMNS;
+    size_t n = ut_buf_n_i32(out) / FAKE_COLUMNS;
     if (n > (size_t)m->ar.max_prompt)
         return ut_fail(err, UTTER_ERR_LIMIT, "the prompt has %zu positions, expected at most %d", n,
                        (int)m->ar.max_prompt);
@@ -138,6 +140,8 @@ static ut_model *make_model(fake *f)
     ut_model *h = &m->head;
     h->ops = &model_ops;
     h->info.family = "fake";
+    h->voices = UT_VOICE_REFERENCE | UT_VOICE_NONE;
+    h->ar.text = -1;
     h->info.sample_rate = FAKE_RATE;
     h->defaults = (ut_model_defaults){.temperature = 0.7f,
                                       .top_p = 0.9f,
@@ -455,11 +459,13 @@ size_t fake_speech(const char *text, const ut_reference *ref, uint64_t seed, int
                    float *pcm, size_t max)
 {
     ut_model m = {.ar = {.max_prompt = FAKE_MAX_PROMPT}};
-    ut_buf prompt;
-    ut_buf_init(&prompt, 1 << 20);
-    if (fake_prompt(&m, ref, ref ? 1 : 0, text, &prompt, NULL) != UTTER_OK)
+    ut_prompt prompt;
+    ut_prompt_init(&prompt);
+    const ut_request request = {.text = text, .refs = ref, .n_refs = ref ? 1 : 0};
+    if (fake_prompt(&m, &request, &prompt, NULL) != UTTER_OK)
         abort();
-    uint32_t digest = digest_of(ut_buf_i32(&prompt), (int)(ut_buf_n_i32(&prompt) / FAKE_COLUMNS));
+    uint32_t digest =
+        digest_of(ut_buf_i32(&prompt.columns), (int)(ut_buf_n_i32(&prompt.columns) / FAKE_COLUMNS));
     uint32_t acc = 0;
     size_t n = 0;
     for (int f = 0; f < n_frames; f++, n += FAKE_HOP) {
@@ -470,6 +476,6 @@ size_t fake_speech(const char *text, const ut_reference *ref, uint64_t seed, int
         for (size_t i = 0; i < FAKE_HOP && n + i < max; i++)
             pcm[n + i] = frame[i];
     }
-    ut_buf_free(&prompt);
+    ut_prompt_free(&prompt);
     return n;
 }

@@ -43,6 +43,7 @@ double ulps(float got, double want);
 /* One file of tests each; they return the number of failed tests. */
 int run_linear_tests(void);
 int run_rows_tests(void);
+int run_act_tests(void);
 int run_attention_tests(void);
 int run_sample_tests(void);
 

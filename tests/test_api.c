@@ -263,6 +263,11 @@ static void call_utter_voice_list_get(void)
     REFUSED(utter_voice_list_get, NULL, 0, &i);
 }
 
+static void call_utter_voice_list_languages(void)
+{
+    assert_string_equal(utter_voice_list_languages(NULL), "");
+}
+
 static void call_utter_voice_list_free(void)
 {
     utter_voice_list_free(NULL);
@@ -370,7 +375,9 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(offsetof(utter_synth_params, seed), 16);
     assert_int_equal(offsetof(utter_synth_params, temperature), 24);
     assert_int_equal(offsetof(utter_synth_params, no_voice), 40);
-    assert_int_equal(sizeof(utter_synth_params), 48);
+    assert_int_equal(offsetof(utter_synth_params, instruct), 48);
+    assert_int_equal(offsetof(utter_synth_params, text_feed), 68);
+    assert_int_equal(sizeof(utter_synth_params), 72);
     assert_int_equal(offsetof(utter_stats, seed), 8);
     assert_int_equal(offsetof(utter_stats, audio_s), 56);
     assert_int_equal(sizeof(utter_stats), 144);
@@ -378,10 +385,12 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(offsetof(utter_voice_params, text), 40);
     assert_int_equal(sizeof(utter_voice_params), 72);
     assert_int_equal(offsetof(utter_voice_info, name), 16);
-    assert_int_equal(sizeof(utter_voice_info), 80);
+    assert_int_equal(offsetof(utter_voice_info, is_speaker), 80);
+    assert_int_equal(sizeof(utter_voice_info), 88);
     assert_int_equal(offsetof(utter_engine_info, n_params_lm), 40);
     assert_int_equal(offsetof(utter_engine_info, family), 88);
-    assert_int_equal(sizeof(utter_engine_info), 144);
+    assert_int_equal(offsetof(utter_engine_info, voices), 144);
+    assert_int_equal(sizeof(utter_engine_info), 152);
     assert_int_equal(sizeof(utter_backend_info), 272);
 }
 

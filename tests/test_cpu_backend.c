@@ -295,7 +295,7 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)seed);
     random_seed(seed);
     const int failed = cmocka_run_group_tests_name("backend", tests, NULL, NULL) +
-                       run_cpu_op_tests() + run_cpu_stream_tests();
+                       run_cpu_op_tests() + run_cpu_signal_op_tests() + run_cpu_stream_tests();
     fixture_free_all();
     return failed > 0;
 }

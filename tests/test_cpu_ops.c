@@ -332,7 +332,7 @@ static void test_rope_angles(void **state)
 
 /* qkv then attention, against the definition on whole sequences. */
 static void check_attention(int heads, int kv_heads, int dim, int window, ut_dtype cache,
-                            bool norms)
+                            bool norms, ut_rope rope)
 {
     enum { T = 21, MAX = 8 };
     const int cols = (heads + 2 * kv_heads) * dim, capacity = window ? window + MAX - 1 : T + 2;
@@ -349,6 +349,7 @@ static void check_attention(int heads, int kv_heads, int dim, int window, ut_dty
                             .n_kv_heads = kv_heads,
                             .head_dim = dim,
                             .window = window,
+                            .rope = rope,
                             .pos = at,
                             .cache_k = ut_plan_state(p, ck),
                             .cache_v = ut_plan_state(p, cv)};
@@ -380,9 +381,11 @@ static void check_attention(int heads, int kv_heads, int dim, int window, ut_dty
                     dst[d] *= (double)((const float *)gain->part[0].data)[d] / sqrt(sq + 1e-6);
             }
             for (int d = 0; d < dim && h < heads + kv_heads; d += 2) {
-                const double angle = t * pow(1e4, -(double)d / dim), x0 = dst[d], x1 = dst[d + 1];
-                dst[d] = x0 * cos(angle) - x1 * sin(angle);
-                dst[d + 1] = x1 * cos(angle) + x0 * sin(angle);
+                const int i0 = rope == UT_ROPE_HALVES ? d / 2 : d;
+                const int i1 = rope == UT_ROPE_HALVES ? d / 2 + dim / 2 : d + 1;
+                const double angle = t * pow(1e4, -(double)d / dim), x0 = dst[i0], x1 = dst[i1];
+                dst[i0] = x0 * cos(angle) - x1 * sin(angle);
+                dst[i1] = x1 * cos(angle) + x0 * sin(angle);
             }
             for (int d = 0; d < dim && h >= heads && cache == UT_BF16; d++)
                 dst[d] = (double)ut_round_bf16((float)dst[d]);
@@ -411,11 +414,13 @@ static void check_attention(int heads, int kv_heads, int dim, int window, ut_dty
 static void test_attention(void **state)
 {
     (void)state;
-    check_attention(4, 2, 8, 0, UT_F32, true);
-    check_attention(2, 2, 16, 5, UT_F32, false);
-    check_attention(6, 2, 10, 3, UT_BF16, true);
-    check_attention(3, 1, 64, 0, UT_BF16, false);
-    check_attention(1, 1, 2, 1, UT_F32, false);
+    check_attention(4, 2, 8, 0, UT_F32, true, UT_ROPE_PAIRS);
+    check_attention(2, 2, 16, 5, UT_F32, false, UT_ROPE_PAIRS);
+    check_attention(6, 2, 10, 3, UT_BF16, true, UT_ROPE_PAIRS);
+    check_attention(3, 1, 64, 0, UT_BF16, false, UT_ROPE_PAIRS);
+    check_attention(1, 1, 2, 1, UT_F32, false, UT_ROPE_PAIRS);
+    check_attention(4, 2, 8, 0, UT_F32, true, UT_ROPE_HALVES);
+    check_attention(6, 3, 26, 4, UT_BF16, false, UT_ROPE_HALVES);
 }
 
 /* ---- Choosing ------------------------------------------------------------------------------- */

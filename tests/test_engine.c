@@ -658,13 +658,14 @@ static void info_tells_what_was_opened(void **state)
     assert_string_equal(i.backend_text, "nothing real");
     assert_string_equal(i.model_dir, "no-such-directory");
     assert_null(i.default_voice);
+    assert_string_equal(i.voices, "made up by the model");
     assert_int_equal(strlen(i.codec_id), UT_CODEC_ID_CHARS);
     assert_int_equal(i.sample_rate, FAKE_RATE);
     assert_int_equal(i.hop_samples, FAKE_HOP);
     assert_int_equal(i.n_codebooks, FAKE_CODEBOOKS);
     assert_int_equal(i.max_positions, FAKE_CAPACITY);
     assert_int_equal(i.weight_bytes, 1000);
-    assert_int_equal(i.work_bytes, 4 * (4 * FAKE_COLUMNS + 3 + 2 + 4) + 4 + 3 * 10);
+    assert_int_equal(i.work_bytes, 4 * (4 * FAKE_COLUMNS + UT_SP_COUNT + 2 + 4) + 4 + 3 * 10);
 }
 
 int main(void)

@@ -199,7 +199,7 @@ static void bad_text_is_refused(void **state)
         {"\"text\"", "'[' or '{' expected"},
         {"[\"\xff\"]", "unable to decode byte 0xff"},
         {"[\"\xed\xa0\x80\"]", "unable to decode"},
-        {"[\"\\u0000\"]", "\\u0000 is not allowed"},
+        {"{\"a\\u0000\": 1}", "NUL byte in object key"},
         {"[\"\\ud800\"]", "not valid JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -211,6 +211,27 @@ static void bad_text_is_refused(void **state)
         if (!strstr(err.msg, cases[i].message))
             fail_msg("\"%s\" gave \"%s\"", cases[i].text, err.msg);
     }
+}
+
+static void nul_characters_are_for_those_who_ask(void **state)
+{
+    (void)state;
+    static const char text[] = "[\"a\\u0000b\", 1]";
+    ut_json *doc;
+    ut_err err = {0};
+    assert_int_equal(ut_json_parse(&doc, "f.json", text, strlen(text), &err), UTTER_OK);
+    const char *s = NULL;
+    size_t n = 0;
+    assert_int_equal(ut_json_get_string(ut_json_item(ut_json_root(doc), 0), &s, &err),
+                     UTTER_ERR_FORMAT);
+    assert_non_null(strstr(err.msg, "without NUL"));
+    ut_err_clear(&err);
+    assert_int_equal(ut_json_get_bytes(ut_json_item(ut_json_root(doc), 0), &s, &n, &err), UTTER_OK);
+    assert_int_equal(n, 3);
+    assert_memory_equal(s, "a\0b", 3);
+    assert_int_equal(ut_json_get_bytes(ut_json_item(ut_json_root(doc), 1), &s, &n, &err),
+                     UTTER_ERR_FORMAT);
+    ut_json_free(doc);
 }
 
 static void limits_hold(void **state)
@@ -453,6 +474,7 @@ int main(void)
         cmocka_unit_test(errors_name_file_path_found_and_expected),
         cmocka_unit_test(long_names_are_cut_in_messages),
         cmocka_unit_test(bad_text_is_refused),
+        cmocka_unit_test(nul_characters_are_for_those_who_ask),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(files_are_read_with_a_cap),
         cmocka_unit_test(every_failing_allocation_is_reported),

@@ -27,5 +27,7 @@ int main(int argc, char **argv)
         return 0;
     }
     printf("seed %llu\n", (unsigned long long)seed);
-    return run_linear_tests() + run_rows_tests() + run_attention_tests() + run_sample_tests() > 0;
+    return run_linear_tests() + run_rows_tests() + run_act_tests() + run_attention_tests() +
+               run_sample_tests() >
+           0;
 }

@@ -83,7 +83,7 @@ static void problem_init(problem *p)
                              .bias = p->bias ? p->b.data : NULL,
                              .gamma = p->gamma ? p->g.data : NULL,
                              .alpha = p->a.data,
-                             .inv_alpha = p->ia.data,
+                             .inv_beta = p->ia.data,
                              .residual = p->residual ? p->res.data : NULL};
 }
 
@@ -294,7 +294,7 @@ static void check_activation(ut_act act, float lo, float hi, double limit)
                                  .n_out = 1,
                                  .act = act,
                                  .alpha = alpha,
-                                 .inv_alpha = inv,
+                                 .inv_beta = inv,
                                  .y = y};
         k[v].linear[UT_PACK_F32](&j, 0, N, 0, 1);
         double worst = 0;

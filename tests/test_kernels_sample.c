@@ -108,6 +108,95 @@ static void test_full_sort(void **state)
     }
 }
 
+/* Temperature, then top-k, then top-p, word for word; probabilities to rounding. */
+static void tempered(const ut_sample_job *j, double *p)
+{
+    const int32_t n = j->n;
+    double *l = ut_malloc((size_t)n * sizeof *l), total = 0, before = 0;
+    float *key = ut_malloc((size_t)n * sizeof *key);
+    int32_t *order = ut_malloc((size_t)n * sizeof *order), count = n;
+    assert_true(l && key && order);
+    for (int32_t i = 0; i < n; i++) {
+        float x = j->logits[i];
+        if (j->chosen_before && j->chosen_before[i])
+            x = x > 0 ? x / j->penalty : x * j->penalty;
+        key[i] = j->without_last && i == n - 1 ? -INFINITY : x / j->temperature;
+        order[i] = i;
+        p[i] = 0;
+    }
+    sort_key = key;
+    qsort(order, (size_t)n, sizeof *order, by_logit);
+    if (j->top_k > 0 && j->top_k < n)
+        for (count = j->top_k; count < n && key[order[count]] == key[order[j->top_k - 1]];)
+            count++;
+    while (count > 0 && key[order[count - 1]] == -INFINITY)
+        count--;
+    for (int32_t i = 0; i < count; i++)
+        total += l[i] = exp((double)key[order[i]] - (double)key[order[0]]);
+    int32_t kept = 0;
+    double mass = 0;
+    while (kept < count && (kept == 0 || j->top_p >= 1 || before < (double)j->top_p * total)) {
+        before += l[kept];
+        mass += l[kept++];
+    }
+    for (int32_t i = 0; i < kept; i++)
+        p[order[i]] = l[i] / mass;
+    ut_free(l);
+    ut_free(key);
+    ut_free(order);
+}
+
+static void test_tempered(void **state)
+{
+    static const int32_t sizes[] = {1, 2, 5, 17, 100, 1025, 2049};
+    static const float top_ps[] = {0.3f, 0.8f, 0.95f, 1.0f};
+    ut_kernels k[N_VARIANTS];
+    const int n_k = variants(k);
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        const int32_t n = sizes[random_int(0, 6)];
+        guarded logits = guarded_new((size_t)n, 1), noise = guarded_new((size_t)n, 2);
+        guarded probs = guarded_new((size_t)n, 3);
+        guarded scratch = guarded_new(ut_sample_scratch_floats(n), 0);
+        int32_t *before = ut_calloc((size_t)n, sizeof *before);
+        double *want = ut_malloc((size_t)n * sizeof *want);
+        for (int32_t i = 0; i < n; i++) {
+            logits.data[i] = random_float(-6.0f, 6.0f);
+            if (round % 3 == 0) /* many ties */
+                logits.data[i] = rintf(logits.data[i]);
+            noise.data[i] = -logf(random_float(1e-7f, 1.0f));
+            before[i] = random_int(0, 3) == 0;
+        }
+        ut_sample_job j = {.logits = logits.data,
+                           .noise = noise.data,
+                           .probs = probs.data,
+                           .n = n,
+                           .temperature = random_float(0.3f, 1.5f),
+                           .top_p = top_ps[random_int(0, 3)],
+                           .top_k = random_int(0, 3) == 0 ? 0 : random_int(1, 60),
+                           .narrowing = UT_TEMPER_FIRST,
+                           .penalty = random_float(1.0f, 1.5f),
+                           .chosen_before = round % 2 ? before : NULL,
+                           .without_last = n > 1 && round % 4 == 0,
+                           .scratch = scratch.data};
+        tempered(&j, want);
+        for (int v = 0; v < n_k; v++) {
+            const int32_t choice = ut_sample(&k[v], &j);
+            assert_true(choice >= 0 && choice < n && probs.data[choice] > 0);
+            for (int32_t i = 0; i < n; i++)
+                check_near((double)probs.data[i], want[i], 1e-5, "tempered", i);
+        }
+        j.temperature = 0;
+        const int32_t best = ut_sample(&k[0], &j);
+        assert_true(probs.data[best] == 1.0f && !(j.without_last && best == n - 1));
+        guarded *all[] = {&logits, &noise, &probs, &scratch};
+        for (int g = 0; g < 4; g++)
+            guarded_free(all[g]);
+        ut_free(before);
+        ut_free(want);
+    }
+}
+
 /* A whole vocabulary, all entries nearly equal: the worst case of the heap. */
 static void test_large_vocabulary(void **state)
 {
@@ -267,9 +356,10 @@ static void test_nan_is_harmless(void **state)
 int run_sample_tests(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_sort),    cmocka_unit_test(test_large_vocabulary),
-        cmocka_unit_test(test_philox_noise), cmocka_unit_test(test_frequencies),
-        cmocka_unit_test(test_by_hand),      cmocka_unit_test(test_nan_is_harmless),
+        cmocka_unit_test(test_full_sort),       cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_tempered),        cmocka_unit_test(test_philox_noise),
+        cmocka_unit_test(test_frequencies),     cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_nan_is_harmless),
     };
     return cmocka_run_group_tests_name("sample", tests, NULL, NULL);
 }

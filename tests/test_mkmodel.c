@@ -222,6 +222,57 @@ static void the_family_opens_it(void **state)
     ut_model_free(m);
 }
 
+static void the_kinds_of_qwen3_tts_open(void **state)
+{
+    (void)state;
+    static const struct {
+        mkmodel_fn *make;
+        unsigned voices;
+        int32_t dim;
+    } kinds[] = {{mkmodel_qwen3_tts_06b, UT_VOICE_SPEAKER, 0},
+                 {mkmodel_qwen3_tts_06b_base, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 48},
+                 {mkmodel_qwen3_tts_17b, UT_VOICE_SPEAKER, 0},
+                 {mkmodel_qwen3_tts_17b_base, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 96},
+                 {mkmodel_qwen3_tts_17b_design, UT_VOICE_NONE, 0}};
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "tokenizer_config.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "model.safetensors",
+                                        "speech_tokenizer/config.json",
+                                        "speech_tokenizer/model.safetensors",
+                                        "speech_tokenizer"};
+    const char *base = getenv("UT_TEST_TMP");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char dir[512];
+        ut_err err = {0};
+        ut_model *m = NULL;
+        snprintf(dir, sizeof dir, "%s/test_mkmodel_qwen3_%zu", base ? base : ".", i);
+        if (ut_mkdirs(dir, &err) != UTTER_OK ||
+            kinds[i].make(dir, MODEL_TINY, 5, &err) != UTTER_OK ||
+            ut_model_open(&m, dir, NULL, &err) != UTTER_OK)
+            fail_msg("%s", err.msg);
+        assert_string_equal(m->info.family, "qwen3-tts");
+        assert_int_equal(m->voices, kinds[i].voices);
+        assert_int_equal(m->speaker.dim, kinds[i].dim);
+        assert_int_equal(m->codec.hop_samples, 1920);
+        const ut_request r = {.text = "hello", .speaker = "eric"};
+        ut_prompt p;
+        ut_prompt_init(&p);
+        if (kinds[i].voices == UT_VOICE_SPEAKER && m->ops->prompt(m, &r, &p, &err) != UTTER_OK)
+            fail_msg("%s", err.msg);
+        ut_prompt_free(&p);
+        ut_model_free(m);
+        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+            char *path = ut_path_join(dir, names[k]);
+            ut_remove(path, NULL);
+            ut_free(path);
+        }
+        ut_remove(dir, NULL);
+    }
+}
+
 static void a_directory_that_cannot_be_written_is_an_error(void **state)
 {
     (void)state;
@@ -238,6 +289,7 @@ int main(void)
         cmocka_unit_test(rope_tables_hold_cosines_and_sines),
         cmocka_unit_test(tokenizer_is_one_that_merges),
         cmocka_unit_test(the_family_opens_it),
+        cmocka_unit_test(the_kinds_of_qwen3_tts_open),
         cmocka_unit_test(a_directory_that_cannot_be_written_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_all, drop_all);

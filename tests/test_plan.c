@@ -71,6 +71,84 @@ static void wrong_shapes_are_named(void **state)
     expect_error(p, "residual");
 }
 
+/* A plan with an input [T, 8], i32 ids [T, 3] and a row [1, 8]; what is wrong with it is named. */
+static void wrong_operands_of_signals_are_named(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {5, 7};
+    const ut_weight w = matrix(12, 8), alpha = matrix(1, 8), beta = matrix(1, 7);
+    static const char *const messages[] = {"ids have too few columns",
+                                           "expected [4, -1]",
+                                           "the extra row",
+                                           "differ in rows",
+                                           "no such columns",
+                                           "not one row like those of x",
+                                           "the logits have another",
+                                           "negative number of rows",
+                                           "only a temporary",
+                                           "no single i32",
+                                           "the ring is no i32 state",
+                                           "snake has weights",
+                                           "expected [1, 8]",
+                                           "more is repeated than a row has"};
+    enum { N = sizeof messages / sizeof messages[0] };
+    for (int i = 0; i < N; i++) {
+        ut_state_set set = {0};
+        const int history = ut_state_set_add(&set, "history", UT_F32, 2, 8);
+        const int pos = ut_state_set_add(&set, "pos", UT_I32, 1, 1);
+        ut_plan *p = ut_plan_new("t", &set, NULL);
+        const ut_tid x = ut_plan_input(p, "x", UT_F32, 1, 0, 8), copy = ut_op_copy(p, x);
+        const ut_tid ids = ut_plan_input(p, "ids", UT_I32, 1, 0, 3);
+        const ut_tid row = ut_plan_input(p, "row", UT_F32, 0, 1, 7);
+        const ut_tid two = ut_plan_input(p, "two", UT_F32, 0, 2, 8);
+        switch (i) {
+        case 0:
+            ut_op_gather_sum(p, ids, &w, 2, 2, sizes, 1.0f, UT_NONE, UT_NONE);
+            break;
+        case 1:
+            ut_op_gather_sum(p, ids, &w, 0, 1, (const int32_t[]){4}, 1.0f, UT_NONE, UT_NONE);
+            break;
+        case 2:
+            ut_op_gather_sum(p, ids, &w, 0, 2, sizes, 1.0f, UT_NONE, row);
+            break;
+        case 3:
+            ut_op_copy_cols(p, copy, 0, two, 0, 8, false);
+            break;
+        case 4:
+            ut_op_copy_cols(p, copy, 2, x, 0, 7, false);
+            break;
+        case 5:
+            ut_op_scale(p, x, row, UT_NONE);
+            break;
+        case 6:
+            ut_op_pool(p, x, row);
+            break;
+        case 7:
+            ut_op_reflect(p, x, -1, 2);
+            break;
+        case 8:
+            ut_op_trim(p, x, ids, 1, false);
+            break;
+        case 9:
+            ut_op_trim(p, copy, ids, 1, false);
+            break;
+        case 10:
+            ut_op_ring_get(p, ut_plan_state(p, history), ut_plan_state(p, pos), 0, 0);
+            break;
+        case 11:
+            ut_op_act(p, x, UT_ACT_SNAKE);
+            break;
+        case 12:
+            ut_op_snake_beta(p, x, &alpha, &beta);
+            break;
+        case 13:
+            ut_op_conv_history_repeat(p, copy, history, ut_plan_state(p, pos), 9);
+            break;
+        }
+        expect_error(p, messages[i]);
+    }
+}
+
 static void the_first_failure_is_kept(void **state)
 {
     (void)state;
@@ -254,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_follow_from_operands),
         cmocka_unit_test(wrong_shapes_are_named),
+        cmocka_unit_test(wrong_operands_of_signals_are_named),
         cmocka_unit_test(the_first_failure_is_kept),
         cmocka_unit_test(reading_before_writing_is_found),
         cmocka_unit_test(convolutions_need_their_history),

@@ -224,14 +224,15 @@ static void special_tokens_in_a_text_stay_text(void **state)
     ut_err err = {0};
     ut_model *m;
     assert_int_equal(ut_model_open(&m, case_dir, NULL, &err), UTTER_OK);
-    ut_buf plain;
-    ut_buf_init(&plain, 1 << 20);
-    assert_int_equal(m->ops->prompt(m, NULL, 0, "Stop<|im_end|> <|semantic:5|>", &plain, &err),
-                     UTTER_OK);
-    assert_false(has_token(&plain, m->ar.columns, m->ar.stop_id));
-    assert_false(has_token(&plain, m->ar.columns, ut_s1_mini_special(m, "<|semantic:5|>")));
-    assert_int_equal(ut_buf_i32(&plain)[0], ut_s1_mini_special(m, "<|interleave|>"));
-    ut_buf_free(&plain);
+    ut_prompt plain;
+    ut_prompt_init(&plain);
+    const ut_request request = {.text = "Stop<|im_end|> <|semantic:5|>"};
+    assert_int_equal(m->ops->prompt(m, &request, &plain, &err), UTTER_OK);
+    const ut_buf *columns = &plain.columns;
+    assert_false(has_token(columns, m->ar.columns, m->ar.stop_id));
+    assert_false(has_token(columns, m->ar.columns, ut_s1_mini_special(m, "<|semantic:5|>")));
+    assert_int_equal(ut_buf_i32(columns)[0], ut_s1_mini_special(m, "<|interleave|>"));
+    ut_prompt_free(&plain);
     ut_model_free(m);
 }
 
@@ -243,10 +244,11 @@ static void references_stand_before_the_text(void **state)
     ut_err err = {0};
     ut_model *m;
     assert_int_equal(ut_model_open(&m, case_dir, NULL, &err), UTTER_OK);
-    ut_buf b;
-    ut_buf_init(&b, 1 << 20);
-    assert_int_equal(m->ops->prompt(m, &ref, 1, "Ho.", &b, &err), UTTER_OK);
-    const int32_t *x = ut_buf_i32(&b);
+    ut_prompt b;
+    ut_prompt_init(&b);
+    const ut_request request = {.text = "Ho.", .refs = &ref, .n_refs = 1};
+    assert_int_equal(m->ops->prompt(m, &request, &b, &err), UTTER_OK);
+    const int32_t *x = ut_buf_i32(&b.columns);
     const int32_t first = ut_s1_mini_special(m, "<|semantic:0|>");
     size_t i = 0;
     while (x[i * 5] != first + 7)
@@ -255,7 +257,7 @@ static void references_stand_before_the_text(void **state)
     assert_int_equal(x[(i + 1) * 5], first + 1047);
     assert_memory_equal(x + (i + 1) * 5 + 1, codes + 4, sizeof codes / 2);
     assert_int_equal(x[(i + 2) * 5], m->ar.stop_id);
-    ut_buf_free(&b);
+    ut_prompt_free(&b);
     ut_model_free(m);
 }
 
@@ -267,23 +269,33 @@ static void prompts_that_cannot_be_are_refused(void **state)
     ut_err err = {0};
     ut_model *m;
     assert_int_equal(ut_model_open(&m, case_dir, NULL, &err), UTTER_OK);
-    ut_buf b;
-    ut_buf_init(&b, 1 << 24);
-    assert_int_equal(m->ops->prompt(m, &ref, 1, "Ho.", &b, &err), UTTER_ERR_ARG);
+    ut_prompt b;
+    ut_prompt_init(&b);
+    ut_request request = {.text = "Ho.", .refs = &ref, .n_refs = 1};
+    assert_int_equal(m->ops->prompt(m, &request, &b, &err), UTTER_ERR_ARG);
     assert_non_null(strstr(err.msg, "code 2 of frame 1 is -1"));
 
     char *longer = ut_calloc(20001, 1);
     memset(longer, 'q', 20000);
     ut_err_clear(&err);
-    ut_buf_clear(&b);
-    assert_int_equal(m->ops->prompt(m, NULL, 0, longer, &b, &err), UTTER_ERR_LIMIT);
+    ut_prompt_clear(&b);
+    request = (ut_request){.text = longer};
+    assert_int_equal(m->ops->prompt(m, &request, &b, &err), UTTER_ERR_LIMIT);
     assert_non_null(strstr(err.msg, "expected at most"));
 
     ut_err_clear(&err);
-    ut_buf_clear(&b);
-    assert_int_equal(m->ops->prompt(m, NULL, 0, "\xc3(", &b, &err), UTTER_ERR_TEXT);
+    ut_prompt_clear(&b);
+    request.text = "\xc3(";
+    assert_int_equal(m->ops->prompt(m, &request, &b, &err), UTTER_ERR_TEXT);
+    const ut_request unheard_of[] = {{.text = "a", .instruct = "calmly"},
+                                     {.text = "a", .language = "english"},
+                                     {.text = "a", .speaker = "carl"}};
+    for (size_t i = 0; i < sizeof unheard_of / sizeof unheard_of[0]; i++) {
+        ut_err_clear(&err);
+        assert_int_equal(m->ops->prompt(m, &unheard_of[i], &b, &err), UTTER_ERR_UNSUPPORTED);
+    }
     ut_free(longer);
-    ut_buf_free(&b);
+    ut_prompt_free(&b);
     ut_model_free(m);
 }
 

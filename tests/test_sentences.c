@@ -11,6 +11,26 @@
 #include <string.h>
 #include <cmocka.h>
 
+/* What was certain of the next chunk; it only grows, and the chunk begins with it. */
+static void check_begun(ut_splitter *s, ut_buf *begun)
+{
+    size_t n;
+    const char *text = ut_splitter_begun(s, &n);
+    assert_true(n >= begun->len);
+    if (n > 0)
+        assert_memory_equal(text, begun->data ? begun->data : (const uint8_t *)"", begun->len);
+    ut_buf_clear(begun);
+    ut_buf_append(begun, text ? text : "", n);
+}
+
+static void check_chunk_begins(const char *chunk, size_t n, ut_buf *begun)
+{
+    assert_true(n >= begun->len);
+    if (begun->len > 0)
+        assert_memory_equal(chunk, begun->data, begun->len);
+    ut_buf_clear(begun);
+}
+
 /* Chunks one after another, a newline after each. step: bytes per push; 0: random sizes. */
 static char *split(const char *text, size_t n, size_t max_chars, size_t step)
 {
@@ -20,7 +40,9 @@ static char *split(const char *text, size_t n, size_t max_chars, size_t step)
     uint32_t seed = (uint32_t)n * 7919u + (uint32_t)max_chars;
     const char *chunk;
     size_t len;
+    ut_buf begun;
     ut_buf_init(&out, (size_t)1 << 24);
+    ut_buf_init(&begun, (size_t)1 << 24);
     ut_buf_puts(&out, "");
     for (size_t at = 0; at < n;) {
         seed = seed * 1664525u + 1013904223u;
@@ -31,15 +53,20 @@ static char *split(const char *text, size_t n, size_t max_chars, size_t step)
         at += k;
         while ((chunk = ut_splitter_next(s, &len)) != NULL) {
             assert_int_equal(chunk[len], 0);
+            check_chunk_begins(chunk, len, &begun);
             ut_buf_append(&out, chunk, len);
             ut_buf_puts(&out, "\n");
         }
+        check_begun(s, &begun);
     }
     assert_int_equal(ut_splitter_finish(s, &err), UTTER_OK);
     while ((chunk = ut_splitter_next(s, &len)) != NULL) {
+        check_chunk_begins(chunk, len, &begun);
         ut_buf_append(&out, chunk, len);
         ut_buf_puts(&out, "\n");
     }
+    assert_int_equal(begun.len, 0);
+    ut_buf_free(&begun);
     assert_int_equal(ut_splitter_pending(s), 0);
     ut_splitter_free(s);
     return (char *)out.data;
@@ -517,6 +544,33 @@ static void the_first_sentence_comes_as_soon_as_it_is_certain(void **state)
     ut_splitter_free(NULL);
 }
 
+static void words_are_certain_before_their_sentence_ends(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *begun;
+    } cases[] = {{"Hello", ""},
+                 {"Hello ", ""}, /* a mark may follow the space */
+                 {"Hello t", "Hello"},
+                 {"Hello there", "Hello"},
+                 {"Hello there, my dear f", "Hello there,"}, /* a cut may still be at the comma */
+                 {"Hello my dear friend an", "Hello my dear friend"},
+                 {"Hello\nmy d", "Hello\nmy"},
+                 {"Hello\nmy", ""},
+                 {"... -- .", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ut_splitter *s = ut_splitter_new(100);
+        ut_err err = {0};
+        size_t n;
+        assert_int_equal(ut_splitter_push(s, cases[i].text, strlen(cases[i].text), &err), UTTER_OK);
+        assert_null(ut_splitter_next(s, &n));
+        const char *begun = ut_splitter_begun(s, &n);
+        if (n != strlen(cases[i].begun) || (n > 0 && memcmp(begun, cases[i].begun, n) != 0))
+            fail_msg("\"%s\": \"%.*s\"", cases[i].text, (int)n, begun ? begun : "");
+        ut_splitter_free(s);
+    }
+}
+
 static void invalid_text_is_located_in_the_whole(void **state)
 {
     (void)state;
@@ -583,6 +637,7 @@ int main(void)
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(a_megabyte_without_a_space),
         cmocka_unit_test(the_first_sentence_comes_as_soon_as_it_is_certain),
+        cmocka_unit_test(words_are_certain_before_their_sentence_ends),
         cmocka_unit_test(invalid_text_is_located_in_the_whole),
         cmocka_unit_test(without_memory),
     };

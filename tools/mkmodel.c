@@ -11,7 +11,12 @@
 static const struct {
     const char *name;
     mkmodel_fn *make;
-} families[] = {{"s1-mini", mkmodel_s1_mini}};
+} families[] = {{"s1-mini", mkmodel_s1_mini},
+                {"qwen3-tts-0.6b", mkmodel_qwen3_tts_06b},
+                {"qwen3-tts-0.6b-base", mkmodel_qwen3_tts_06b_base},
+                {"qwen3-tts-1.7b", mkmodel_qwen3_tts_17b},
+                {"qwen3-tts-1.7b-base", mkmodel_qwen3_tts_17b_base},
+                {"qwen3-tts-1.7b-design", mkmodel_qwen3_tts_17b_design}};
 
 enum { N_FAMILIES = sizeof families / sizeof families[0] };
 

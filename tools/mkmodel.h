@@ -15,5 +15,8 @@ typedef enum model_size {
 typedef utter_status mkmodel_fn(const char *dir, model_size size, uint64_t seed, ut_err *err);
 
 mkmodel_fn mkmodel_s1_mini;
+/* CustomVoice; with _base the speaker encoder in place of speakers; _design neither. */
+mkmodel_fn mkmodel_qwen3_tts_06b, mkmodel_qwen3_tts_06b_base;
+mkmodel_fn mkmodel_qwen3_tts_17b, mkmodel_qwen3_tts_17b_base, mkmodel_qwen3_tts_17b_design;
 
 #endif

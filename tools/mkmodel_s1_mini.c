@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/os.h"
 #include "random_tensors.h"
+#include "text_file.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -337,23 +338,6 @@ static void list_decoder(random_list *l, const s1_dims *d)
 
 /* ---- Text files ----------------------------------------------------------------------------- */
 
-static utter_status write_file(const char *dir, const char *name, const ut_buf *text, bool complete,
-                               ut_err *err)
-{
-    utter_status st = UTTER_OK;
-    char *path = ut_path_join(dir, name);
-    if (!path || !complete) {
-        ut_free(path);
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: %s", dir, name);
-    }
-    FILE *f = ut_fopen(path, "wb");
-    const bool written = f && fwrite(text->data, 1, text->len, f) == text->len;
-    if ((f && fclose(f) != 0) || !written)
-        st = ut_fail(err, UTTER_ERR_IO, "%s: %s", path, strerror(errno));
-    ut_free(path);
-    return st;
-}
-
 static utter_status write_config(const char *dir, const s1_dims *d, ut_err *err)
 {
     ut_buf text;
@@ -400,7 +384,7 @@ static utter_status write_config(const char *dir, const s1_dims *d, ut_err *err)
     ut_json_put_number(&w, "norm_eps", 1e-6);
     ut_json_put_number(&w, "initializer_range", 0.03125);
     const bool complete = ut_json_end_all(&w);
-    const utter_status st = write_file(dir, "config.json", &text, complete, err);
+    const utter_status st = text_file_write(dir, "config.json", &text, complete, err);
     ut_buf_free(&text);
     return st;
 }
@@ -426,7 +410,7 @@ static utter_status write_specials(const char *dir, const s1_dims *d, ut_err *er
         ut_json_put_int(&w, name, d->n_ranks + N_SPECIALS + i);
     }
     const bool complete = ut_json_end_all(&w);
-    const utter_status st = write_file(dir, "special_tokens.json", &text, complete, err);
+    const utter_status st = text_file_write(dir, "special_tokens.json", &text, complete, err);
     ut_buf_free(&text);
     return st;
 }
@@ -477,7 +461,7 @@ static utter_status write_ranks(const char *dir, const s1_dims *d, ut_err *err)
             }
         }
     }
-    const utter_status st = write_file(dir, "tokenizer.tiktoken", &text, ok, err);
+    const utter_status st = text_file_write(dir, "tokenizer.tiktoken", &text, ok, err);
     ut_buf_free(&text);
     return st;
 }

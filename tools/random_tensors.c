@@ -4,7 +4,9 @@
 
 #include "base/alloc.h"
 #include "base/half.h"
+#include "base/json.h"
 #include "base/os.h"
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -195,6 +197,107 @@ static void show_progress(void *user, uint64_t done, uint64_t total)
             done == total ? "\n" : "");
 }
 
+static void generator_init(generator *g, const random_list *l, const char *path, uint64_t seed)
+{
+    *g = (generator){.list = l, .path = path, .seed = seed, .prepared = -1, .percent = -1};
+    for (int i = 0; i < N_QUANTILES; i++)
+        g->quantile[i] = normal_quantile(((double)i + 0.5) / N_QUANTILES);
+}
+
+static int64_t elements_of(const random_tensor *r)
+{
+    int64_t n = 1;
+    for (int d = 0; d < r->t.n_dims; d++)
+        n *= r->t.dim[d];
+    return n;
+}
+
+/* The header of a safetensors file: its length, then JSON. Returns all bytes of tensors. */
+static uint64_t safetensors_header(const random_list *l, ut_buf *text, bool *complete)
+{
+    ut_json_writer w;
+    uint64_t at = 0;
+    static const char room[8];
+    *complete = ut_buf_append(text, room, sizeof room);
+    ut_json_writer_init(&w, text, 0);
+    ut_json_begin_object(&w, NULL);
+    for (int i = 0; i < l->n; i++) {
+        const random_tensor *r = &l->tensor[i];
+        const uint64_t end = at + (uint64_t)elements_of(r) * ut_dtype_size(r->t.dtype);
+        ut_json_begin_object(&w, r->t.name);
+        ut_json_put_string(&w, "dtype", r->t.dtype == UT_F32 ? "F32" : "BF16");
+        ut_json_begin_array(&w, "shape");
+        for (int d = 0; d < r->t.n_dims; d++)
+            ut_json_put_int(&w, NULL, r->t.dim[d]);
+        ut_json_end(&w);
+        ut_json_begin_array(&w, "data_offsets");
+        ut_json_put_int(&w, NULL, (int64_t)at);
+        ut_json_put_int(&w, NULL, (int64_t)end);
+        ut_json_end(&w);
+        ut_json_end(&w);
+        at = end;
+    }
+    *complete = ut_json_end_all(&w) && *complete;
+    while (*complete && text->len % 8 != 0)
+        *complete = ut_buf_puts(text, " ");
+    const uint64_t n = text->len - sizeof room;
+    if (*complete)
+        memcpy(text->data, &n, sizeof n);
+    return at;
+}
+
+/* All values, in pieces. */
+static bool write_values(generator *g, FILE *f, uint64_t total, char *piece, int64_t piece_bytes)
+{
+    uint64_t done = 0;
+    for (int i = 0; i < g->list->n; i++) {
+        const random_tensor *r = &g->list->tensor[i];
+        const int64_t n = elements_of(r), size = (int64_t)ut_dtype_size(r->t.dtype);
+        for (int64_t first = 0; first < n;) {
+            const int64_t here = n - first < piece_bytes / size ? n - first : piece_bytes / size;
+            fill(g, i, first, here, piece);
+            if (fwrite(piece, (size_t)size, (size_t)here, f) != (size_t)here)
+                return false;
+            first += here;
+            done += (uint64_t)(here * size);
+            if (ut_is_terminal(stderr))
+                show_progress(g, done, total);
+        }
+    }
+    return true;
+}
+
+utter_status random_list_write_safetensors(const random_list *l, const char *path, uint64_t seed,
+                                           ut_err *err)
+{
+    enum { PIECE = 1 << 20 };
+    ut_buf header;
+    bool complete;
+    ut_buf_init(&header, UT_JSON_MAX_BYTES);
+    const uint64_t total = safetensors_header(l, &header, &complete);
+    generator *g = ut_calloc(1, sizeof *g);
+    char *piece = ut_malloc(PIECE);
+    utter_status st = UTTER_OK;
+    FILE *f = NULL;
+    if (l->failed || !complete || !g || !piece) {
+        st = ut_fail(err, UTTER_ERR_NOMEM, "%s: list of tensors", path);
+        goto done;
+    }
+    generator_init(g, l, path, seed);
+    f = ut_fopen(path, "wb");
+    bool ok = f && fwrite(header.data, 1, header.len, f) == header.len &&
+              write_values(g, f, total, piece, PIECE);
+    if (f && fclose(f) != 0)
+        ok = false;
+    if (!ok)
+        st = ut_fail(err, UTTER_ERR_IO, "%s: %s", path, strerror(errno));
+done:
+    ut_buf_free(&header);
+    ut_free(piece);
+    ut_free(g);
+    return st;
+}
+
 utter_status random_list_write(const random_list *l, const char *path, bool ordered_dict,
                                uint64_t seed, ut_err *err)
 {
@@ -204,9 +307,7 @@ utter_status random_list_write(const random_list *l, const char *path, bool orde
     pth_tensor *tensors = ut_calloc((size_t)l->n, sizeof *tensors);
     utter_status st;
     if (g && tensors) {
-        *g = (generator){.list = l, .path = path, .seed = seed, .prepared = -1, .percent = -1};
-        for (int i = 0; i < N_QUANTILES; i++)
-            g->quantile[i] = normal_quantile(((double)i + 0.5) / N_QUANTILES);
+        generator_init(g, l, path, seed);
         for (int i = 0; i < l->n; i++)
             tensors[i] = l->tensor[i].t;
         const pth_options o = {.top = "archive",

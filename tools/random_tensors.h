@@ -32,6 +32,10 @@ void random_list_free(random_list *l);
 random_tensor *random_list_add(random_list *l, ut_dtype dtype, random_kind kind, float a, float b,
                                const int64_t *dim, const char *name, ...) UT_PRINTF(7, 8);
 
+/* As one safetensors file. */
+utter_status random_list_write_safetensors(const random_list *l, const char *path, uint64_t seed,
+                                           ut_err *err);
+/* As torch.save does. */
 utter_status random_list_write(const random_list *l, const char *path, bool ordered_dict,
                                uint64_t seed, ut_err *err);
 

@@ -92,7 +92,7 @@ utter_status ut_json_parse(ut_json **out, const char *what, const void *data, si
         goto done;
     }
     json_error_t e;
-    doc->root = json_loadb((const char *)s, n, JSON_REJECT_DUPLICATES, &e);
+    doc->root = json_loadb((const char *)s, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (!doc->root) {
         if (json_error_code(&e) == json_error_out_of_memory) {
             st = ut_fail(err, UTTER_ERR_NOMEM, "%s: JSON document of %zu bytes", what, n);
@@ -419,7 +419,19 @@ utter_status ut_json_get_string(ut_json_value v, const char **out, ut_err *err)
 {
     if (ut_json_typeof(v) != UT_JSON_STRING)
         return fail_expected(v, err, "a string");
+    const char *s = json_string_value(v.node);
+    if (strlen(s) != json_string_length(v.node))
+        return fail_expected(v, err, "a string without NUL characters");
+    *out = s;
+    return UTTER_OK;
+}
+
+utter_status ut_json_get_bytes(ut_json_value v, const char **out, size_t *n, ut_err *err)
+{
+    if (ut_json_typeof(v) != UT_JSON_STRING)
+        return fail_expected(v, err, "a string");
     *out = json_string_value(v.node);
+    *n = json_string_length(v.node);
     return UTTER_OK;
 }
 

@@ -85,6 +85,8 @@ utter_status ut_json_get_number(ut_json_value v, double min, double max, double 
 utter_status ut_json_get_f32(ut_json_value v, float min, float max, float *out, ut_err *err);
 utter_status ut_json_get_bool(ut_json_value v, bool *out, ut_err *err);
 utter_status ut_json_get_string(ut_json_value v, const char **out, ut_err *err);
+/* A string that may have NUL characters inside, which ut_json_get_string refuses. */
+utter_status ut_json_get_bytes(ut_json_value v, const char **out, size_t *n, ut_err *err);
 /* OK if v is an object (an array); for iterating, or before ut_json_size. */
 utter_status ut_json_get_object(ut_json_value v, ut_err *err);
 utter_status ut_json_get_array(ut_json_value v, ut_err *err);

@@ -66,7 +66,7 @@ static void print_model(const utter_engine_info *i)
            (int)i->max_positions, (int)i->max_prompt, (int)i->max_chunk_chars);
     printf("  defaults: temperature %g, top-p %g, repetition penalty %g, voice %s\n",
            (double)i->temperature, (double)i->top_p, (double)i->repetition_penalty,
-           i->default_voice ? i->default_voice : "made up by the model");
+           i->default_voice ? i->default_voice : i->voices);
     printf("  backend: %s\n", i->backend_text);
     printf("  memory: %.1f MB of packed weights, %.1f MB for a stream; %.1f MB of weights read per "
            "frame\n",

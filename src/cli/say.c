@@ -19,7 +19,7 @@ typedef struct say {
     ut_engine_options engine_options;
     utter_synth_params params;
     const char *file, *output, *format, *voice_name, *reference, *reference_text;
-    bool play, json, quiet, verbose, ignore_eos, no_voice;
+    bool play, json, quiet, verbose, ignore_eos, no_voice, along;
 
     ut_text_source text;
     utter_engine *engine;
@@ -58,16 +58,25 @@ static int parse(say *s, int argc, char **argv, int *n_rest)
          0},
         {0, "reference-text", "TEXT", "what the recording says", UT_OPTION_STRING,
          &s->reference_text, 0, 0},
+        {0, "instruct", "TEXT", "how to speak, or what voice to make up, for models that take it",
+         UT_OPTION_STRING, &s->params.instruct, 0, 0},
+        {'l', "language", "NAME", "auto (default) or one that `utter voices` lists for the model",
+         UT_OPTION_STRING, &s->params.language, 0, 0},
         {'t', "temperature", "X", "0 is greedy; 0..2 (default: model's)", UT_OPTION_FLOAT,
          &s->params.temperature, 0, 2},
         {0, "top-p", "X", "nucleus of the distribution; 0.01..1 (default: model's)",
          UT_OPTION_FLOAT, &s->params.top_p, 0.01, 1},
+        {0, "top-k", "N", "choose from N codes, 0 is all (default: model's)", UT_OPTION_INT,
+         &s->params.top_k, 0, 1 << 24},
         {0, "repetition-penalty", "X", "0.5..2, 1 is none (default: model's)", UT_OPTION_FLOAT,
          &s->params.repetition_penalty, 0.5, 2},
         {'s', "seed", "N", "same seed, same samples (default: a new one)", UT_OPTION_INT64,
          &s->params.seed, 0, 9.2e18},
         {0, "max-frames", "N", "end after N frames of audio", UT_OPTION_INT, &s->params.max_frames,
          1, INT32_MAX},
+        {0, "along", NULL,
+         "begin with the first words of text that arrives slowly, if the model can", UT_OPTION_FLAG,
+         &s->along, 0, 0},
         {0, "ignore-eos", NULL, "go on until --max-frames, for measurements", UT_OPTION_FLAG,
          &s->ignore_eos, 0, 0},
         UT_ENGINE_OPTIONS(&s->engine_options),
@@ -93,10 +102,9 @@ static int check(say *s)
                    {"raw", UT_AUDIO_RAW_S16}};
     s->params.ignore_eos = s->ignore_eos;
     s->params.no_voice = s->no_voice;
+    s->params.text_feed = s->along ? 2 : 0;
     if ((s->voice_name != NULL) + (s->reference != NULL) + s->no_voice > 1)
         return ut_cli_usage(s->command, "--voice, --reference and --no-voice exclude one another");
-    if (s->reference && !s->reference_text)
-        return ut_cli_usage(s->command, "--reference needs --reference-text: what does it say?");
     if (s->reference_text && !s->reference)
         return ut_cli_usage(s->command, "--reference-text needs --reference");
     if (!s->output && !s->play)
@@ -173,7 +181,10 @@ static int prepare(say *s, int argc, char **argv)
     int code = ut_cli_open_engine(s->command, &s->engine_options, &s->engine);
     if (code != UT_EXIT_OK)
         return code;
-    if (get_voice(s) != UTTER_OK)
+    st = get_voice(s);
+    if (st == UTTER_ERR_ARG && s->reference && !s->reference_text)
+        return ut_cli_usage(s->command, "--reference needs --reference-text: what does it say?");
+    if (st != UTTER_OK)
         return ut_cli_fail("%s", utter_last_error(s->engine));
     s->params.voice = s->voice;
     if (utter_stream_open(s->engine, &s->params, &s->stream) != UTTER_OK)

@@ -17,6 +17,11 @@ typedef struct voices {
 
 static void print_voice(const utter_voice_info *v)
 {
+    if (v->is_speaker) {
+        printf("%-20s  %-6s  speaker of the model%s%s\n", v->name, "-",
+               v->language[0] ? ", speaks " : "", v->language);
+        return;
+    }
     printf("%-20s  %-6s  %6d frames  %-5s  %s\n", v->name, v->language[0] ? v->language : "-",
            (int)v->n_frames, v->of_user ? "user" : "model",
            v->error[0] ? v->error : v->description);
@@ -31,6 +36,8 @@ static void put_voice(ut_json_writer *w, const char *key, const utter_voice_info
     ut_json_put_string(w, "text", v->text);
     ut_json_put_int(w, "n_frames", v->n_frames);
     ut_json_put_int(w, "n_codebooks", v->n_codebooks);
+    ut_json_put_int(w, "n_embedding", v->n_embedding);
+    ut_json_put_bool(w, "is_speaker", v->is_speaker != 0);
     ut_json_put_string(w, "family", v->family);
     ut_json_put_string(w, "codec", v->codec_id);
     ut_json_put_bool(w, "of_user", v->of_user != 0);
@@ -85,6 +92,8 @@ static int list_voices(const voices *o, int argc, char **argv)
             if (utter_voice_list_get(list, i, &v) == UTTER_OK)
                 print_voice(&v);
         }
+        if (utter_voice_list_languages(list)[0])
+            printf("languages: %s\n", utter_voice_list_languages(list));
         if (utter_voice_list_count(list) == 0)
             printf("no voices; `utter voices add NAME CLIP --text \"...\"` makes one\n");
     }
@@ -135,7 +144,9 @@ static void show(const utter_voice_info *v)
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         if (lines[i].value[0])
             printf("%-13s%s\n", lines[i].label, lines[i].value);
-    printf("%-13s%d frames of %d codebooks\n", "recording", (int)v->n_frames, (int)v->n_codebooks);
+    if (!v->is_speaker)
+        printf("%-13s%d frames of %d codebooks\n", "recording", (int)v->n_frames,
+               (int)v->n_codebooks);
 }
 
 static int show_voice(const voices *o, int argc, char **argv)
@@ -185,8 +196,6 @@ static int add_voice(const voices *o, int argc, char **argv)
 {
     if (argc != 2)
         return ut_cli_usage(o->command, "voices add takes a name and a recording");
-    if (!o->text)
-        return ut_cli_usage(o->command, "voices add needs --text: what does the recording say?");
     int code = check_is_new(argv[0]);
     utter_engine *e = NULL;
     utter_voice *v = NULL;
@@ -201,7 +210,10 @@ static int add_voice(const voices *o, int argc, char **argv)
     p.text = o->text;
     p.description = o->description;
     p.language = o->language;
-    if (utter_voice_create(e, &p, &v) != UTTER_OK)
+    const utter_status st = utter_voice_create(e, &p, &v);
+    if (st == UTTER_ERR_ARG && !o->text)
+        code = ut_cli_usage(o->command, "voices add needs --text: what does the recording say?");
+    else if (st != UTTER_OK)
         code = ut_cli_fail("%s", utter_last_error(e));
     else if (utter_voice_save(v, NULL) != UTTER_OK)
         code = ut_cli_fail("%s", utter_last_error(NULL));

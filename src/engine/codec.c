@@ -1,5 +1,5 @@
-/* codec.c - the codec without a language model: recordings to codes, codes to sound, and the
- * fingerprint by which codes know their codec. */
+/* codec.c - codec and speaker encoder without a language model: recordings to codes and vectors,
+ * codes to sound, and the fingerprints by which voices know what made them. */
 #include "engine/engine.h"
 #include "base/alloc.h"
 #include "engine/sha256.h"
@@ -24,16 +24,39 @@ static void hash_weight(ut_sha256 *h, const ut_weight *w)
     }
 }
 
+/* All weights in order of use; one that an op has twice counts once. */
+static void hash_plan(ut_sha256 *h, const ut_plan *p)
+{
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const ut_op *op = &p->ops[i];
+        for (size_t j = 0; j < sizeof op->w / sizeof op->w[0]; j++) {
+            bool seen = false;
+            for (size_t k = 0; k < j; k++)
+                seen |= op->w[k] == op->w[j];
+            if (op->w[j] && !seen)
+                hash_weight(h, op->w[j]);
+        }
+    }
+}
+
 void ut_codec_fingerprint(const ut_codec *c, char id[UT_CODEC_ID_CHARS + 1])
 {
     ut_sha256 h;
     ut_sha256_init(&h);
     ut_sha256_update(&h, &c->hop_samples, sizeof c->hop_samples);
     ut_sha256_update(&h, c->codebook_sizes, (size_t)c->n_codebooks * sizeof *c->codebook_sizes);
-    for (int32_t i = 0; i < c->decode->n_ops; i++)
-        for (size_t j = 0; j < sizeof c->decode->ops[i].w / sizeof c->decode->ops[i].w[0]; j++)
-            if (c->decode->ops[i].w[j])
-                hash_weight(&h, c->decode->ops[i].w[j]);
+    hash_plan(&h, c->decode);
+    ut_sha256_hex(&h, id, UT_CODEC_ID_CHARS);
+}
+
+void ut_speaker_fingerprint(const ut_speaker_encoder *s, char id[UT_CODEC_ID_CHARS + 1])
+{
+    ut_sha256 h;
+    id[0] = 0;
+    if (s->dim == 0)
+        return;
+    ut_sha256_init(&h);
+    hash_plan(&h, s->plan);
     ut_sha256_hex(&h, id, UT_CODEC_ID_CHARS);
 }
 
@@ -63,6 +86,7 @@ utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples
     if (st != UTTER_OK)
         return st;
     ut_tid in = ut_plan_find(c->encode, "pcm"), out = ut_plan_find(c->encode, "codes");
+    ut_tid count = ut_plan_find(c->encode, "n_samples");
     if (in == UT_NONE || out == UT_NONE)
         return ut_fail(err, UTTER_ERR_INTERNAL, "family %s: plan encode lacks pcm or codes",
                        e->model->info.family);
@@ -88,6 +112,8 @@ utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples
         float *x = ops->input(e->encode, in, (int32_t)n);
         memcpy(x, pcm + begin, here * sizeof *x);
         memset(x + here, 0, (n * hop - here) * sizeof *x);
+        if (count != UT_NONE)
+            *(int32_t *)ops->input(e->encode, count, (int32_t)n) = (int32_t)here;
         st = ops->run(e->encode, state, 0, (int32_t)n, err);
         if (st != UTTER_OK)
             goto done;
@@ -101,6 +127,40 @@ utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples
 done:
     ops->state_free(state);
     ut_free(all);
+    return st;
+}
+
+/* The plan takes the whole recording in one run, so it is compiled for each. */
+utter_status ut_speaker_encode(utter_engine *e, const float *pcm, size_t n_samples,
+                               float **embedding, ut_err *err)
+{
+    const ut_speaker_encoder *s = &e->model->speaker;
+    const ut_backend_ops *ops = e->backend->ops;
+    *embedding = NULL;
+    if (s->dim == 0)
+        return UTTER_OK;
+    ut_buf features;
+    ut_buf_init(&features, SIZE_MAX);
+    ut_exec *exec = NULL;
+    utter_status st = e->model->ops->features(e->model, pcm, n_samples, &features, err);
+    const int32_t n_t = (int32_t)(features.len / sizeof(float) / (size_t)s->n_features);
+    if (st == UTTER_OK)
+        st = ops->compile(e->backend, s->plan, 1, n_t, &exec, err);
+    if (st != UTTER_OK)
+        goto done;
+    memcpy(ops->input(exec, ut_plan_find(s->plan, "features"), n_t), features.data, features.len);
+    st = ops->run(exec, NULL, 0, n_t, err);
+    if (st != UTTER_OK)
+        goto done;
+    *embedding = ut_calloc((size_t)s->dim, sizeof **embedding);
+    if (*embedding)
+        memcpy(*embedding, ops->output(exec, ut_plan_find(s->plan, "embedding")),
+               (size_t)s->dim * sizeof **embedding);
+    else
+        st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for a speaker's vector");
+done:
+    ops->exec_free(exec);
+    ut_buf_free(&features);
     return st;
 }
 

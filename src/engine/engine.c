@@ -105,6 +105,7 @@ utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *mod
                                    : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", model_dir);
     if (st == UTTER_OK) {
         ut_codec_fingerprint(&model->codec, e->codec_id);
+        ut_speaker_fingerprint(&model->speaker, e->encoder_id);
         backend->ops->describe(backend, e->backend_text, sizeof e->backend_text);
         st = ut_voice_open_default(e, err);
     }
@@ -244,6 +245,9 @@ utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
         .backend_text = e->backend_text,
         .default_voice = e->voice ? e->voice->name : NULL,
         .codec_id = e->codec_id,
+        .voices = m->voices & UT_VOICE_NONE      ? "made up by the model"
+                  : m->voices & UT_VOICE_SPEAKER ? "one of the model's speakers"
+                                                 : "one made from a recording",
     };
     return ut_struct_write(info, INFO_OLDEST, &i, sizeof i, "utter_engine_info", err);
 }

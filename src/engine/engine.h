@@ -26,6 +26,7 @@ struct utter_engine {
     char *model_dir;        /* as given */
     char backend_text[256]; /* for utter_engine_info */
     char codec_id[UT_CODEC_ID_CHARS + 1];
+    char encoder_id[UT_CODEC_ID_CHARS + 1]; /* of the speaker encoder; "" without one */
     double load_ms;
     uint64_t n_seeds; /* seeds made up so far */
     ut_err err;
@@ -57,14 +58,15 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err);
  * A session makes one generation at a time: begin reads the prompt and prepares, then every more
  * makes some frames and their samples, until there are none. */
 
-/* What to generate: prompt columns and how to sample. */
+/* What to generate: a prompt and how to sample. */
 typedef struct ut_generation {
-    const int32_t *prompt; /* [n_prompt, ar.columns] */
-    int32_t n_prompt;
-    int32_t limit; /* frames at most, >= 1; capped by the capacity */
+    const ut_prompt *prompt;
+    const int32_t *context; /* [prompt->n_context, n_codebooks] */
+    int32_t limit;          /* frames at most, >= 1; capped by the capacity */
     uint64_t seed;
-    float temperature, top_p, repetition_penalty;
+    float params[2][UT_SP_COUNT]; /* rows of ar.params, as many as it has */
     bool ignore_eos;
+    int32_t pause; /* see ut_session_feed; INT32_MAX: never */
 } ut_generation;
 
 struct ut_session {
@@ -74,7 +76,10 @@ struct ut_session {
     int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
     float *pcm;           /* [codec.max_frames * hop] samples last made */
     size_t n_pcm;         /* valid in pcm */
-    ut_generation now;    /* prompt is not kept */
+    ut_buf context;       /* codes that the codec followed last; with context_state */
+    char *context_state;  /* the codec's states after them; NULL before the first */
+    ut_generation now;    /* prompt and context are not kept */
+    int32_t n_later;      /* text tokens behind the prompt's */
     int32_t n_frames;     /* in codes */
     int32_t n_decoded;    /* of them, given to the codec */
     bool ar_done;         /* no more frames will come */
@@ -90,18 +95,27 @@ void ut_session_give(ut_session *s); /* NULL is fine */
 void ut_session_free(ut_session *s); /* NULL is fine */
 
 utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err);
-/* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation. `cancelled` is
+/* More of the text of a generation whose prompt was open: tokens [n] go behind those that it has.
+ * At most `pause` frames, and at last `limit`, are made before the next call. */
+void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit);
+/* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation, or
+ * when it waits for text. `cancelled` is
  * asked before every frame: ERR_CANCELLED when it says so. */
 utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err);
 
 /* ---- The codec alone (codec.c) -------------------------------------------------------------- */
 
-/* A fingerprint of the codec's weights: their shapes and a sample of their bytes. */
+/* Fingerprints of the weights of codec and speaker encoder: shapes and a sample of the bytes. */
 void ut_codec_fingerprint(const ut_codec *c, char id[UT_CODEC_ID_CHARS + 1]);
+void ut_speaker_fingerprint(const ut_speaker_encoder *s, char id[UT_CODEC_ID_CHARS + 1]);
 /* pcm [n_samples] mono at the model's rate, padded with zeros to whole frames -> newly allocated
  * codes [*n_frames, n_codebooks]. */
 utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples, int32_t **codes,
                              int32_t *n_frames, ut_err *err);
+/* The same pcm -> newly allocated embedding [speaker.dim]; NULL where the model has no speaker
+ * encoder. */
+utter_status ut_speaker_encode(utter_engine *e, const float *pcm, size_t n_samples,
+                               float **embedding, ut_err *err);
 /* codes [n_frames, n_codebooks] -> pcm [n_frames * hop], given by the caller. */
 utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_frames, float *pcm,
                              ut_err *err);

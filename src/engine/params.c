@@ -77,7 +77,7 @@ void utter_engine_params_init_sized(utter_engine_params *params, uint32_t size)
 void utter_synth_params_init_sized(utter_synth_params *params, uint32_t size)
 {
     static const utter_synth_params defaults = {
-        .seed = -1, .temperature = -1.0f, .top_p = -1.0f, .repetition_penalty = -1.0f};
+        .seed = -1, .temperature = -1.0f, .top_p = -1.0f, .repetition_penalty = -1.0f, .top_k = -1};
     ut_struct_init(params, size, &defaults, sizeof defaults);
 }
 

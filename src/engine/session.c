@@ -28,6 +28,7 @@ utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
     if (!s)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a session");
     s->engine = e;
+    ut_buf_init(&s->context, SIZE_MAX);
     size_t n_codes, n_pcm;
     utter_status st = UTTER_OK;
     if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
@@ -74,6 +75,8 @@ void ut_session_free(ut_session *s)
     ut_free(s->column);
     ut_free(s->codes);
     ut_free(s->pcm);
+    ut_buf_free(&s->context);
+    ut_free(s->context_state);
     ut_free(s);
 }
 
@@ -99,49 +102,153 @@ static utter_status take_frame(ut_session *s, ut_err *err)
     return UTTER_OK;
 }
 
+/* ---- The codec after a reference ------------------------------------------------------------ */
+
+/* All states of the codec's slot, one after the other: to memory, or back. */
+static void copy_codec_state(ut_session *s, bool save)
+{
+    const ut_backend_ops *ops = s->engine->backend->ops;
+    const ut_state_set *set = &s->engine->model->codec.decode_states;
+    char *at = s->context_state;
+    for (int i = 0; i < set->n; i++) {
+        const ut_state_def *d = &set->def[i];
+        if (save)
+            ops->state_read(s->codec, i, 0, 0, d->rows, at);
+        else
+            ops->state_write(s->codec, i, 0, 0, d->rows, at);
+        at += (size_t)d->rows * (size_t)d->cols * ut_dtype_size(d->dtype);
+    }
+}
+
+static utter_status keep_context(ut_session *s, const int32_t *context, size_t n_codes, ut_err *err)
+{
+    const ut_state_set *set = &s->engine->model->codec.decode_states;
+    size_t bytes = 0;
+    for (int i = 0; i < set->n; i++)
+        bytes +=
+            (size_t)set->def[i].rows * (size_t)set->def[i].cols * ut_dtype_size(set->def[i].dtype);
+    if (!s->context_state)
+        s->context_state = ut_malloc(bytes);
+    ut_buf_clear(&s->context);
+    if (!s->context_state || !ut_buf_append(&s->context, context, n_codes * sizeof *context))
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory to keep a voice's codec state");
+    copy_codec_state(s, true);
+    return UTTER_OK;
+}
+
+/* Bring the codec to where the context's frames end. What comes out does not depend on the text, so
+ * it is kept for the next generation with the same voice. */
+static utter_status follow_context(ut_session *s, const int32_t *context, int32_t n, ut_err *err)
+{
+    utter_engine *e = s->engine;
+    const ut_codec *codec = &e->model->codec;
+    const ut_backend_ops *ops = e->backend->ops;
+    const size_t n_codebooks = (size_t)codec->n_codebooks, n_codes = (size_t)n * n_codebooks;
+    if (n == 0)
+        return UTTER_OK;
+    if (s->context.len == n_codes * sizeof *context &&
+        memcmp(s->context.data, context, s->context.len) == 0) {
+        copy_codec_state(s, false);
+        return UTTER_OK;
+    }
+    utter_status st = UTTER_OK;
+    for (int32_t first = 0; st == UTTER_OK && first < n; first += codec->max_frames) {
+        const int32_t here = n - first < codec->max_frames ? n - first : codec->max_frames;
+        memcpy(ops->input(e->decode, e->codes, here), context + (size_t)first * n_codebooks,
+               (size_t)here * n_codebooks * sizeof *context);
+        st = ops->run(e->decode, s->codec, 0, here, err);
+    }
+    return st == UTTER_OK ? keep_context(s, context, n_codes, err) : st;
+}
+
+/* ---- Beginning ------------------------------------------------------------------------------ */
+
+/* Text tokens that go along with the frames, behind those that are there. */
+static void write_text(ut_session *s, const int32_t *tokens, size_t n)
+{
+    const ut_ar *ar = &s->engine->model->ar;
+    for (size_t i = 0; ar->text >= 0 && i < n && s->n_later < ar->capacity; i++) {
+        const int32_t token = tokens[i] - ar->text_pad;
+        s->engine->backend->ops->state_write(s->ar, ar->text, 0, s->n_later++, 1, &token);
+    }
+}
+
+/* Everything that prefill and the first frames read. */
+static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt)
+{
+    utter_engine *e = s->engine;
+    const ut_model *m = e->model;
+    const ut_ar *ar = &m->ar;
+    const ut_backend_ops *ops = e->backend->ops;
+    uint32_t rng[UT_RNG_COUNT] = {
+        [UT_RNG_SEED_LO] = (uint32_t)g->seed, [UT_RNG_SEED_HI] = (uint32_t)(g->seed >> 32)};
+    ops->state_write(s->ar, ar->params, 0, 0, ar->states.def[ar->params].rows, g->params);
+    ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
+    memcpy(ops->input(e->prefill, e->tokens, n_prompt), g->prompt->columns.data,
+           (size_t)n_prompt * (size_t)ar->columns * sizeof(int32_t));
+    write_text(s, ut_buf_i32(&g->prompt->later), ut_buf_n_i32(&g->prompt->later));
+    const ut_tid speaker = ut_plan_find(ar->prefill, "speaker");
+    if (speaker == UT_NONE)
+        return;
+    float *x = ops->input(e->prefill, speaker, n_prompt);
+    const size_t bytes = (size_t)m->speaker.dim * sizeof *x;
+    if (g->prompt->embedding.len == bytes)
+        memcpy(x, g->prompt->embedding.data, bytes);
+    else
+        memset(x, 0, bytes);
+}
+
 utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err)
 {
     utter_engine *e = s->engine;
     const ut_ar *ar = &e->model->ar;
     const ut_backend_ops *ops = e->backend->ops;
+    const size_t positions = ut_buf_n_i32(&g->prompt->columns) / (size_t)ar->columns;
     double start = ut_time_now();
     s->now = *g;
     s->now.prompt = NULL;
+    s->now.context = NULL;
     s->n_pcm = 0;
-    s->n_frames = s->n_decoded = 0;
+    s->n_frames = s->n_decoded = s->n_later = 0;
     s->ar_done = s->limited = false;
 
     /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
      * n_prompt + f - 1. */
-    if (g->n_prompt < 1 || g->n_prompt > ar->max_prompt || g->n_prompt > ar->capacity)
+    if (positions < 1 || positions > (size_t)ar->max_prompt || positions > (size_t)ar->capacity)
         return ut_fail(err, UTTER_ERR_LIMIT,
-                       "the prompt has %d tokens, the model takes 1..%d; use a shorter recording",
-                       (int)g->n_prompt, (int)ar->max_prompt);
-    int32_t room = ar->capacity - g->n_prompt + 1;
+                       "the prompt has %zu tokens, the model takes 1..%d; use a shorter recording",
+                       positions, (int)ar->max_prompt);
+    const int32_t n_prompt = (int32_t)positions;
+    int32_t room = ar->capacity - n_prompt + 1;
     if (room > ar->capacity)
         room = ar->capacity;
     if (s->now.limit > room)
         s->now.limit = room;
-    utter_status st = ut_engine_fit_prefill(e, g->n_prompt, err);
+    utter_status st = ut_engine_fit_prefill(e, n_prompt, err);
     if (st != UTTER_OK)
         return st;
-
-    float params[UT_SP_COUNT] = {[UT_SP_TEMPERATURE] = g->temperature,
-                                 [UT_SP_TOP_P] = g->top_p,
-                                 [UT_SP_REPETITION_PENALTY] = g->repetition_penalty};
-    uint32_t rng[UT_RNG_COUNT] = {
-        [UT_RNG_SEED_LO] = (uint32_t)g->seed, [UT_RNG_SEED_HI] = (uint32_t)(g->seed >> 32)};
     ops->state_reset(s->ar, 0);
     ops->state_reset(s->codec, 0);
-    ops->state_write(s->ar, ar->params, 0, 0, 1, params);
-    ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
-    memcpy(ops->input(e->prefill, e->tokens, g->n_prompt), g->prompt,
-           (size_t)g->n_prompt * (size_t)ar->columns * sizeof *g->prompt);
-    st = ops->run(e->prefill, s->ar, 0, g->n_prompt, err);
+    write_inputs(s, g, n_prompt);
+    st = ops->run(e->prefill, s->ar, 0, n_prompt, err);
     if (st == UTTER_OK)
         st = take_frame(s, err);
     s->prefill_s += ut_time_now() - start;
+    start = ut_time_now();
+    if (st == UTTER_OK)
+        st = follow_context(s, g->context, g->prompt->n_context, err);
+    s->codec_s += ut_time_now() - start;
     return st;
+}
+
+void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit)
+{
+    write_text(s, tokens, n);
+    s->now.pause = pause;
+    if (limit < s->now.limit)
+        s->now.limit = limit;
+    if (!s->ar_done && s->n_frames >= s->now.limit)
+        s->ar_done = s->limited = true;
 }
 
 /* Run the codec over the next n frames. */
@@ -177,7 +284,7 @@ utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *use
     utter_engine *e = s->engine;
     int32_t n = next_run(s);
     s->n_pcm = 0;
-    while (!s->ar_done && s->n_frames - s->n_decoded < n) {
+    while (!s->ar_done && s->n_frames - s->n_decoded < n && s->n_frames < s->now.pause) {
         if (cancelled(user))
             return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
         double start = ut_time_now();

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#define MAX_TOP_K       (1 << 24)
 #define PARAMS_OLDEST   UT_SIZE_UPTO(utter_synth_params, reserved)
 #define STATS_OLDEST    UT_SIZE_UPTO(utter_stats, peak_rss_mb)
 #define MAX_TEMPERATURE 2.0f
@@ -28,16 +29,22 @@
 
 struct utter_stream {
     utter_engine *engine;
-    utter_synth_params params; /* every field has its value; voice NULL: none */
+    utter_synth_params params;      /* every field has its value; voice NULL: none */
+    float sampling[2][UT_SP_COUNT]; /* what they mean for ar.params */
     ut_session *session;
     ut_splitter *splitter;
-    ut_buf prompt;       /* of the chunk in work, kept for its memory */
+    ut_prompt prompt;    /* of the chunk in work, kept for its memory */
     ut_buf chunk;        /* text of the chunk in work, 0-terminated */
     ut_buf last;         /* text of the chunk before; with last_codes a reference */
     int32_t *last_codes; /* [ar.capacity, n_codebooks]; NULL with a voice */
     int32_t n_last;      /* frames of it */
     size_t read;         /* samples of session->pcm that were handed out */
     bool generating;     /* a chunk is in work */
+    bool open;           /* ... whose text is not complete yet */
+    bool closed_only;    /* chunks can only begin with their text complete */
+    size_t n_tokens;     /* of an open chunk, given to the session */
+    int32_t frames_left; /* of max_frames, when the chunk began */
+    ut_buf tokens;       /* of an open chunk, kept for its memory */
     bool finished;       /* no more text */
     bool limit_reached;  /* max_frames: nothing more will be spoken */
     utter_status failed; /* what ended the stream for good */
@@ -72,14 +79,34 @@ static int64_t make_seed(utter_engine *e)
     return (int64_t)((x ^ (x >> 31)) >> 32);
 }
 
-static utter_status read_params(utter_engine *e, utter_synth_params *p,
-                                const utter_synth_params *given, ut_err *err)
+/* The rows of ar.params: what the caller gave is for all decisions. */
+static void set_sampling(const ut_model_defaults *d, const utter_synth_params *given,
+                         const utter_synth_params *p, float sampling[2][UT_SP_COUNT])
+{
+    sampling[0][UT_SP_TEMPERATURE] = p->temperature;
+    sampling[0][UT_SP_TOP_P] = p->top_p;
+    sampling[0][UT_SP_REPETITION_PENALTY] = p->repetition_penalty;
+    sampling[0][UT_SP_TOP_K] = (float)p->top_k;
+    memcpy(sampling[1], sampling[0], sizeof sampling[0]);
+    sampling[1][UT_SP_REPETITION_PENALTY] = 1.0f;
+    if (given->temperature == -1.0f)
+        sampling[1][UT_SP_TEMPERATURE] = d->sub_temperature;
+    if (given->top_p == -1.0f)
+        sampling[1][UT_SP_TOP_P] = d->sub_top_p;
+    if (given->top_k == -1)
+        sampling[1][UT_SP_TOP_K] = (float)d->sub_top_k;
+}
+
+static utter_status read_params(utter_engine *e, utter_stream *s, const utter_synth_params *given,
+                                ut_err *err)
 {
     const ut_model_defaults *d = &e->model->defaults;
+    utter_synth_params *p = &s->params;
     utter_synth_params_init(p);
     utter_status st = UTTER_OK;
     if (given)
         st = ut_struct_read(p, sizeof *p, given, PARAMS_OLDEST, "utter_synth_params", err);
+    const utter_synth_params asked = *p;
     if (st == UTTER_OK)
         st = choose(&p->temperature, d->temperature,
                     p->temperature >= 0.0f && p->temperature <= MAX_TEMPERATURE, "temperature",
@@ -93,6 +120,13 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
                     "repetition_penalty", "0.5..2", err);
     if (st != UTTER_OK)
         return st;
+    if (p->top_k < -1 || p->top_k > MAX_TOP_K)
+        return ut_fail(err, UTTER_ERR_ARG,
+                       "top_k is %d, expected 0..%d, or -1 for the model's default", (int)p->top_k,
+                       MAX_TOP_K);
+    if (p->top_k == -1)
+        p->top_k = d->top_k;
+    set_sampling(d, &asked, p, s->sampling);
     if (p->max_frames < 0)
         return ut_fail(err, UTTER_ERR_ARG, "max_frames is %d, expected 0 or more",
                        (int)p->max_frames);
@@ -102,6 +136,9 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
     if ((p->ignore_eos | p->no_voice) & ~1)
         return ut_fail(err, UTTER_ERR_ARG, "%s is neither 0 nor 1",
                        p->ignore_eos & ~1 ? "ignore_eos" : "no_voice");
+    if (p->text_feed < 0 || p->text_feed > UT_FEED_ALONG)
+        return ut_fail(err, UTTER_ERR_ARG, "text_feed is %d, expected 0..%d", (int)p->text_feed,
+                       UT_FEED_ALONG);
     if (p->no_voice && p->voice)
         return ut_fail(err, UTTER_ERR_ARG, "no_voice is 1, but there is a voice");
     if (!p->no_voice && !p->voice)
@@ -109,6 +146,42 @@ static utter_status read_params(utter_engine *e, utter_synth_params *p,
     if (p->seed < 0)
         p->seed = make_seed(e);
     return p->voice ? ut_voice_check(e, p->voice, err) : UTTER_OK;
+}
+
+/* What a chunk asks of the model, but for its text and what it goes on from. ref is filled from the
+ * voice, if that is a recording. */
+static ut_request request_of(const utter_synth_params *p, ut_reference *ref)
+{
+    const utter_voice *v = p->voice;
+    ut_request r = {.instruct = p->instruct,
+                    .language = p->language,
+                    .feed = (ut_feed)p->text_feed,
+                    .refs = ref};
+    if (v && v->is_speaker)
+        r.speaker = v->name;
+    if (v && !v->is_speaker) {
+        *ref = (ut_reference){
+            .text = v->text, .codes = v->codes, .n_frames = v->n_frames, .embedding = v->embedding};
+        r.n_refs = 1;
+    }
+    return r;
+}
+
+/* Can the model do what is asked? Better known now than with the first text. */
+static utter_status check_request(const utter_stream *s, ut_err *err)
+{
+    const ut_model *m = s->engine->model;
+    const utter_synth_params *p = &s->params;
+    if (m->voices & UT_VOICE_NONE && !p->instruct && !p->language)
+        return UTTER_OK;
+    ut_reference ref = {0};
+    ut_request r = request_of(p, &ref);
+    r.text = "a";
+    ut_prompt prompt;
+    ut_prompt_init(&prompt);
+    utter_status st = m->ops->prompt(m, &r, &prompt, err);
+    ut_prompt_free(&prompt);
+    return st;
 }
 
 utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params,
@@ -125,10 +198,13 @@ utter_status utter_stream_open(utter_engine *e, const utter_synth_params *params
     const ut_model *m = e->model;
     s->engine = e;
     atomic_init(&s->cancelled, false);
-    ut_buf_init(&s->prompt, MAX_PROMPT);
+    ut_prompt_init(&s->prompt);
     ut_buf_init(&s->chunk, MAX_PROMPT);
     ut_buf_init(&s->last, MAX_PROMPT);
-    utter_status st = read_params(e, &s->params, params, err);
+    ut_buf_init(&s->tokens, MAX_PROMPT);
+    utter_status st = read_params(e, s, params, err);
+    if (st == UTTER_OK)
+        st = check_request(s, err);
     if (st != UTTER_OK)
         goto done;
     s->splitter = ut_splitter_new((size_t)m->defaults.max_chunk_chars);
@@ -155,9 +231,10 @@ void utter_stream_close(utter_stream *s)
         return;
     ut_session_give(s->session);
     ut_splitter_free(s->splitter);
-    ut_buf_free(&s->prompt);
+    ut_prompt_free(&s->prompt);
     ut_buf_free(&s->chunk);
     ut_buf_free(&s->last);
+    ut_buf_free(&s->tokens);
     ut_free(s->last_codes);
     ut_free(s);
 }
@@ -219,36 +296,37 @@ static bool set_text(ut_buf *b, const char *text, size_t n)
     return ut_buf_append(b, text, n);
 }
 
-/* The prompt of the chunk, with its reference: the voice, or the chunk before. */
-static utter_status make_prompt(utter_stream *s, ut_err *err)
+/* The prompt of the chunk, with its reference: the voice, or the chunk before. *context: the codes
+ * of the reference. */
+static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err *err)
 {
     const ut_model *m = s->engine->model;
     const utter_voice *v = s->params.voice;
-    const char *text = (const char *)s->chunk.data;
     ut_reference ref = {0};
-    int n_refs = 0;
-    if (v) {
-        ref = (ut_reference){.text = v->text, .codes = v->codes, .n_frames = v->n_frames};
-        n_refs = 1;
-    } else if (s->n_last > 0) {
+    ut_request request = request_of(&s->params, &ref);
+    request.text = (const char *)s->chunk.data;
+    request.open = s->open;
+    if (!v && s->n_last > 0 && (m->voices & UT_VOICE_REFERENCE)) {
         ref = (ut_reference){
             .text = (const char *)s->last.data, .codes = s->last_codes, .n_frames = s->n_last};
-        n_refs = 1;
+        request.n_refs = 1;
     }
-    ut_buf_clear(&s->prompt);
-    if (v || n_refs == 0)
-        return m->ops->prompt(m, &ref, n_refs, text, &s->prompt, err);
+    *context = ref.codes;
+    ut_prompt_clear(&s->prompt);
+    if (v || request.n_refs == 0)
+        return m->ops->prompt(m, &request, &s->prompt, err);
     ut_err why = {0};
-    utter_status st = m->ops->prompt(m, &ref, 1, text, &s->prompt, &why);
+    utter_status st = m->ops->prompt(m, &request, &s->prompt, &why);
     if (st != UTTER_ERR_LIMIT)
         return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
     ut_log(UT_LOG_WARN, "chunk %lld: the voice may change, since %s",
            (long long)s->stats.chunks + 1, why.msg);
-    ut_buf_clear(&s->prompt);
-    return m->ops->prompt(m, NULL, 0, text, &s->prompt, err);
+    ut_prompt_clear(&s->prompt);
+    request.n_refs = 0;
+    return m->ops->prompt(m, &request, &s->prompt, err);
 }
 
-/* Most frames that the chunk may have. */
+/* Most frames that the chunk may have, by what is known of its text. */
 static int32_t frame_limit(const utter_stream *s)
 {
     float per_char = s->engine->model->defaults.frames_per_char_limit;
@@ -256,37 +334,93 @@ static int32_t frame_limit(const utter_stream *s)
     if (per_char > 0.0f && !s->params.ignore_eos)
         limit = GUARD_FRAMES +
                 (double)per_char * (double)count_chars((const char *)s->chunk.data, s->chunk.len);
-    if (s->params.max_frames > 0)
-        limit = fmin(limit, (double)(s->params.max_frames - s->stats.frames));
+    limit = fmin(limit, (double)s->frames_left);
     return limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
 }
 
+/* Frames that an open chunk may have before more of its text is known: frame f >= 1 hears text
+ * token f, and no frame is made that the limit of a longer text would not allow. */
+static int32_t frames_until_text(const utter_stream *s)
+{
+    const int32_t limit = frame_limit(s);
+    return s->n_tokens < (size_t)limit ? (int32_t)s->n_tokens : limit;
+}
+
+/* The chunk, or (s->open) what is certain of it. */
 static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_err *err)
 {
     const ut_ar *ar = &s->engine->model->ar;
+    s->frames_left =
+        s->params.max_frames > 0 ? s->params.max_frames - (int32_t)s->stats.frames : INT32_MAX;
     if (!set_text(&s->chunk, text, n))
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
-    utter_status st = make_prompt(s, err);
+    const int32_t *context;
+    utter_status st = make_prompt(s, &context, err);
     if (st != UTTER_OK)
         return st;
+    s->n_tokens = 1 + ut_buf_n_i32(&s->prompt.later);
     ut_generation g = {
-        .prompt = ut_buf_i32(&s->prompt),
-        .n_prompt = (int32_t)(ut_buf_n_i32(&s->prompt) / (size_t)ar->columns),
-        .limit = frame_limit(s),
+        .prompt = &s->prompt,
+        .context = context,
+        .limit = s->open ? s->frames_left : frame_limit(s),
+        .pause = s->open ? frames_until_text(s) : INT32_MAX,
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
-        .temperature = s->params.temperature,
-        .top_p = s->params.top_p,
-        .repetition_penalty = s->params.repetition_penalty,
         .ignore_eos = s->params.ignore_eos != 0,
     };
+    memcpy(g.params, s->sampling, sizeof g.params);
     st = ut_session_begin(s->session, &g, err);
     if (st != UTTER_OK)
         return st;
-    s->stats.prompt_tokens += g.n_prompt;
+    s->stats.prompt_tokens += (int64_t)(ut_buf_n_i32(&s->prompt.columns) / (size_t)ar->columns);
     s->stats.chunks++;
     s->generating = true;
     return UTTER_OK;
+}
+
+/* More of an open chunk's text, all from its beginning; or, complete, all there is. */
+static utter_status feed_chunk(utter_stream *s, const char *text, size_t n, bool complete,
+                               ut_err *err)
+{
+    const ut_model *m = s->engine->model;
+    if (!set_text(&s->chunk, text, n))
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a chunk of text");
+    ut_buf_clear(&s->tokens);
+    utter_status st = m->ops->text(m, (const char *)s->chunk.data, !complete, &s->tokens, err);
+    if (st != UTTER_OK)
+        return st;
+    const size_t before = s->n_tokens, all = ut_buf_n_i32(&s->tokens);
+    s->open = !complete;
+    if (all > before)
+        s->n_tokens = all;
+    ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
+                    complete ? INT32_MAX : frames_until_text(s),
+                    complete ? frame_limit(s) : INT32_MAX);
+    return UTTER_OK;
+}
+
+/* Speak on with what is certain of the chunk to come, or begin it. *more: that was something. */
+static utter_status use_begun(utter_stream *s, bool *more, ut_err *err)
+{
+    const ut_ar *ar = &s->engine->model->ar;
+    *more = false;
+    if (ar->text < 0 || s->closed_only || s->finished || s->limit_reached)
+        return UTTER_OK;
+    size_t n;
+    const char *text = ut_splitter_begun(s->splitter, &n);
+    if (!text || (s->open && n <= s->chunk.len))
+        return UTTER_OK;
+    *more = true;
+    if (s->open)
+        return feed_chunk(s, text, n, false, err);
+    ut_err why = {0};
+    s->open = true;
+    utter_status st = begin_chunk(s, text, n, &why);
+    if (st == UTTER_OK)
+        return st;
+    s->open = *more = false;
+    s->closed_only = st == UTTER_ERR_UNSUPPORTED; /* the chunk has to be complete */
+    return s->closed_only ? UTTER_OK : ut_fail(err, st, "%s", why.msg);
 }
 
 /* All frames of the chunk are spoken. */
@@ -294,7 +428,7 @@ static utter_status end_chunk(utter_stream *s, ut_err *err)
 {
     const ut_session *g = s->session;
     const ut_codec *codec = &s->engine->model->codec;
-    s->generating = false;
+    s->generating = s->open = false;
     if (g->limited) {
         s->stats.stopped_by_limit++;
         s->limit_reached = s->params.max_frames > 0 && s->stats.frames >= s->params.max_frames;
@@ -340,14 +474,29 @@ static utter_status make_samples(utter_stream *s, utter_stream_state *state, ut_
                 *state = UTTER_STREAM_AUDIO;
                 return UTTER_OK;
             }
-            st = end_chunk(s, err);
+            /* an open chunk that ended early waits for the rest of its text, to pass over it */
+            if (!s->open || (s->session->limited && s->session->n_frames >= s->frames_left)) {
+                st = end_chunk(s, err);
+                if (st != UTTER_OK)
+                    return st;
+                continue;
+            }
+        }
+        size_t n;
+        bool more = false;
+        const char *chunk = s->limit_reached ? NULL : ut_splitter_next(s->splitter, &n);
+        if (chunk && s->open) {
+            st = feed_chunk(s, chunk, n, true, err);
             if (st != UTTER_OK)
                 return st;
             continue;
         }
-        size_t n;
-        const char *chunk = s->limit_reached ? NULL : ut_splitter_next(s->splitter, &n);
         if (!chunk) {
+            st = use_begun(s, &more, err);
+            if (st != UTTER_OK)
+                return st;
+            if (more)
+                continue;
             *state = s->finished || s->limit_reached ? UTTER_STREAM_END : UTTER_STREAM_NEEDS_TEXT;
             return UTTER_OK;
         }

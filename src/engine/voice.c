@@ -37,7 +37,7 @@ utter_status ut_voice_new(utter_voice **out, const char *name, const char *descr
     } set[] = {{&v->name, name},         {&v->description, description},
                {&v->language, language}, {&v->text, text},
                {&v->family, NULL},       {&v->codec_id, NULL},
-               {&v->path, NULL}};
+               {&v->path, NULL},         {&v->encoder_id, NULL}};
     utter_status st = UTTER_OK;
     for (size_t i = 0; i < sizeof set / sizeof set[0] && st == UTTER_OK; i++)
         st = ut_voice_set(set[i].field, set[i].value, err);
@@ -54,10 +54,11 @@ void utter_voice_free(utter_voice *v)
     if (!v)
         return;
     char *owned[] = {v->name,   v->description, v->language, v->text,
-                     v->family, v->codec_id,    v->path};
+                     v->family, v->codec_id,    v->path,     v->encoder_id};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         ut_free(owned[i]);
     ut_free(v->codes);
+    ut_free(v->embedding);
     ut_free(v);
 }
 
@@ -87,6 +88,23 @@ static const char *label(const utter_voice *v)
 utter_status ut_voice_check(const utter_engine *e, const utter_voice *v, ut_err *err)
 {
     const ut_codec *c = &e->model->codec;
+    const unsigned voices = e->model->voices;
+    if (v->is_speaker)
+        return voices & UT_VOICE_SPEAKER
+                   ? UTTER_OK
+                   : ut_fail(err, UTTER_ERR_MODEL, "\"%s\" is a speaker of another model",
+                             label(v));
+    if (!(voices & (UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING)))
+        return ut_fail(err, UTTER_ERR_MODEL,
+                       "voice \"%s\" is a recording, which this model cannot imitate: it %s",
+                       label(v),
+                       voices & UT_VOICE_SPEAKER ? "has speakers of its own"
+                                                 : "makes its voice up from an instruction");
+    if (voices & UT_VOICE_EMBEDDING && strcmp(v->encoder_id, e->encoder_id) != 0)
+        return ut_fail(err, UTTER_ERR_MODEL,
+                       "voice \"%s\" has no vector of this model's speaker encoder; add it again "
+                       "from its recording",
+                       label(v));
     if (v->codec_id[0] && strcmp(v->codec_id, e->codec_id) != 0)
         return ut_fail(err, UTTER_ERR_MODEL,
                        "voice \"%s\" was made with another codec (%s %.8s, this model has %s %.8s);"
@@ -108,13 +126,22 @@ utter_status ut_voice_check(const utter_engine *e, const utter_voice *v, ut_err 
 
 /* ---- Creating ------------------------------------------------------------------------------- */
 
-static utter_status read_params(utter_voice_params *p, const utter_voice_params *given, ut_err *err)
+static utter_status read_params(const utter_engine *e, utter_voice_params *p,
+                                const utter_voice_params *given, ut_err *err)
 {
+    const bool needs_text = !(e->model->voices & UT_VOICE_EMBEDDING);
     utter_voice_params_init(p);
     utter_status st = ut_struct_read(p, sizeof *p, given, PARAMS_OLDEST, "utter_voice_params", err);
     if (st != UTTER_OK)
         return st;
-    if (!p->text || !p->text[0])
+    if (!(e->model->voices & (UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING)))
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "this model cannot imitate a recording: it %s",
+                       e->model->voices & UT_VOICE_SPEAKER
+                           ? "has speakers of its own"
+                           : "makes its voice up from an instruction");
+    if (!p->text)
+        p->text = "";
+    if (needs_text && !p->text[0])
         return ut_fail(err, UTTER_ERR_ARG, "text is missing: what is said in the recording?");
     if (!p->path == !p->samples)
         return ut_fail(err, UTTER_ERR_ARG, "expected either path or samples of a recording");
@@ -175,11 +202,13 @@ static utter_status get_audio(const utter_voice_params *p, ut_audio *a, ut_audio
 /* Does the voice leave room for a text? */
 static utter_status check_fits(utter_engine *e, const utter_voice *v, ut_err *err)
 {
-    ut_buf prompt;
-    ut_buf_init(&prompt, (size_t)1 << 30);
-    ut_reference ref = {.text = v->text, .codes = v->codes, .n_frames = v->n_frames};
-    utter_status st = e->model->ops->prompt(e->model, &ref, 1, "a", &prompt, err);
-    ut_buf_free(&prompt);
+    ut_prompt prompt;
+    ut_prompt_init(&prompt);
+    ut_reference ref = {
+        .text = v->text, .codes = v->codes, .n_frames = v->n_frames, .embedding = v->embedding};
+    const ut_request request = {.text = "a", .refs = &ref, .n_refs = 1};
+    utter_status st = e->model->ops->prompt(e->model, &request, &prompt, err);
+    ut_prompt_free(&prompt);
     return st == UTTER_OK ? st : ut_fail_in(err, "recording of %d frames", (int)v->n_frames);
 }
 
@@ -189,6 +218,9 @@ static utter_status encode(utter_engine *e, const ut_audio *a, utter_voice *v, u
     utter_status st = ut_audio_to_mono(a, e->model->info.sample_rate, &mono, err);
     if (st == UTTER_OK)
         st = ut_codec_encode(e, mono.samples, mono.n_frames, &v->codes, &v->n_frames, err);
+    if (st == UTTER_OK)
+        st = ut_speaker_encode(e, mono.samples, mono.n_frames, &v->embedding, err);
+    v->n_embedding = v->embedding ? e->model->speaker.dim : 0;
     v->n_codebooks = e->model->codec.n_codebooks;
     ut_audio_free(&mono);
     return st;
@@ -205,7 +237,7 @@ utter_status utter_voice_create(utter_engine *e, const utter_voice_params *param
     utter_voice_params p;
     ut_audio audio, owned = {0};
     utter_voice *v = NULL;
-    utter_status st = read_params(&p, params, err);
+    utter_status st = read_params(e, &p, params, err);
     if (st == UTTER_OK)
         st = get_audio(&p, &audio, &owned, err);
     if (st == UTTER_OK)
@@ -214,11 +246,13 @@ utter_status utter_voice_create(utter_engine *e, const utter_voice_params *param
         st = ut_voice_set(&v->family, e->model->info.family, err);
     if (st == UTTER_OK)
         st = ut_voice_set(&v->codec_id, e->codec_id, err);
+    if (st == UTTER_OK)
+        st = ut_voice_set(&v->encoder_id, e->encoder_id, err);
     if (st != UTTER_OK)
         goto done;
     ut_voice_key key = {{0}};
     if (p.use_cache)
-        key = ut_voice_cache_key(e->codec_id, audio.samples, audio.n_frames, audio.n_channels,
+        key = ut_voice_cache_key(e, audio.samples, audio.n_frames, audio.n_channels,
                                  audio.sample_rate);
     if (!p.use_cache || !ut_voice_cache_get(e, &key, v)) {
         st = encode(e, &audio, v, err);
@@ -253,7 +287,9 @@ utter_status utter_voice_get_info(const utter_voice *v, utter_voice_info *info)
                           .family = v->family,
                           .codec_id = v->codec_id,
                           .path = v->path,
-                          .error = ""};
+                          .error = "",
+                          .is_speaker = v->is_speaker,
+                          .n_embedding = v->n_embedding};
     return ut_struct_write(info, INFO_OLDEST, &i, sizeof i, "utter_voice_info", err);
 }
 
@@ -265,6 +301,9 @@ utter_status utter_voice_preview(utter_engine *e, const utter_voice *v, utter_au
     if (!e || !v || !out)
         return ut_fail_null(err, "utter_voice_preview", !e ? "engine" : !out ? "out" : "voice");
     utter_status st = ut_voice_check(e, v, err);
+    if (st == UTTER_OK && v->n_frames == 0)
+        st = ut_fail(err, UTTER_ERR_UNSUPPORTED, "voice \"%s\" has no recording to listen to",
+                     label(v));
     if (st != UTTER_OK)
         return st;
     size_t n = (size_t)v->n_frames * (size_t)e->model->codec.hop_samples;

@@ -11,8 +11,12 @@
 /* Strings are owned and never NULL. */
 struct utter_voice {
     char *name, *description, *language, *text, *family, *codec_id, *path;
+    char *encoder_id; /* fingerprint of the speaker encoder that made the embedding; "" without */
     int32_t n_codebooks, n_frames;
     int32_t *codes; /* [n_frames, n_codebooks] */
+    int32_t n_embedding;
+    float *embedding; /* [n_embedding] */
+    bool is_speaker;  /* one of a model's own: only name and language */
 };
 
 /* A voice without codes from borrowed strings (NULL: ""). */
@@ -43,12 +47,12 @@ utter_status ut_voice_open_default(utter_engine *e, ut_err *err);
 #define UT_VOICE_CACHE_FILES 256 /* at most; then one makes room for the next */
 
 typedef struct ut_voice_key {
-    char hex[65]; /* of the sound and of the codec */
+    char hex[65]; /* of the sound, of the codec and of the speaker encoder */
 } ut_voice_key;
 
-ut_voice_key ut_voice_cache_key(const char *codec_id, const float *samples, size_t n_samples,
+ut_voice_key ut_voice_cache_key(const utter_engine *e, const float *samples, size_t n_samples,
                                 int n_channels, int sample_rate);
-/* The codes of a recording that was seen before, taken into v; false: not there or unusable. */
+/* What is known of a recording that was seen before, taken into v; false: not there or unusable. */
 bool ut_voice_cache_get(const utter_engine *e, const ut_voice_key *key, utter_voice *v);
 /* Remember v's codes; failures are only logged. */
 void ut_voice_cache_put(const ut_voice_key *key, const utter_voice *v);

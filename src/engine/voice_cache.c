@@ -9,13 +9,14 @@
 #include "engine/sha256.h"
 #include <string.h>
 
-ut_voice_key ut_voice_cache_key(const char *codec_id, const float *samples, size_t n_samples,
+ut_voice_key ut_voice_cache_key(const utter_engine *e, const float *samples, size_t n_samples,
                                 int n_channels, int sample_rate)
 {
     ut_voice_key key;
     ut_sha256 h;
     ut_sha256_init(&h);
-    ut_sha256_update(&h, codec_id, strlen(codec_id));
+    ut_sha256_update(&h, e->codec_id, strlen(e->codec_id));
+    ut_sha256_update(&h, e->encoder_id, strlen(e->encoder_id));
     ut_sha256_update(&h, &n_channels, sizeof n_channels);
     ut_sha256_update(&h, &sample_rate, sizeof sample_rate);
     ut_sha256_update(&h, samples, n_samples * (size_t)n_channels * sizeof *samples);
@@ -48,7 +49,10 @@ bool ut_voice_cache_get(const utter_engine *e, const ut_voice_key *key, utter_vo
         v->codes = found->codes;
         v->n_frames = found->n_frames;
         v->n_codebooks = found->n_codebooks;
+        v->embedding = found->embedding;
+        v->n_embedding = found->n_embedding;
         found->codes = NULL; /* handed over */
+        found->embedding = NULL;
     }
     utter_voice_free(found);
     ut_free(path);

@@ -4,10 +4,12 @@
  *      "name": "ann", "description": "calm", "language": "en",
  *      "text": "what the recording says",
  *      "family": "s1-mini", "codec": "fingerprint of the codec",
- *      "codes": [[frame 0, 1, ... of codebook 0], [... of codebook 1], ...]}
+ *      "codes": [[frame 0, 1, ... of codebook 0], [... of codebook 1], ...],
+ *      "encoder": "fingerprint of the speaker encoder", "embedding": [0.1, ...]}
  *
- * Only "text" and "codes" are required: the voices that come with a model need no more. Files are
- * written under another name and renamed, so that no reader sees half of one. */
+ * Only "text" and "codes" are required: the voices that come with a model need no more; with an
+ * embedding the text may be empty. Files are written under another name and renamed, so that no
+ * reader sees half of one. */
 #include "engine/voice.h"
 #include "base/alloc.h"
 #include "base/json.h"
@@ -20,6 +22,7 @@
 #define MAX_CODEBOOKS 64
 #define MAX_FRAMES    65536
 #define MAX_CODE      65535
+#define MAX_EMBEDDING 65536
 
 static utter_status read_codes(utter_voice *v, ut_json_value codes, ut_err *err)
 {
@@ -57,6 +60,25 @@ static utter_status read_codes(utter_voice *v, ut_json_value codes, ut_err *err)
     return UTTER_OK;
 }
 
+static utter_status read_embedding(utter_voice *v, ut_json_value list, ut_err *err)
+{
+    if (ut_json_typeof(list) == UT_JSON_ABSENT || ut_json_typeof(list) == UT_JSON_NULL)
+        return UTTER_OK;
+    utter_status st = ut_json_get_array(list, err);
+    size_t n = ut_json_size(list);
+    if (st == UTTER_OK && (n < 1 || n > MAX_EMBEDDING))
+        st = ut_json_fail(list, err, "has %zu numbers, expected 1..%d", n, MAX_EMBEDDING);
+    if (st != UTTER_OK)
+        return st;
+    v->embedding = ut_calloc(n, sizeof *v->embedding);
+    if (!v->embedding)
+        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory for an embedding", v->path);
+    for (size_t i = 0; i < n && st == UTTER_OK; i++)
+        st = ut_json_get_f32(ut_json_item(list, i), -1e6f, 1e6f, &v->embedding[i], err);
+    v->n_embedding = (int32_t)n;
+    return st;
+}
+
 /* "format" and "version", where they are given. */
 static utter_status check_format(ut_json_value root, ut_err *err)
 {
@@ -81,7 +103,8 @@ utter_status ut_voice_read(utter_voice **out, const char *path, const char *name
         return st;
     ut_json_value root = ut_json_root(doc), text_value = ut_json_member(root, "text");
     const char *own_name = "", *description = "", *language = "", *text = "", *family = "",
-               *codec = "";
+               *codec = "", *encoder = "";
+    ut_json_value embedding = ut_json_member(root, "embedding");
     st = check_format(root, err);
     if (st == UTTER_OK)
         st = ut_json_opt_string(ut_json_member(root, "name"), &own_name, err);
@@ -94,8 +117,10 @@ utter_status ut_voice_read(utter_voice **out, const char *path, const char *name
     if (st == UTTER_OK)
         st = ut_json_opt_string(ut_json_member(root, "codec"), &codec, err);
     if (st == UTTER_OK)
+        st = ut_json_opt_string(ut_json_member(root, "encoder"), &encoder, err);
+    if (st == UTTER_OK)
         st = ut_json_get_string(text_value, &text, err);
-    if (st == UTTER_OK && !text[0])
+    if (st == UTTER_OK && !text[0] && ut_json_size(embedding) == 0)
         st = ut_json_fail(text_value, err, "is empty, expected what the recording says");
     if (st == UTTER_OK)
         st = ut_voice_new(&v, name ? name : own_name, description, language, text, err);
@@ -105,6 +130,10 @@ utter_status ut_voice_read(utter_voice **out, const char *path, const char *name
         st = ut_voice_set(&v->codec_id, codec, err);
     if (st == UTTER_OK)
         st = ut_voice_set(&v->path, path, err);
+    if (st == UTTER_OK)
+        st = ut_voice_set(&v->encoder_id, encoder, err);
+    if (st == UTTER_OK)
+        st = read_embedding(v, embedding, err);
     if (st == UTTER_OK)
         st = read_codes(v, ut_json_member(root, "codes"), err);
     if (st == UTTER_OK) {
@@ -135,6 +164,13 @@ static bool format_voice(const utter_voice *v, ut_buf *out)
         for (int32_t t = 0; t < v->n_frames; t++)
             ut_json_put_int(&w, NULL, v->codes[(size_t)t * (size_t)v->n_codebooks + (size_t)q]);
         ut_json_end(&w);
+    }
+    ut_json_end(&w);
+    if (v->n_embedding > 0) {
+        ut_json_put_string(&w, "encoder", v->encoder_id);
+        ut_json_begin_array(&w, "embedding");
+        for (int32_t i = 0; i < v->n_embedding; i++)
+            ut_json_put_f32(&w, NULL, v->embedding[i]);
     }
     return ut_json_end_all(&w) && ut_buf_puts(out, "\n");
 }

@@ -52,6 +52,7 @@ typedef struct entry {
 struct utter_voice_list {
     entry *entries;
     size_t n;
+    char *languages; /* NULL: none */
 };
 
 static utter_status add_entry(utter_voice_list *list, const char *path, const char *name,
@@ -103,6 +104,46 @@ static utter_status add_folder(utter_voice_list *list, const char *folder, bool 
     return st;
 }
 
+/* The speakers and languages of the family that knows a model directory; none if nobody does. */
+static utter_status find_speakers(const char *model_dir, ut_speaker_list *out, ut_err *err)
+{
+    *out = (ut_speaker_list){0};
+    for (const ut_model_ops *const *f = ut_model_families(); *f; f++)
+        if ((*f)->speakers && (*f)->match(model_dir))
+            return (*f)->speakers(model_dir, out, err);
+    return UTTER_OK;
+}
+
+static utter_status new_speaker(utter_voice **out, const ut_speaker *s, ut_err *err)
+{
+    utter_status st = ut_voice_new(out, s->name, "speaker of the model", s->dialect, NULL, err);
+    if (st == UTTER_OK)
+        (*out)->is_speaker = true;
+    return st;
+}
+
+/* Append the model's own speakers; remember its languages. */
+static utter_status add_speakers(utter_voice_list *list, const char *model_dir, ut_err *err)
+{
+    ut_speaker_list speakers;
+    utter_status st = find_speakers(model_dir, &speakers, err);
+    for (size_t i = 0; i < speakers.n && st == UTTER_OK; i++) {
+        entry *more = ut_realloc(list->entries, list->n + 1, sizeof *more);
+        if (!more) {
+            st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for a list of voices");
+            break;
+        }
+        list->entries = more;
+        more[list->n] = (entry){0};
+        st = new_speaker(&more[list->n].voice, &speakers.speakers[i], err);
+        list->n += st == UTTER_OK;
+    }
+    if (st == UTTER_OK && speakers.languages && !(list->languages = ut_strdup(speakers.languages)))
+        st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for a list of voices");
+    ut_speaker_list_free(&speakers);
+    return st;
+}
+
 utter_status utter_voice_list_open(const char *model_dir, utter_voice_list **out)
 {
     ut_err *err = ut_api_err(NULL);
@@ -125,6 +166,8 @@ utter_status utter_voice_list_open(const char *model_dir, utter_voice_list **out
         of_model = ut_path_join(model_dir, "voices");
         st = of_model ? add_folder(list, of_model, false, err)
                       : ut_fail(err, UTTER_ERR_NOMEM, "no memory for a path");
+        if (st == UTTER_OK)
+            st = add_speakers(list, model_dir, err);
     }
     if (st == UTTER_OK) {
         *out = list;
@@ -135,6 +178,11 @@ done:
     ut_free(user);
     ut_free(of_model);
     return st;
+}
+
+const char *utter_voice_list_languages(const utter_voice_list *list)
+{
+    return list && list->languages ? list->languages : "";
 }
 
 size_t utter_voice_list_count(const utter_voice_list *list)
@@ -167,6 +215,7 @@ void utter_voice_list_free(utter_voice_list *list)
     for (size_t i = 0; i < list->n; i++)
         utter_voice_free(list->entries[i].voice);
     ut_free(list->entries);
+    ut_free(list->languages);
     ut_free(list);
 }
 
@@ -207,6 +256,27 @@ static utter_status read_of_model(utter_engine *e, const char *name, utter_voice
     return st;
 }
 
+/* One of the model's own speakers, whatever the case of letters; *out stays NULL if there is none
+ * of that name. */
+static utter_status find_speaker(const utter_engine *e, const char *name, utter_voice **out,
+                                 ut_err *err)
+{
+    ut_speaker_list speakers;
+    if (!(e->model->voices & UT_VOICE_SPEAKER))
+        return UTTER_OK;
+    utter_status st = find_speakers(e->model_dir, &speakers, err);
+    for (size_t i = 0; i < speakers.n && st == UTTER_OK && !*out; i++) {
+        const char *a = speakers.speakers[i].name, *b = name;
+        for (; *a && *b; a++, b++)
+            if (*a != (*b >= 'A' && *b <= 'Z' ? *b + ('a' - 'A') : *b))
+                break;
+        if (!*a && !*b)
+            st = new_speaker(out, &speakers.speakers[i], err);
+    }
+    ut_speaker_list_free(&speakers);
+    return st;
+}
+
 utter_status utter_voice_find(utter_engine *e, const char *name, utter_voice **out)
 {
     ut_err *err = ut_api_err(e);
@@ -222,6 +292,8 @@ utter_status utter_voice_find(utter_engine *e, const char *name, utter_voice **o
     ut_free(user);
     if (st == UTTER_OK && !v)
         st = read_of_model(e, name, &v, err);
+    if (st == UTTER_OK && !v)
+        st = find_speaker(e, name, &v, err);
     if (st == UTTER_OK && !v)
         st = fail_unknown(e, name, err);
     if (st == UTTER_OK)
@@ -255,6 +327,8 @@ utter_status ut_voice_open_default(utter_engine *e, ut_err *err)
     }
     if (st == UTTER_OK && wanted) {
         st = read_from(&e->voice, folder, wanted, err);
+        if (st == UTTER_OK && !e->voice)
+            st = find_speaker(e, wanted, &e->voice, err);
         if (st == UTTER_OK && !e->voice)
             st = ut_fail(err, UTTER_ERR_MODEL, "%s: the default voice \"%s\" is missing", folder,
                          wanted);

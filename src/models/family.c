@@ -1,10 +1,14 @@
-/* family.c - the list of model families, and opening a directory with the one that knows it. */
+/* family.c - the list of model families, opening a directory with the one that knows it, and the
+ * small objects that all families share. */
+#include "base/alloc.h"
+#include "base/arena.h"
 #include "base/os.h"
 #include "models/model.h"
+#include "models/qwen3_tts/qwen3_tts.h"
 #include "models/s1_mini/s1_mini.h"
 #include <stdio.h>
 
-static const ut_model_ops *const families[] = {&ut_s1_mini_ops, NULL};
+static const ut_model_ops *const families[] = {&ut_s1_mini_ops, &ut_qwen3_tts_ops, NULL};
 
 const ut_model_ops *const *ut_model_families(void)
 {
@@ -34,4 +38,38 @@ void ut_model_free(ut_model *m)
 {
     if (m)
         m->ops->free(m);
+}
+
+/* ---- Prompts and speakers ------------------------------------------------------------------- */
+
+#define MAX_PROMPT ((size_t)1 << 28) /* bytes of each buffer */
+
+void ut_prompt_init(ut_prompt *p)
+{
+    ut_buf_init(&p->columns, MAX_PROMPT);
+    ut_buf_init(&p->later, MAX_PROMPT);
+    ut_buf_init(&p->embedding, MAX_PROMPT);
+    p->n_context = 0;
+}
+
+void ut_prompt_clear(ut_prompt *p)
+{
+    ut_buf_clear(&p->columns);
+    ut_buf_clear(&p->later);
+    ut_buf_clear(&p->embedding);
+    p->n_context = 0;
+}
+
+void ut_prompt_free(ut_prompt *p)
+{
+    ut_buf_free(&p->columns);
+    ut_buf_free(&p->later);
+    ut_buf_free(&p->embedding);
+}
+
+void ut_speaker_list_free(ut_speaker_list *l)
+{
+    ut_free(l->speakers);
+    ut_arena_free(l->arena);
+    *l = (ut_speaker_list){0};
 }

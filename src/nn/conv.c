@@ -147,9 +147,9 @@ static const ut_weight *load_bias(ut_loader *l, const ut_conv *c, const char *pr
     return w;
 }
 
-void ut_conv_load(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channels,
-                  int32_t out_channels, int32_t stride, int32_t dilation, ut_state_set *states,
-                  const char *prefix)
+void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channels,
+                           int32_t out_channels, int32_t stride, int32_t dilation,
+                           ut_state_set *states, const char *prefix)
 {
     memset(c, 0, sizeof *c);
     c->state = -1;
@@ -178,10 +178,7 @@ void ut_conv_load(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channe
     else if (c->w)
         fold_transposed(c, stored, folded);
     ut_free(stored);
-    if (!c->w)
-        return;
-    c->bias = load_bias(l, c, prefix);
-    if (c->taps > 1) {
+    if (c->w && c->taps > 1 && states) {
         c->state = ut_state_set_add(states, "conv_history", UT_F32, (c->taps - 1) * c->dilation,
                                     c->in_rows * c->in_channels);
         if (c->state < 0)
@@ -190,17 +187,32 @@ void ut_conv_load(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channe
     }
 }
 
+void ut_conv_load(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channels,
+                  int32_t out_channels, int32_t stride, int32_t dilation, ut_state_set *states,
+                  const char *prefix)
+{
+    ut_conv_load_unbiased(l, c, kind, in_channels, out_channels, stride, dilation, states, prefix);
+    if (c->w)
+        c->bias = load_bias(l, c, prefix);
+}
+
 /* ---- Emitting ------------------------------------------------------------------------------- */
+
+/* x, or a copy of x, that can carry the history of a state. */
+static ut_tid able_to_carry(ut_plan *p, ut_tid x, int state)
+{
+    const ut_state_def *s = &p->states->def[state];
+    const ut_tensor *root = &p->tensors[ut_plan_root(p, x)];
+    const int64_t elements = (int64_t)s->rows * s->cols;
+    const bool can = root->role == UT_TEMP && root->lead == 0 && elements % root->cols == 0;
+    return can ? x : ut_op_copy(p, x);
+}
 
 ut_tid ut_conv_with_history(ut_plan *p, ut_tid x, int state)
 {
     if (x == UT_NONE || state < 0)
         return x;
-    const ut_state_def *s = &p->states->def[state];
-    const ut_tensor *root = &p->tensors[ut_plan_root(p, x)];
-    const int64_t elements = (int64_t)s->rows * s->cols;
-    if (root->role != UT_TEMP || root->lead != 0 || elements % root->cols != 0)
-        x = ut_op_copy(p, x);
+    x = able_to_carry(p, x, state);
     ut_op_conv_history(p, x, state);
     return x;
 }
@@ -208,11 +220,17 @@ ut_tid ut_conv_with_history(ut_plan *p, ut_tid x, int state)
 ut_tid ut_conv_emit(ut_plan *p, const ut_conv *c, ut_tid x, const ut_conv_args *a)
 {
     x = ut_plan_reshape(p, x, c->in_rows * c->in_channels);
-    x = ut_conv_with_history(p, x, c->state);
+    if (a && a->repeat_start && x != UT_NONE && c->state >= 0) {
+        x = able_to_carry(p, x, c->state);
+        ut_op_conv_history_repeat(p, x, c->state, a->pos, c->in_channels);
+    } else {
+        x = ut_conv_with_history(p, x, c->state);
+    }
     const ut_linear_args args = {.w = c->w,
                                  .bias = c->bias,
                                  .act = a ? a->act : UT_ACT_NONE,
                                  .alpha = a ? a->alpha : NULL,
+                                 .beta = a ? a->beta : NULL,
                                  .residual = a ? a->residual : UT_NONE,
                                  .taps = c->taps,
                                  .dilation = c->dilation};

@@ -15,7 +15,7 @@ typedef struct ut_conv {
     int32_t in_channels, out_channels, kernel;
     int32_t in_rows, out_rows; /* time steps that one row of the linear takes and gives */
     int32_t taps, dilation;
-    int state; /* [(taps-1) * dilation, s_in * C_in]; -1 when taps is 1 */
+    int state; /* [(taps-1) * dilation, s_in * C_in]; -1 when taps is 1, or without states */
 } ut_conv;
 
 typedef enum ut_conv_kind { UT_CONV, UT_CONV_TRANSPOSED } ut_conv_kind;
@@ -23,10 +23,15 @@ typedef enum ut_conv_kind { UT_CONV, UT_CONV_TRANSPOSED } ut_conv_kind;
 /* Load "<prefix>.weight" [out, in, k] (transposed [in, out, k]), or its weight-norm pair under
  * either naming (parametrizations.weight.original0/1, weight_g/weight_v), and "<prefix>.bias".
  * Channels are checked, -1 takes what is stored; kernel size comes from the shape. Stride 0 means
- * "kernel / 2", the codec's convention. */
+ * "kernel / 2", the codec's convention. states NULL: the caller puts a history in front of what is
+ * convolved. */
 void ut_conv_load(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channels,
                   int32_t out_channels, int32_t stride, int32_t dilation, ut_state_set *states,
                   const char *prefix);
+/* The same for a convolution that is stored without a bias. */
+void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t in_channels,
+                           int32_t out_channels, int32_t stride, int32_t dilation,
+                           ut_state_set *states, const char *prefix);
 
 /* Shape of the stored kernel under any naming: dim[3]; false when there is none. */
 bool ut_conv_shape(const ut_loader *l, const char *prefix, int64_t dim[3]);
@@ -37,8 +42,11 @@ float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3],
 
 typedef struct ut_conv_args {
     ut_act act;
-    const ut_weight *alpha; /* of UT_ACT_SNAKE */
-    ut_tid residual;        /* added to the result, or UT_NONE */
+    const ut_weight *alpha, *beta; /* of UT_ACT_SNAKE; beta NULL: alpha */
+    ut_tid residual;               /* added to the result, or UT_NONE */
+    bool repeat_start; /* before its first step, while the state pos is 0, the signal had
+                          that step's value; else zero */
+    ut_tid pos;
 } ut_conv_args;
 
 /* x [rows, C_in] -> [rows * s_out / s_in, C_out]; a may be NULL. x is written to: its memory gets

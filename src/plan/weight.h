@@ -7,7 +7,7 @@
 #include "base/dtype.h"
 #include <stdint.h>
 
-#define UT_WEIGHT_MAX_PARTS 16
+#define UT_WEIGHT_MAX_PARTS 32
 
 typedef struct ut_weight_part {
     const void *data; /* [rows, cols] row-major, any alignment; outlives every plan */

@@ -1,6 +1,6 @@
 /* bpe.c - the encoder: text is cut at special tokens, then by the pre-splitter; each piece starts
- * as single bytes and repeatedly joins the two neighbours whose joined bytes have the lowest rank.
- * A heap of candidate joins makes that O(n log n), however long a piece is. */
+ * as single bytes and repeatedly joins the two neighbours whose join has the lowest rank. A heap of
+ * candidate joins makes that O(n log n), however long a piece is. */
 #include "text/bpe.h"
 #include "base/alloc.h"
 #include "text/bpe_table.h"
@@ -8,11 +8,7 @@
 #include "text/utf8.h"
 #include <string.h>
 
-/* The reference implementation encodes longer texts in blocks of this many characters, and so
- * never joins across a block's end. */
-#define BLOCK_CHARS 400000
-
-/* ---- Table of mergeable tokens -------------------------------------------------------------- */
+/* ---- Table of tokens ------------------------------------------------------------------------ */
 
 static uint64_t hash_bytes(const char *p, size_t n)
 {
@@ -74,6 +70,70 @@ int32_t ut_bpe_enter(ut_bpe *b, int32_t id)
     if (t->size > b->max_token_bytes)
         b->max_token_bytes = t->size;
     return UT_BPE_NONE;
+}
+
+int ut_bpe_enter_bytes(ut_bpe *b)
+{
+    for (int c = 0; c < 256; c++) {
+        char byte = (char)c;
+        b->byte_id[c] = ut_bpe_find(b, &byte, 1);
+        if (b->byte_id[c] == UT_BPE_NONE)
+            return c;
+    }
+    return -1;
+}
+
+size_t ut_bpe_pair_slot(const ut_bpe_pairs *p, int32_t left, int32_t right)
+{
+    const uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    size_t i = (size_t)((key * 0x9e3779b97f4a7c15u) >> 32) & p->mask;
+    while (p->key[i] != key && p->key[i] != UINT64_MAX)
+        i = (i + 1) & p->mask;
+    return i;
+}
+
+/* ---- Special tokens ------------------------------------------------------------------------- */
+
+/* Heap sort of special ids by name; the standard library's sort takes no context. */
+static int compare_names(const ut_bpe *b, int32_t x, int32_t y)
+{
+    const ut_bpe_span *p = &b->token[x], *q = &b->token[y];
+    size_t n = p->size < q->size ? p->size : q->size;
+    int c = memcmp(b->bytes + p->offset, b->bytes + q->offset, n);
+    return c ? c : (p->size > q->size) - (p->size < q->size);
+}
+
+static void sift_down(const ut_bpe *b, int32_t *v, size_t n, size_t i)
+{
+    int32_t id = v[i];
+    for (size_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
+        if (child + 1 < n && compare_names(b, v[child], v[child + 1]) < 0)
+            child++;
+        if (compare_names(b, id, v[child]) >= 0)
+            break;
+        v[i] = v[child];
+        i = child;
+    }
+    v[i] = id;
+}
+
+void ut_bpe_sort_specials(ut_bpe *b)
+{
+    int32_t *v = b->by_name;
+    const size_t n = (size_t)(b->size - b->n_ranks);
+    for (size_t i = 0; i < n; i++) {
+        v[i] = b->n_ranks + (int32_t)i;
+        if (b->token[v[i]].size > 0)
+            b->special_start[(unsigned char)b->bytes[b->token[v[i]].offset]] = true;
+    }
+    for (size_t i = n / 2; i-- > 0;)
+        sift_down(b, v, n, i);
+    for (size_t i = n; i-- > 1;) {
+        int32_t last = v[i];
+        v[i] = v[0];
+        v[0] = last;
+        sift_down(b, v, i, 0);
+    }
 }
 
 /* ---- One piece ------------------------------------------------------------------------------ */
@@ -152,7 +212,12 @@ static uint64_t heap_pop(merge *m)
 static int32_t join_rank(const ut_bpe *b, const merge *m, const char *s, size_t n, uint32_t i)
 {
     uint32_t next = m->parts[i].next;
-    return next == n ? UT_BPE_NONE : ut_bpe_find(b, s + i, m->parts[next].next - i);
+    if (next == n)
+        return UT_BPE_NONE;
+    if (!b->pairs.key)
+        return ut_bpe_find(b, s + i, m->parts[next].next - i);
+    size_t slot = ut_bpe_pair_slot(&b->pairs, m->parts[i].id, m->parts[next].id);
+    return b->pairs.key[slot] == UINT64_MAX ? UT_BPE_NONE : b->pairs.rank[slot];
 }
 
 static uint64_t join_key(int32_t rank, uint32_t i)
@@ -163,9 +228,11 @@ static uint64_t join_key(int32_t rank, uint32_t i)
 /* Append the ids of piece s[0..n), 1 <= n < 2^32. False: no memory for m, or ids is full. */
 static bool encode_piece(const ut_bpe *b, const char *s, size_t n, merge *m, ut_buf *ids)
 {
-    int32_t whole = ut_bpe_find(b, s, n);
-    if (whole != UT_BPE_NONE)
-        return ut_buf_push_i32(ids, whole);
+    if (!b->pairs.key) {
+        int32_t whole = ut_bpe_find(b, s, n);
+        if (whole != UT_BPE_NONE)
+            return ut_buf_push_i32(ids, whole);
+    }
     if (!merge_reserve(m, n))
         return false;
     part *parts = m->parts;
@@ -188,7 +255,7 @@ static bool encode_piece(const ut_bpe *b, const char *s, size_t n, merge *m, ut_
             continue;
         uint32_t joined = parts[i].next;
         parts[joined].rank = UT_BPE_NONE;
-        parts[i].id = rank;
+        parts[i].id = b->pairs.key ? b->pairs.joined[rank] : rank;
         parts[i].next = parts[joined].next;
         if (parts[i].next < n)
             parts[parts[i].next].prev = i;
@@ -210,7 +277,7 @@ static bool encode_piece(const ut_bpe *b, const char *s, size_t n, merge *m, ut_
 
 /* ---- Texts ---------------------------------------------------------------------------------- */
 
-static bool encode_ordinary(const ut_bpe *b, const char *s, size_t n, merge *m, ut_buf *ids)
+static bool encode_pieces(const ut_bpe *b, const char *s, size_t n, merge *m, ut_buf *ids)
 {
     for (size_t at = 0; at < n;) {
         size_t len = ut_presplit_next(b->presplit, s + at, n - at);
@@ -219,6 +286,19 @@ static bool encode_ordinary(const ut_bpe *b, const char *s, size_t n, merge *m, 
         at += len;
     }
     return true;
+}
+
+static bool encode_ordinary(const ut_bpe *b, const char *s, size_t n, merge *m, ut_buf *ids)
+{
+    if (!b->nfc || n == 0)
+        return encode_pieces(b, s, n, m, ids);
+    char *normal;
+    size_t n_normal;
+    if (ut_utf8_nfc(s, n, &normal, &n_normal, NULL) != UTTER_OK)
+        return false;
+    bool ok = encode_pieces(b, normal, n_normal, m, ids);
+    ut_free(normal);
+    return ok;
 }
 
 /* First of by_name[lo, hi) whose byte `at` is >= c (> c with after), where all of them agree
@@ -283,8 +363,10 @@ utter_status ut_bpe_encode(const ut_bpe *b, const char *text, size_t n, bool spe
     for (size_t at = 0; at < n && ok;) {
         size_t end = at;
         uint32_t cp;
-        for (int chars = 0; end < n && chars < BLOCK_CHARS; chars++)
+        for (int32_t chars = 0; end < n && chars != b->block_chars; chars++)
             end += ut_utf8_decode(text + end, n - end, &cp);
+        if (b->block_chars == 0)
+            end = n;
         ok = encode_block(b, text + at, end - at, specials, &m, ids);
         at = end;
     }
@@ -311,6 +393,9 @@ void ut_bpe_free(ut_bpe *b)
     ut_free(b->bytes);
     ut_free(b->slot);
     ut_free(b->by_name);
+    ut_free(b->pairs.key);
+    ut_free(b->pairs.rank);
+    ut_free(b->pairs.joined);
     ut_free(b);
 }
 

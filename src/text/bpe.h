@@ -1,6 +1,6 @@
 /* bpe.h - byte-level byte-pair encoding: text -> token ids. Knows two file layouts (tiktoken rank
- * files; vocab.json + merges.txt comes with the family that needs it) and the pre-splitters of the
- * families. An encoder is immutable once loaded and may be used by many threads. */
+ * files; vocab.json + merges.txt) and the pre-splitters of the families. An encoder is immutable
+ * once loaded and may be used by many threads. */
 #ifndef UT_TEXT_BPE_H
 #define UT_TEXT_BPE_H
 
@@ -14,6 +14,7 @@ typedef struct ut_bpe ut_bpe;
 
 typedef enum ut_presplit {
     UT_PRESPLIT_S1, /* the S1 pattern, its escaped `(\?!\S)` included (specification, section 5) */
+    UT_PRESPLIT_QWEN2, /* Qwen2Tokenizer's: single digits, no piece for one punctuation mark */
 } ut_presplit;
 
 /* tokenizer.tiktoken: lines `base64(bytes) SPACE rank`, ranks 0 .. n-1 each once in any order,
@@ -31,10 +32,21 @@ typedef struct ut_bpe_source {
 } ut_bpe_source;
 utter_status ut_bpe_load_tiktoken_memory(ut_bpe **out, ut_bpe_source ranks, ut_bpe_source special,
                                          ut_presplit presplit, ut_err *err);
+
+/* vocab.json: {"token": id}, ids 0 .. n-1 each once, bytes of a token spelt with GPT-2's printable
+ * characters; merges.txt: lines `left right` in order of rank, an optional first line that begins
+ * with "#version"; tokenizer_config.json: its added_tokens_decoder, {"id": {"content": "<|...|>"}}
+ * with ids from n on, are the special tokens. Texts are brought to normal form C before they are
+ * split. *out is the caller's: ut_bpe_free. */
+utter_status ut_bpe_load_vocab(ut_bpe **out, const char *vocab_path, const char *merges_path,
+                               const char *config_path, ut_presplit presplit, ut_err *err);
+/* The same from memory, borrowed for the call. */
+utter_status ut_bpe_load_vocab_memory(ut_bpe **out, ut_bpe_source vocab, ut_bpe_source merges,
+                                      ut_bpe_source config, ut_presplit presplit, ut_err *err);
 void ut_bpe_free(ut_bpe *b); /* NULL is fine */
 
-int32_t ut_bpe_n_ranks(const ut_bpe *b);                   /* mergeable tokens; specials follow */
-int32_t ut_bpe_size(const ut_bpe *b);                      /* ranks + specials */
+int32_t ut_bpe_n_ranks(const ut_bpe *b);                   /* ordinary tokens; specials follow */
+int32_t ut_bpe_size(const ut_bpe *b);                      /* ordinary tokens + specials */
 int32_t ut_bpe_special(const ut_bpe *b, const char *name); /* id, or -1 */
 
 /* Append the ids of text[0..n) to ids (int32); on failure ids is as it was. Invalid UTF-8 is

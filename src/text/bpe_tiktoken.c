@@ -11,6 +11,10 @@
 #define MAX_TOKEN_BYTES 1024               /* the longest in published vocabularies is 256 */
 #define MAX_LINE_BYTES  (MAX_TOKEN_BYTES / 3 * 4 + 32)
 
+/* The reference implementation encodes longer texts in blocks of this many characters, and so
+ * never joins across a block's end. */
+#define BLOCK_CHARS 400000
+
 /* ---- Lines of a rank file ------------------------------------------------------------------- */
 
 typedef struct line_reader {
@@ -141,53 +145,15 @@ static utter_status load_ranks(ut_bpe *b, ut_bpe_source src, size_t *used, ut_er
     utter_status st = UTTER_OK;
     while (st == UTTER_OK && next_line(&r, &l))
         st = load_line(b, src.name, r.number, l, used, line_of, err);
-    for (int c = 0; c < 256 && st == UTTER_OK; c++) {
-        char byte = (char)c;
-        b->byte_id[c] = ut_bpe_find(b, &byte, 1);
-        if (b->byte_id[c] == UT_BPE_NONE)
-            st = ut_fail(err, UTTER_ERR_FORMAT, "%s: no token for the single byte 0x%02x", src.name,
-                         (unsigned)c);
-    }
+    const int missing = st == UTTER_OK ? ut_bpe_enter_bytes(b) : -1;
+    if (missing >= 0)
+        st = ut_fail(err, UTTER_ERR_FORMAT, "%s: no token for the single byte 0x%02x", src.name,
+                     (unsigned)missing);
     ut_free(line_of);
     return st;
 }
 
 /* ---- Special tokens ------------------------------------------------------------------------- */
-
-/* Heap sort of special ids by name; the standard library's sort takes no context. */
-static int compare_names(const ut_bpe *b, int32_t x, int32_t y)
-{
-    const ut_bpe_span *p = &b->token[x], *q = &b->token[y];
-    size_t n = p->size < q->size ? p->size : q->size;
-    int c = memcmp(b->bytes + p->offset, b->bytes + q->offset, n);
-    return c ? c : (p->size > q->size) - (p->size < q->size);
-}
-
-static void sift_down(const ut_bpe *b, int32_t *v, size_t n, size_t i)
-{
-    int32_t id = v[i];
-    for (size_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
-        if (child + 1 < n && compare_names(b, v[child], v[child + 1]) < 0)
-            child++;
-        if (compare_names(b, id, v[child]) >= 0)
-            break;
-        v[i] = v[child];
-        i = child;
-    }
-    v[i] = id;
-}
-
-static void sort_by_name(const ut_bpe *b, int32_t *v, size_t n)
-{
-    for (size_t i = n / 2; i-- > 0;)
-        sift_down(b, v, n, i);
-    for (size_t i = n; i-- > 1;) {
-        int32_t last = v[i];
-        v[i] = v[0];
-        v[0] = last;
-        sift_down(b, v, i, 0);
-    }
-}
 
 static utter_status load_specials(ut_bpe *b, ut_json_value specials, size_t used, ut_err *err)
 {
@@ -205,11 +171,9 @@ static utter_status load_specials(ut_bpe *b, ut_json_value specials, size_t used
                                 stored, id);
         memcpy(b->bytes + used, it.key, n + 1);
         b->token[id] = (ut_bpe_span){(uint32_t)used, (uint32_t)n};
-        b->by_name[id - b->n_ranks] = id;
-        b->special_start[(unsigned char)it.key[0]] = true;
         used += n + 1;
     }
-    sort_by_name(b, b->by_name, (size_t)(b->size - b->n_ranks));
+    ut_bpe_sort_specials(b);
     return UTTER_OK;
 }
 
@@ -262,6 +226,7 @@ utter_status ut_bpe_load_tiktoken_memory(ut_bpe **out, ut_bpe_source ranks, ut_b
         goto done;
     }
     b->presplit = presplit;
+    b->block_chars = BLOCK_CHARS;
     st = load(b, ranks, doc, err);
     if (st != UTTER_OK)
         goto done;

@@ -116,12 +116,46 @@ static size_t next_s1(text_view t)
     return len ? len : match_space_s1(t);
 }
 
+/* \s*[\r\n]+ | \s+(?!\S) | \s+ : a run of white space up to its last newline; else all of it but
+ * its last character, which goes with what follows; else, alone or at the end of the text, all. */
+static size_t match_space_qwen2(text_view t)
+{
+    size_t at = 0, last = 0, after_newline = 0;
+    for (glyph g = peek(t, 0); g.len && g.cls == UT_CHAR_SPACE; g = peek(t, at)) {
+        last = at;
+        at += g.len;
+        if (is_newline(g))
+            after_newline = at;
+    }
+    if (after_newline)
+        return after_newline;
+    return at < t.n && last > 0 ? last : at;
+}
+
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d) | [^\r\n\p{L}\p{N}]?\p{L}+ | \p{N} |  ?[^\s\p{L}\p{N}]+[\r\n]* |
+ * \s*[\r\n]+ | \s+(?!\S) | \s+ */
+static size_t next_qwen2(text_view t)
+{
+    size_t len = match_contraction(t);
+    if (!len)
+        len = match_word(t);
+    if (len)
+        return len;
+    glyph g = peek(t, 0);
+    if (g.cls == UT_CHAR_NUMBER)
+        return g.len;
+    len = match_symbols(t);
+    return len ? len : match_space_qwen2(t);
+}
+
 size_t ut_presplit_next(ut_presplit kind, const char *s, size_t n)
 {
     text_view t = {s, n};
     switch (kind) {
     case UT_PRESPLIT_S1:
         return next_s1(t);
+    case UT_PRESPLIT_QWEN2:
+        return next_qwen2(t);
     }
     return n; /* not reached: ut_presplit has no other value */
 }

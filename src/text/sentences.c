@@ -249,6 +249,37 @@ static size_t find_cut(ut_splitter *s)
     }
 }
 
+/* Does text[0..n) end in a character that is not white space? */
+static bool ends_in_word(const char *text, size_t n)
+{
+    size_t at = n;
+    uint32_t cp;
+    while (at > 0 && ((unsigned char)text[--at] & 0xc0) == 0x80)
+        continue;
+    return n > 0 && ut_utf8_decode(text + at, n - at, &cp) > 0 &&
+           ut_char_classify(cp) != UT_CHAR_SPACE;
+}
+
+const char *ut_splitter_begun(ut_splitter *s, size_t *n)
+{
+    const scan *sc = &s->scan;
+    take_back_chunk(s);
+    *n = 0;
+    if (!s->text.data || !sc->speakable)
+        return NULL;
+    const char *text = (const char *)s->text.data + s->head;
+    /* every later cut is at one of these or behind it: see best_cut */
+    size_t end = sc->sentence.bytes ? sc->sentence.bytes
+                 : sc->clause.bytes ? sc->clause.bytes
+                                    : sc->space.bytes;
+    while (end > 0 && !(s->head + end < s->valid && text[end] == ' ' && ends_in_word(text, end)))
+        end--;
+    if (end == 0 || sc->first_word >= end)
+        return NULL;
+    *n = end;
+    return text;
+}
+
 /* Move the head over white space. False: more text is needed. */
 static bool skip_space(ut_splitter *s)
 {

@@ -33,6 +33,10 @@ utter_status ut_splitter_finish(ut_splitter *s, ut_err *err); /* no more text wi
 /* The next chunk, 0-terminated, trimmed, borrowed until the next call on s; NULL: push more, or
  * after finish: the end. Chunks without anything speakable (no letter, no number) are skipped. */
 const char *ut_splitter_next(ut_splitter *s, size_t *n);
+/* While ut_splitter_next has nothing: the text that its next chunk will certainly begin with, if
+ * that has anything speakable; it ends where a space follows. Not 0-terminated, borrowed until the
+ * next call on s; NULL: nothing is certain yet. It only grows until that chunk comes. */
+const char *ut_splitter_begun(ut_splitter *s, size_t *n);
 /* Bytes pushed so far that no chunk has covered and that were not skipped. */
 size_t ut_splitter_pending(const ut_splitter *s);
 

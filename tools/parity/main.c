@@ -2,8 +2,9 @@
  *
  *     ut-parity CASE_DIR [--backend B] [--precision f32|bf16|f16] [--threads N]
  *
- * CASE_DIR holds a checkpoint and golden.safetensors. One line per recorded tensor
- * (ok|FAIL name max_abs max_rel), last `N passed, N failed`; exit status 1 on any failure. */
+ * CASE_DIR holds a checkpoint (of the Qwen3-TTS family three, and cases.json) and
+ * golden.safetensors. One line per recorded tensor (ok|FAIL name max_abs max_rel), last `N passed,
+ * N failed`; exit status 1 on any failure. */
 #include "base/alloc.h"
 #include "base/os.h"
 #include "parity/parity.h"
@@ -48,6 +49,14 @@ static utter_status open_case(parity *p, const char *backend, const ut_backend_p
     return st;
 }
 
+static bool has_cases(const parity *p)
+{
+    char *path = ut_path_join(p->dir, "cases.json");
+    const bool has = path && ut_file_exists(path);
+    ut_free(path);
+    return has;
+}
+
 int main(int argc, char **argv)
 {
     parity p = {0};
@@ -73,7 +82,7 @@ int main(int argc, char **argv)
 
     utter_status st = open_case(&p, backend, &params);
     if (st == UTTER_OK)
-        st = parity_s1_mini(&p);
+        st = has_cases(&p) ? parity_qwen3_tts(&p) : parity_s1_mini(&p);
     for (size_t i = 0; st == UTTER_OK && i < ut_weights_count(p.golden); i++)
         if (!p.seen[i])
             report_missing(&p, ut_weights_at(p.golden, i)->name, "nothing here recomputes it");

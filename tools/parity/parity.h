@@ -58,5 +58,7 @@ void run_input(parity *p, ut_exec *e, const char *name, int32_t n_t, const void 
 
 utter_status parity_s1_mini(parity *p);
 void parity_s1_mini_codec(parity *p, ut_model *m);
+/* The case directory holds three checkpoints and cases.json. */
+utter_status parity_qwen3_tts(parity *p);
 
 #endif

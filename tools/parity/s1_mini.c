@@ -8,6 +8,8 @@
 #include <string.h>
 
 static const double tolerance = 1e-3; /* hidden states and logits in f32 */
+/* temperature, top-p and repetition penalty: the first of the sampler's parameters */
+static const int64_t n_recorded_params = 3;
 
 /* The language model on the backend. */
 typedef struct lm {
@@ -75,18 +77,19 @@ static void check_prompt(parity *p, ut_model *m, const ut_view *tokens)
     bool ok = text != NULL;
     for (int i = 0; i < n; i++)
         ok = load_reference(p, i, &refs[i]) && ok;
-    ut_buf got;
-    ut_buf_init(&got, (size_t)1 << 24);
+    ut_prompt got;
+    ut_prompt_init(&got);
     char *s = ok ? golden_text(text) : NULL;
-    if (ok && m->ops->prompt(m, refs, n, s, &got, &p->err) == UTTER_OK) {
-        const int64_t columns = m->ar.columns, rows = (int64_t)ut_buf_n_i32(&got) / columns;
-        int32_t *t = transposed_i32(ut_buf_i32(&got), rows, columns);
+    const ut_request request = {.text = s, .refs = refs, .n_refs = n};
+    if (ok && m->ops->prompt(m, &request, &got, &p->err) == UTTER_OK) {
+        const int64_t columns = m->ar.columns, rows = (int64_t)ut_buf_n_i32(&got.columns) / columns;
+        int32_t *t = transposed_i32(ut_buf_i32(&got.columns), rows, columns);
         report_i32(p, tokens, t, rows * columns, 0);
         ut_free(t);
     } else {
         report_missing(p, tokens->name, ok ? p->err.msg : "lacks its text or references");
     }
-    ut_buf_free(&got);
+    ut_prompt_free(&got);
     ut_free(s);
     for (int i = 0; i < n; i++) {
         ut_free((char *)(uintptr_t)refs[i].text);
@@ -327,7 +330,7 @@ static void check_generation(lm *l, const char *stem)
     const ut_view *logits = golden(p, "gen/%s/logits", stem);
     sampling s = greedy;
     if (params)
-        ut_view_to_f32(params, 0, UT_SP_COUNT, s.params);
+        ut_view_to_f32(params, 0, n_recorded_params, s.params);
     generated g = {.n = tokens->dim[1], .n_logits = logits ? logits->dim[0] : 0};
     if (!prompt || generate(l, prompt, s, golden(p, "gen/%s/noise_slow", stem),
                             golden(p, "gen/%s/noise_fast", stem), &g) != UTTER_OK) {
@@ -406,12 +409,12 @@ static void check_sampler(parity *p, int i)
     ut_plan *plan = sampler_plan(&s, n);
     ut_exec *e = NULL;
     ut_state *state = NULL;
-    float *x = golden_f32(logits), *q = golden_f32(noise), sp[UT_SP_COUNT];
+    float *x = golden_f32(logits), *q = golden_f32(noise), sp[UT_SP_COUNT] = {0};
     int32_t *ids = golden_i32(prev), history[UT_HISTORY_FRAMES], chosen = -1;
     const int32_t frame = prev->n_elements > 0; /* nothing is penalised at frame 0 */
     for (int k = 0; frame && k < UT_HISTORY_FRAMES; k++)
         history[k] = ids[k % prev->n_elements];
-    ut_view_to_f32(params, 0, UT_SP_COUNT, sp);
+    ut_view_to_f32(params, 0, n_recorded_params, sp);
     if (plan && ut_plan_finish(plan, &p->err) == UTTER_OK &&
         p->ops->compile(p->backend, plan, 1, 1, &e, &p->err) == UTTER_OK &&
         p->ops->state_new(p->backend, &s.set, 1, &state, &p->err) == UTTER_OK) {

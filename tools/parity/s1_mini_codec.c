@@ -1,7 +1,7 @@
 /* s1_mini_codec.c - recorded tensors of the S1-mini codec, both ways. Everything is computed as a
  * stream, in chunks, and once more frame by frame: the two must agree bit for bit. */
 #include "base/alloc.h"
-#include "parity/parity.h"
+#include "parity/stream.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,98 +9,11 @@
 
 static const double tolerance = 2e-4;
 
-/* A signal through a codec plan: the chosen taps over all of it, [rows, cols] each. */
-typedef struct tape {
-    const char *tap;
-    float *data;
-    int64_t rows, cols, rows_per_frame;
-} tape;
-
-#define MAX_TAPES 64
-
-typedef struct stream {
-    parity *p;
-    ut_exec *exec;
-    ut_state *state;
-    const char *input;
-    const uint8_t *data; /* of the input, all frames */
-    size_t frame_bytes;
-    int32_t n_frames;
-    tape tapes[MAX_TAPES];
-    int n_tapes;
-} stream;
-
-static void add_tape(stream *s, const char *tap)
-{
-    const ut_tid t = ut_plan_find(s->exec->plan, tap);
-    if (t == UT_NONE || s->n_tapes == MAX_TAPES)
-        return;
-    const ut_tensor *x = &s->exec->plan->tensors[t];
-    tape *y = &s->tapes[s->n_tapes++];
-    *y = (tape){.tap = tap, .cols = x->cols, .rows_per_frame = x->rows_per_t};
-    y->rows = y->rows_per_frame * s->n_frames;
-    y->data = need_memory((size_t)(y->rows * y->cols), sizeof *y->data);
-}
-
-static tape *find_tape(stream *s, const char *tap)
-{
-    for (int i = 0; i < s->n_tapes; i++)
-        if (strcmp(s->tapes[i].tap, tap) == 0)
-            return &s->tapes[i];
-    return NULL;
-}
-
-static void free_tapes(stream *s)
-{
-    for (int i = 0; i < s->n_tapes; i++)
-        ut_free(s->tapes[i].data);
-    s->n_tapes = 0;
-}
-
-/* All frames, `chunk` at a time. i32 outputs are kept as their bits. */
-static utter_status run_stream(stream *s, int32_t chunk)
-{
-    parity *p = s->p;
-    utter_status st = UTTER_OK;
-    p->ops->state_reset(s->state, 0);
-    for (int32_t f = 0; st == UTTER_OK && f < s->n_frames; f += chunk) {
-        const int32_t n = s->n_frames - f < chunk ? s->n_frames - f : chunk;
-        run_input(p, s->exec, s->input, n, s->data + (size_t)f * s->frame_bytes,
-                  (size_t)n * s->frame_bytes);
-        st = p->ops->run(s->exec, s->state, 0, n, &p->err);
-        for (int i = 0; st == UTTER_OK && i < s->n_tapes; i++) {
-            tape *t = &s->tapes[i];
-            int64_t rows, cols;
-            const float *x = run_output(p, s->exec, t->tap, n, &rows, &cols);
-            memcpy(t->data + f * t->rows_per_frame * cols, x, (size_t)(rows * cols) * sizeof *x);
-        }
-    }
-    return st;
-}
-
-/* Once more in chunks of one and of three frames: bit-identical? */
-static void check_streaming(stream *s, const char *name, const char *tap)
-{
-    const tape *t = find_tape(s, tap);
-    if (!t)
-        return;
-    const size_t bytes = (size_t)(t->rows * t->cols) * sizeof(float);
-    float *whole = need_memory(bytes, 1);
-    memcpy(whole, t->data, bytes);
-    for (int32_t chunk = 1; chunk <= 3; chunk += 2) {
-        char line[96];
-        snprintf(line, sizeof line, "%s in chunks of %d", name, (int)chunk);
-        report_bool(s->p, line,
-                    run_stream(s, chunk) == UTTER_OK && memcmp(whole, t->data, bytes) == 0);
-    }
-    ut_free(whole);
-}
-
 /* A recorded [channels, steps] tensor: all of the tape, its first steps ("_head") or its last
  * ("_tail"). */
 static void report_tape(stream *s, const ut_view *v, const char *tap, bool tail)
 {
-    const tape *t = find_tape(s, tap);
+    const tape *t = stream_find(s, tap);
     const int64_t steps = v->n_dims == 2 ? v->dim[1] : v->n_elements;
     if (!t || steps > t->rows) {
         report_missing(s->p, v->name, "the plan has no such tensor");
@@ -145,21 +58,21 @@ static void check_decode(parity *p, const ut_codec *codec, ut_exec *e, ut_state 
                                            {"conv0", "dec.block0"},
                                            {"wav", "pcm"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        add_tape(&s, names[i][1]);
+        stream_tape(&s, names[i][1]);
     for (int b = 1; b < 9; b++) {
         snprintf(blocks[b], sizeof blocks[b], "dec.block%d", b);
-        add_tape(&s, blocks[b]);
+        stream_tape(&s, blocks[b]);
     }
-    if (run_stream(&s, codec->max_frames) != UTTER_OK) {
+    if (stream_run(&s, codec->max_frames) != UTTER_OK) {
         report_missing(p, v->name, p->err.msg);
     } else {
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
             report_group(&s, group, names[i][0], names[i][1]);
         for (int b = 1; b < 9; b++)
             report_group(&s, group, blocks[b] + strlen("dec."), blocks[b]);
-        check_streaming(&s, v->name, "pcm");
+        stream_check_chunks(&s, v->name, "pcm");
     }
-    free_tapes(&s);
+    stream_free(&s);
     ut_free(rows);
     ut_free(codes);
 }
@@ -213,7 +126,7 @@ static void check_margin(stream *s, const ut_codec *codec, const ut_view *v)
     for (int32_t q = 0; q < codec->n_codebooks; q++) {
         char tap[16];
         snprintf(tap, sizeof tap, "enc.e%d", (int)q);
-        const tape *e = find_tape(s, tap);
+        const tape *e = stream_find(s, tap);
         const ut_view *table = codebook(w, q);
         float *rows = table ? golden_f32(table) : NULL;
         for (int64_t t = 0; e && rows && t < s->n_frames; t++)
@@ -271,12 +184,12 @@ static void check_encode(parity *p, const ut_codec *codec, ut_exec *e, ut_state 
     static const char *const stages[] = {"z", "down", "pre"};
     static const char *const stage_taps[] = {"enc.z", "enc.down", "enc.pre", "codes"};
     for (size_t i = 0; i < sizeof stage_taps / sizeof stage_taps[0]; i++)
-        add_tape(&s, stage_taps[i]);
+        stream_tape(&s, stage_taps[i]);
     for (int i = 0; i < 9 + 32; i++) {
         snprintf(names[i], sizeof names[i], i < 9 ? "enc.block%d" : "enc.e%d", i < 9 ? i : i - 9);
-        add_tape(&s, names[i]);
+        stream_tape(&s, names[i]);
     }
-    if (run_stream(&s, codec->max_frames) != UTTER_OK) {
+    if (stream_run(&s, codec->max_frames) != UTTER_OK) {
         report_missing(p, codes->name, p->err.msg);
     } else {
         for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
@@ -286,15 +199,15 @@ static void check_encode(parity *p, const ut_codec *codec, ut_exec *e, ut_state 
         const ut_view *margin = golden(p, "codec/enc/margin");
         if (margin)
             check_margin(&s, codec, margin);
-        const tape *t = find_tape(&s, "codes");
+        const tape *t = stream_find(&s, "codes");
         int32_t *got =
             transposed_i32((const int32_t *)(const void *)t->data, n_frames, codec->n_codebooks);
         report_i32(p, codes, got, (int64_t)n_frames * codec->n_codebooks,
                    undecided(got, codes, margin));
         ut_free(got);
-        check_streaming(&s, codes->name, "codes");
+        stream_check_chunks(&s, codes->name, "codes");
     }
-    free_tapes(&s);
+    stream_free(&s);
     ut_free(pcm);
 }
 

@@ -9,7 +9,9 @@
 static cpu_step_fn *const step_fns[UT_OP_COUNT] = {
     [UT_OP_EMBED_SUM] = cpu_run_embed_sum,
     [UT_OP_GATHER] = cpu_run_gather,
+    [UT_OP_GATHER_SUM] = cpu_run_gather_sum,
     [UT_OP_COPY_ROWS] = cpu_run_copy_rows,
+    [UT_OP_COPY_COLS] = cpu_run_copy_cols,
     [UT_OP_RMS_NORM] = cpu_run_rms_norm,
     [UT_OP_LAYER_NORM] = cpu_run_layer_norm,
     [UT_OP_LINEAR] = cpu_run_linear,
@@ -18,12 +20,18 @@ static cpu_step_fn *const step_fns[UT_OP_COUNT] = {
     [UT_OP_ATTENTION] = cpu_run_attention,
     [UT_OP_SWIGLU] = cpu_run_swiglu,
     [UT_OP_SNAKE] = cpu_run_snake,
+    [UT_OP_ACT] = cpu_run_act,
+    [UT_OP_SCALE] = cpu_run_scale,
+    [UT_OP_POOL] = cpu_run_pool,
+    [UT_OP_REFLECT] = cpu_run_reflect,
+    [UT_OP_TRIM] = cpu_run_trim,
     [UT_OP_CONV_HISTORY] = cpu_run_conv_history,
     [UT_OP_DWCONV] = cpu_run_dwconv,
     [UT_OP_NEAREST] = cpu_run_nearest,
     [UT_OP_SAMPLE] = cpu_run_sample,
     [UT_OP_TOKEN_CODE] = cpu_run_token_code,
     [UT_OP_RING_PUT] = cpu_run_ring_put,
+    [UT_OP_RING_GET] = cpu_run_ring_get,
     [UT_OP_ADVANCE] = cpu_run_advance,
 };
 
@@ -104,34 +112,49 @@ static utter_status use(cpu_exec *e, cpu_backend *b, const ut_weight *w, ut_form
     return st;
 }
 
-/* The form of operand i of an op's weights; false: read from the checkpoint at run time. */
-static bool form_of(ut_op_kind kind, int i, ut_form *form)
+/* The form of operand i of an op's weights; false: read from the checkpoint at run time, or only
+ * needed in the form of use_weights' `inverse`. */
+static bool form_of(const ut_op *op, int i, ut_form *form)
 {
     *form = UT_FORM_VECTOR;
-    if (kind == UT_OP_EMBED_SUM || kind == UT_OP_GATHER)
+    switch (op->kind) {
+    case UT_OP_EMBED_SUM:
+    case UT_OP_GATHER:
+    case UT_OP_GATHER_SUM:
         return false;
-    if (kind == UT_OP_LINEAR && i == 0)
-        *form = UT_FORM_PANELS;
-    else if (kind == UT_OP_NEAREST)
-        *form = UT_FORM_UNIT_PANELS;
-    else if (kind == UT_OP_DWCONV && i == 0)
-        *form = UT_FORM_TAPS;
-    return true;
+    case UT_OP_LINEAR:
+        if (i == 0)
+            *form = UT_FORM_PANELS;
+        return i < 4;
+    case UT_OP_SNAKE:
+        return i == 0;
+    case UT_OP_NEAREST:
+        *form = op->u.nearest.euclid ? UT_FORM_F32_PANELS : UT_FORM_UNIT_PANELS;
+        return true;
+    case UT_OP_DWCONV:
+        if (i == 0)
+            *form = UT_FORM_TAPS;
+        return true;
+    default:
+        return true;
+    }
 }
 
 static utter_status use_weights(cpu_exec *e, cpu_backend *b, cpu_step *s, ut_err *err)
 {
     utter_status st = UTTER_OK;
     const ut_op *op = s->op;
-    for (int i = 0; i < 4 && st == UTTER_OK; i++) {
+    for (int i = 0; i < (int)(sizeof op->w / sizeof op->w[0]) && st == UTTER_OK; i++) {
         ut_form form;
-        if (form_of(op->kind, i, &form))
+        if (form_of(op, i, &form))
             st = use(e, b, op->w[i], form, &s->w[i], err);
     }
     if (st == UTTER_OK && op->kind == UT_OP_SNAKE)
-        st = use(e, b, op->w[0], UT_FORM_INVERSE, &s->inverse, err);
+        st = use(e, b, op->w[1], UT_FORM_INVERSE, &s->inverse, err);
     if (st == UTTER_OK && op->kind == UT_OP_LINEAR && op->u.linear.act == UT_ACT_SNAKE)
-        st = use(e, b, op->w[3], UT_FORM_INVERSE, &s->inverse, err);
+        st = use(e, b, op->w[4] ? op->w[4] : op->w[3], UT_FORM_INVERSE, &s->inverse, err);
+    if (st == UTTER_OK && op->kind == UT_OP_NEAREST && op->u.nearest.euclid)
+        st = use(e, b, op->w[0], UT_FORM_HALF_SQUARES, &s->inverse, err);
     return st;
 }
 
@@ -144,8 +167,10 @@ static size_t scratch_of(const cpu_exec *e, const cpu_step *s)
     switch (op->kind) {
     case UT_OP_EMBED_SUM:
         return 8 * (size_t)s->out[0].cols;
+    case UT_OP_GATHER_SUM:
+        return 4 * (size_t)s->out[0].cols;
     case UT_OP_QKV:
-        return 4 * (size_t)op->u.attn.head_dim;
+        return 8 * (size_t)op->u.attn.head_dim;
     case UT_OP_ATTENTION: {
         const int32_t capacity = s->in[2].rows_fixed, window = op->u.attn.window;
         const int32_t rows = place_rows(&s->in[0], e->max_t);

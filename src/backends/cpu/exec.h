@@ -41,8 +41,8 @@ struct cpu_step {
     const ut_op *op;
     cpu_place in[6], out[2];
     bool has_in[6], has_out[2];
-    const ut_packed *w[4];
-    const ut_packed *inverse; /* 1 / (alpha + 1e-9) of a snake */
+    const ut_packed *w[5];
+    const ut_packed *inverse; /* 1 / (beta + 1e-9) of a snake; -|row|^2 / 2 of a table */
     const float *table;       /* what compile() computed for the op: rope frequencies */
 };
 
@@ -124,10 +124,12 @@ void cpu_for_rows(const cpu_run *r, const cpu_step *s, cpu_rows_fn *fn, int32_t 
                   double ns_per_row, bool joined);
 
 /* steps_*.c */
-cpu_step_fn cpu_run_embed_sum, cpu_run_gather, cpu_run_copy_rows, cpu_run_conv_history,
-    cpu_run_token_code, cpu_run_ring_put, cpu_run_advance, cpu_run_rope_angles;
+cpu_step_fn cpu_run_embed_sum, cpu_run_gather, cpu_run_gather_sum, cpu_run_copy_rows,
+    cpu_run_copy_cols, cpu_run_token_code, cpu_run_ring_put, cpu_run_ring_get, cpu_run_advance,
+    cpu_run_rope_angles;
+cpu_step_fn cpu_run_conv_history, cpu_run_trim, cpu_run_reflect, cpu_run_pool;
 cpu_step_fn cpu_run_linear, cpu_run_rms_norm, cpu_run_layer_norm, cpu_run_swiglu, cpu_run_snake,
-    cpu_run_dwconv;
+    cpu_run_act, cpu_run_scale, cpu_run_dwconv;
 cpu_step_fn cpu_run_qkv, cpu_run_attention;
 cpu_step_fn cpu_run_nearest, cpu_run_sample;
 

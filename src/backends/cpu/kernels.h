@@ -31,8 +31,8 @@ typedef struct ut_linear_job {
     const void *w; /* packed, 64-byte aligned */
     int32_t n_out;
     ut_act act;
-    /* [n_out] padded with zeros to whole panels; NULL: 0, 1; inv_alpha is 1 / (alpha + 1e-9) */
-    const float *bias, *gamma, *alpha, *inv_alpha;
+    /* [n_out] padded with zeros to whole panels; NULL: 0, 1; inv_beta is 1 / (beta + 1e-9) */
+    const float *bias, *gamma, *alpha, *inv_beta;
     const float *residual; /* [rows, n_out] or NULL */
     float *y;              /* [rows, n_out] */
 } ut_linear_job;
@@ -89,9 +89,14 @@ typedef struct ut_kernels {
                        int32_t rows, int32_t cols);
     /* y[r, i] = silu(x[r, i]) * x[r, n + i]; x [rows, 2 n] -> y [rows, n]. */
     void (*swiglu)(float *y, const float *x, int32_t rows, int32_t n);
-    /* y = x + sin^2(alpha x) * inv_alpha; alpha, inv_alpha [cols]. y may be x. */
-    void (*snake)(float *y, const float *x, const float *alpha, const float *inv_alpha,
-                  int32_t rows, int32_t cols);
+    /* y = x + sin^2(alpha x) * inv_beta; alpha, inv_beta [cols]. y may be x. */
+    void (*snake)(float *y, const float *x, const float *alpha, const float *inv_beta, int32_t rows,
+                  int32_t cols);
+    /* y = act(x), not UT_ACT_SNAKE. y may be x. */
+    void (*act)(float *y, const float *x, ut_act act, int64_t n);
+    /* y[r, c] = residual[r, c] + x[r, c] * gain[c]; residual NULL: 0. y may be x or residual. */
+    void (*scale)(float *y, const float *x, const float *gain, const float *residual, int32_t rows,
+                  int32_t cols);
     /* y[r, c] = b[c] + sum_j w[j, c] x[r + j, c], j < taps: x starts at the oldest row that row 0
      * sees. w [taps, cols]. */
     void (*dwconv)(float *y, const float *x, const float *w, const float *b, int32_t rows,
@@ -100,6 +105,9 @@ typedef struct ut_kernels {
      * angles[2i] = cos, angles[2i+1] = sin. dim even. y may be x. */
     void (*rotate_head)(float *y, const float *x, const float *gain, float eps, const float *angles,
                         int32_t dim);
+    /* The same for the pairs (i, i + dim / 2), by cos = cos_sin[i], sin = cos_sin[dim / 2 + i]. */
+    void (*rotate_halves)(float *y, const float *x, const float *gain, float eps,
+                          const float *cos_sin, int32_t dim);
     void (*to_bf16)(uint16_t *y, const float *x, int32_t n); /* nearest even; NaN stays NaN */
     void (*attention)(const ut_attention_job *j);
     float (*max)(const float *x, int32_t n); /* n >= 1 */

@@ -173,12 +173,10 @@ static void finish(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t o
             vf v = v_load_n(y + o, n);
             if (j->bias)
                 v = v_add(v, v_load(j->bias + o));
-            if (j->act == UT_ACT_GELU)
-                v = v_gelu(v);
-            else if (j->act == UT_ACT_TANH)
-                v = v_tanh(v);
-            else if (j->act == UT_ACT_SNAKE)
-                v = v_snake(v, v_load(j->alpha + o), v_load(j->inv_alpha + o));
+            if (j->act == UT_ACT_SNAKE)
+                v = v_snake(v, v_load(j->alpha + o), v_load(j->inv_beta + o));
+            else if (j->act != UT_ACT_NONE)
+                v = v_act(v, j->act);
             if (j->gamma)
                 v = v_mul(v, v_load(j->gamma + o));
             if (res)

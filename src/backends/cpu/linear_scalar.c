@@ -34,12 +34,10 @@ static void sums(ut_packing type, const ut_linear_job *j, int32_t row, int32_t p
 static float finish(const ut_linear_job *j, float sum, int32_t row, int32_t o)
 {
     float v = j->bias ? sum + j->bias[o] : sum;
-    if (j->act == UT_ACT_GELU)
-        v = v_gelu(v);
-    else if (j->act == UT_ACT_TANH)
-        v = v_tanh(v);
-    else if (j->act == UT_ACT_SNAKE)
-        v = v_snake(v, j->alpha[o], j->inv_alpha[o]);
+    if (j->act == UT_ACT_SNAKE)
+        v = v_snake(v, j->alpha[o], j->inv_beta[o]);
+    else if (j->act != UT_ACT_NONE)
+        v = v_act(v, j->act);
     if (j->gamma)
         v *= j->gamma[o];
     return j->residual ? v + j->residual[(int64_t)row * j->n_out + o] : v;

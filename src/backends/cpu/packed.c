@@ -44,7 +44,7 @@ static ut_packing packing_of(const ut_weight *w, ut_precision precision)
 
 static bool is_panels(ut_form form)
 {
-    return form == UT_FORM_PANELS || form == UT_FORM_UNIT_PANELS;
+    return form == UT_FORM_PANELS || form == UT_FORM_F32_PANELS || form == UT_FORM_UNIT_PANELS;
 }
 
 static int32_t n_panels(const ut_kernels *k, const ut_weight *w)
@@ -62,6 +62,8 @@ static bool bytes_of(const ut_kernels *k, const ut_packed *p, size_t *bytes)
         if (!ut_size_mul((size_t)p->w->rows, n, &n))
             return false;
     } else {
+        if (p->form == UT_FORM_HALF_SQUARES)
+            n = (size_t)p->w->rows;
         n = (n + MAX_PANEL - 1) / MAX_PANEL * MAX_PANEL;
     }
     return ut_size_mul(n, p->type == UT_PACK_F32 ? 4 : 2, bytes);
@@ -235,6 +237,21 @@ static void fill_vector(const ut_packed *item)
             dst[i] = 1.0f / (dst[i] + 1e-9f);
 }
 
+static void fill_half_squares(const ut_packed *item)
+{
+    float *dst = item->data;
+    for (int32_t r = 0; r < item->w->rows; r++) {
+        ut_dtype stored;
+        const uint8_t *src = row_data(item->w, r, &stored);
+        double sum = 0;
+        for (int32_t i = 0; i < item->w->cols; i++) {
+            const double v = (double)element(src, stored, i);
+            sum += v * v;
+        }
+        dst[r] = (float)(-0.5 * sum);
+    }
+}
+
 static void fill_taps(const ut_packed *item)
 {
     const ut_weight *w = item->w;
@@ -268,6 +285,8 @@ static void fill_piece(void *arg, int32_t i, int member)
             fill_panel(job->k, p->item, panel);
     else if (p->item->form == UT_FORM_TAPS)
         fill_taps(p->item);
+    else if (p->item->form == UT_FORM_HALF_SQUARES)
+        fill_half_squares(p->item);
     else
         fill_vector(p->item);
 }

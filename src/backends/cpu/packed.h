@@ -8,11 +8,13 @@
 #include "backends/cpu/pool.h"
 
 typedef enum ut_form {
-    UT_FORM_PANELS,      /* a linear's matrix, see kernels.h; type by the precision */
-    UT_FORM_UNIT_PANELS, /* the same in f32, every row scaled to length 1 */
-    UT_FORM_VECTOR,      /* f32, zero-padded to whole panels */
-    UT_FORM_INVERSE,     /* UT_FORM_VECTOR of 1 / (v + 1e-9) */
-    UT_FORM_TAPS         /* f32 [cols, rows]: the transposed matrix */
+    UT_FORM_PANELS,       /* a linear's matrix, see kernels.h; type by the precision */
+    UT_FORM_F32_PANELS,   /* the same in f32, whatever the precision */
+    UT_FORM_UNIT_PANELS,  /* the same in f32, every row scaled to length 1 */
+    UT_FORM_VECTOR,       /* f32, zero-padded to whole panels */
+    UT_FORM_INVERSE,      /* UT_FORM_VECTOR of 1 / (v + 1e-9) */
+    UT_FORM_HALF_SQUARES, /* f32 [rows], zero-padded to whole panels: -|row|^2 / 2 */
+    UT_FORM_TAPS          /* f32 [cols, rows]: the transposed matrix */
 } ut_form;
 
 typedef struct ut_packed {

@@ -72,16 +72,37 @@ static void swiglu(float *y, const float *x, int32_t rows, int32_t n)
         }
 }
 
-static void snake(float *y, const float *x, const float *alpha, const float *inv_alpha,
-                  int32_t rows, int32_t cols)
+static void snake(float *y, const float *x, const float *alpha, const float *inv_beta, int32_t rows,
+                  int32_t cols)
 {
     for (int32_t r = 0; r < rows; r++, x += cols, y += cols)
         for (int32_t i = 0; i < cols; i += VW) {
             const int32_t n = cols - i;
             const vf v =
-                v_snake(v_load_n(x + i, n), v_load_n(alpha + i, n), v_load_n(inv_alpha + i, n));
+                v_snake(v_load_n(x + i, n), v_load_n(alpha + i, n), v_load_n(inv_beta + i, n));
             v_store_n(y + i, v, n);
         }
+}
+
+static void activate(float *y, const float *x, ut_act act, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VW) {
+        const int32_t left = n - i < VW ? (int32_t)(n - i) : VW;
+        v_store_n(y + i, v_act(v_load_n(x + i, left), act), left);
+    }
+}
+
+static void scale_rows(float *y, const float *x, const float *gain, const float *residual,
+                       int32_t rows, int32_t cols)
+{
+    for (int32_t r = 0; r < rows; r++, x += cols, y += cols) {
+        for (int32_t i = 0; i < cols; i += VW) {
+            const int32_t n = cols - i;
+            const vf add = residual ? v_load_n(residual + i, n) : v_zero();
+            v_store_n(y + i, v_fma(v_load_n(x + i, n), v_load_n(gain + i, n), add), n);
+        }
+        residual = residual ? residual + cols : NULL;
+    }
 }
 
 static void dwconv(float *y, const float *x, const float *w, const float *b, int32_t rows,
@@ -122,6 +143,26 @@ static void rotate_head(float *y, const float *x, const float *gain, float eps, 
         y[i + 1] = x1 * c + x0 * sn;
     }
 #endif
+}
+
+static void rotate_halves(float *y, const float *x, const float *gain, float eps,
+                          const float *cos_sin, int32_t dim)
+{
+    const int32_t half = dim / 2;
+    vf scale = v_set(1.0f);
+    if (gain)
+        scale = v_set(1.0f / sqrtf(sum_of_squares(x, 0.0f, dim) / (float)dim + eps));
+    for (int32_t i = 0; i < half; i += VW) {
+        const int32_t n = half - i;
+        vf a = v_load_n(x + i, n), b = v_load_n(x + half + i, n);
+        if (gain) {
+            a = v_mul(v_mul(a, scale), v_load_n(gain + i, n));
+            b = v_mul(v_mul(b, scale), v_load_n(gain + half + i, n));
+        }
+        const vf c = v_load_n(cos_sin + i, n), s = v_load_n(cos_sin + half + i, n);
+        v_store_n(y + i, v_sub(v_mul(a, c), v_mul(b, s)), n);
+        v_store_n(y + half + i, v_fma(a, s, v_mul(b, c)), n);
+    }
 }
 
 static void to_bf16(uint16_t *y, const float *x, int32_t n)
@@ -170,8 +211,11 @@ static void fill_rows(ut_kernels *k)
     k->layer_norm = layer_norm;
     k->swiglu = swiglu;
     k->snake = snake;
+    k->act = activate;
+    k->scale = scale_rows;
     k->dwconv = dwconv;
     k->rotate_head = rotate_head;
+    k->rotate_halves = rotate_halves;
     k->to_bf16 = to_bf16;
     k->max = largest;
     k->exp_sum = exp_sum;

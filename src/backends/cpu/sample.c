@@ -16,17 +16,26 @@ size_t ut_sample_scratch_floats(int32_t n)
     return 4 * (size_t)n;
 }
 
+static float penalised(float logit, float penalty)
+{
+    return logit < 0 ? logit * penalty : logit / penalty;
+}
+
 static void penalise(float *logits, const ut_sample_job *j)
 {
+    for (int32_t i = 0; j->chosen_before && i < j->n; i++)
+        if (j->chosen_before[i])
+            logits[i] = penalised(logits[i], j->penalty);
     for (int32_t i = 0; i < j->n_penalised; i++) {
         const int32_t entry = j->penalised[i];
         bool seen = false;
         for (int32_t p = 0; p < i; p++)
             seen |= j->penalised[p] == entry;
         if (!seen)
-            logits[entry] =
-                logits[entry] < 0 ? logits[entry] * j->penalty : logits[entry] / j->penalty;
+            logits[entry] = penalised(logits[entry], j->penalty);
     }
+    if (j->without_last)
+        logits[j->n - 1] = -INFINITY;
 }
 
 static int32_t first_largest(const float *x, int32_t n)
@@ -115,6 +124,43 @@ static int32_t keep(const sampler *s, int32_t n, int32_t *n_heap, const float *e
     }
 }
 
+/* The best of heap[0..n), taken off it: it then stands behind the heap's end. */
+static int32_t pop(const sampler *s, int32_t n)
+{
+    const int32_t best = s->heap[0];
+    s->heap[0] = s->heap[n - 1];
+    s->heap[n - 1] = best;
+    if (n > 1)
+        sift_down(s, n - 1, 0);
+    return best;
+}
+
+/* Keep what top-k and then top-p leave of tempered logits, as keep() does. */
+static int32_t keep_tempered(const sampler *s, int32_t n, int32_t *n_heap, float *e,
+                             const ut_sample_job *j)
+{
+    float unused;
+    int32_t left = *n_heap = gather(s, n, -INFINITY, e, &unused);
+    const float best = left ? s->logits[s->heap[0]] : -INFINITY;
+    float last = best;
+    double total = 0, before = 0;
+    int32_t kept = 0, most_likely = 0;
+    for (; left > 0; kept++) {
+        const float next = s->logits[s->heap[0]];
+        if (next == -INFINITY || (j->top_k > 0 && kept >= j->top_k && next < last))
+            break;
+        last = next;
+        const int32_t entry = pop(s, left--);
+        e[entry] = expf(next - best);
+        total += (double)e[entry];
+    }
+    if (j->top_p >= 1)
+        return kept;
+    while (most_likely < kept && (most_likely == 0 || before < (double)j->top_p * total))
+        before += (double)e[s->heap[*n_heap - ++most_likely]];
+    return most_likely;
+}
+
 static float noise_of(const ut_sample_job *j, int32_t entry)
 {
     if (j->noise)
@@ -139,16 +185,22 @@ int32_t ut_sample(const ut_kernels *k, const ut_sample_job *j)
             j->probs[best] = 1.0f;
         return best;
     }
-    const float max = k->max(logits, j->n);
-    const float total = k->exp_sum(e, logits, max, 1.0f, j->n);
-    int32_t n_heap;
-    const int32_t kept = keep(&s, j->n, &n_heap, e, total, max, j->top_p);
-    const int32_t *entries = s.heap + n_heap - kept;
-    if (kept == 0) /* every logit is NaN */
-        return 0;
     const float t = j->temperature > 1e-5f ? j->temperature : 1e-5f;
+    int32_t n_heap, kept;
+    if (j->narrowing == UT_TEMPER_FIRST) {
+        for (int32_t i = 0; i < j->n; i++)
+            logits[i] /= t;
+        kept = keep_tempered(&s, j->n, &n_heap, e, j);
+    } else {
+        const float max = k->max(logits, j->n);
+        const float total = k->exp_sum(e, logits, max, 1.0f, j->n);
+        kept = keep(&s, j->n, &n_heap, e, total, max, j->top_p);
+    }
+    const int32_t *entries = s.heap + n_heap - kept;
+    if (kept == 0) /* every logit is NaN, or none may be chosen */
+        return 0;
     for (int32_t i = 0; i < kept; i++)
-        values[i] = logits[entries[i]] / t;
+        values[i] = j->narrowing == UT_TEMPER_FIRST ? logits[entries[i]] : logits[entries[i]] / t;
     const float sum = k->exp_sum(values, values, values[kept - 1], 1.0f, kept);
     int32_t chosen = entries[kept - 1];
     float best = -1.0f;

@@ -113,9 +113,45 @@ static inline vf v_gelu(vf x)
     return v_mul(v_mul(x, v_set(0.5f)), v_add(v_set(1.0f), e));
 }
 
-static inline vf v_snake(vf x, vf alpha, vf inv_alpha)
+static inline vf v_snake(vf x, vf alpha, vf inv_beta)
 {
-    return v_fma(v_sin_squared(v_mul(alpha, x)), inv_alpha, x);
+    return v_fma(v_sin_squared(v_mul(alpha, x)), inv_beta, x);
+}
+
+/* 1 / (1 + e^-x) */
+static inline vf v_sigmoid(vf x)
+{
+    return v_div(v_set(1.0f), v_add(v_set(1.0f), v_exp(v_sub(v_zero(), x))));
+}
+
+/* x > 0 ? x : e^x - 1, the latter within 1.2e-7. */
+static inline vf v_elu(vf x)
+{
+    const vf e = v_sub(v_exp(v_min(v_zero(), x)), v_set(1.0f));
+    return v_select(v_less(v_zero(), x), x, e);
+}
+
+/* The activations without weights; `act` is the same for a whole row, so its branch is cheap. */
+static inline vf v_act(vf x, ut_act act)
+{
+    switch (act) {
+    case UT_ACT_GELU:
+        return v_gelu(x);
+    case UT_ACT_TANH:
+        return v_tanh(x);
+    case UT_ACT_SILU:
+        return v_silu(x);
+    case UT_ACT_SIGMOID:
+        return v_sigmoid(x);
+    case UT_ACT_RELU:
+        return v_max(x, v_zero());
+    case UT_ACT_ELU:
+        return v_elu(x);
+    case UT_ACT_CLAMP:
+        return v_min(v_max(x, v_set(-1.0f)), v_set(1.0f));
+    default:
+        return x;
+    }
 }
 
 #endif

@@ -21,17 +21,27 @@ static void qkv_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0
     const float *x = place_row0(r, &s->in[0], slot), *angles = place_row0(r, &s->in[1], slot);
     float *y = place_row0(r, &s->out[0], slot);
     char *cache_k = place_row0(r, &s->in[2], slot), *cache_v = place_row0(r, &s->in[3], slot);
-    float *head = member_scratch(r, member);
+    float *head = member_scratch(r, member), *cos_sin = head + dim;
+    const bool halves = op->u.attn.rope == UT_ROPE_HALVES;
+    void (*const rotate)(float *, const float *, const float *, float, const float *, int32_t) =
+        halves ? k->rotate_halves : k->rotate_head;
     for (int32_t row = row0; row < row1; row++) {
         const float *src = x + (int64_t)row * s->in[0].cols, *a = angles + (int64_t)row * dim;
+        if (halves) {
+            for (int32_t i = 0; i < dim / 2; i++) {
+                cos_sin[i] = a[2 * i];
+                cos_sin[dim / 2 + i] = a[2 * i + 1];
+            }
+            a = cos_sin;
+        }
         float *q = y + (int64_t)row * heads * dim;
         for (int32_t h = 0; h < heads; h++)
-            k->rotate_head(q + h * dim, src + h * dim, q_gain, op->u.attn.eps, a, dim);
+            rotate(q + h * dim, src + h * dim, q_gain, op->u.attn.eps, a, dim);
         src += heads * dim;
         const int64_t at = (int64_t)((first + row) % capacity) * kv_cols;
         for (int32_t h = 0; h < kv_heads; h++) {
             float *dst = bf16 ? head : (float *)(void *)cache_k + at + h * dim;
-            k->rotate_head(dst, src + h * dim, k_gain, op->u.attn.eps, a, dim);
+            rotate(dst, src + h * dim, k_gain, op->u.attn.eps, a, dim);
             if (bf16)
                 k->to_bf16((uint16_t *)(void *)cache_k + at + h * dim, head, dim);
         }
@@ -116,22 +126,39 @@ void cpu_run_attention(const cpu_run *r, const cpu_step *s)
 
 /* ---- Nearest -------------------------------------------------------------------------------- */
 
+static int32_t first_largest(const float *x, int32_t n)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
 static void nearest_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0, int32_t row1,
                          int member)
 {
     const ut_kernels *k = &r->b->k;
     const int32_t dim = s->in[0].cols, n = s->op->w[0]->rows, col = s->op->u.nearest.col;
+    const bool euclid = s->op->u.nearest.euclid;
     const float *e = (const float *)place_row0(r, &s->in[0], slot) + (int64_t)row0 * dim;
     int32_t *codes = place_row0(r, &s->out[0], slot);
-    float *unit = member_scratch(r, member), *cosine = unit + dim;
-    const ut_linear_job j = {.x = unit,
-                             .x_stride = dim,
-                             .seg = dim,
-                             .n_seg = 1,
-                             .w = s->w[0]->data,
-                             .n_out = n,
-                             .y = cosine};
+    float *unit = member_scratch(r, member), *score = unit + dim;
+    ut_linear_job j = {.x = unit,
+                       .x_stride = dim,
+                       .seg = dim,
+                       .n_seg = 1,
+                       .w = s->w[0]->data,
+                       .n_out = n,
+                       .bias = euclid ? s->inverse->data : NULL,
+                       .y = score};
     for (int32_t row = row0; row < row1; row++, e += dim) {
+        if (euclid) {
+            j.x = e;
+            k->linear[UT_PACK_F32](&j, 0, 1, 0, (n + k->panel - 1) / k->panel);
+            codes[(int64_t)row * s->out[0].cols + col] = first_largest(score, n);
+            continue;
+        }
         float norm = 0;
         for (int32_t i = 0; i < dim; i++)
             norm += e[i] * e[i];
@@ -139,11 +166,7 @@ static void nearest_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t 
         for (int32_t i = 0; i < dim; i++)
             unit[i] = e[i] / (norm > 1e-12f ? norm : 1e-12f);
         k->linear[UT_PACK_F32](&j, 0, 1, 0, (n + k->panel - 1) / k->panel);
-        int32_t best = 0;
-        for (int32_t i = 1; i < n; i++)
-            if (cosine[i] > cosine[best])
-                best = i;
-        codes[(int64_t)row * s->out[0].cols + col] = best;
+        codes[(int64_t)row * s->out[0].cols + col] = first_largest(score, n);
     }
 }
 
@@ -161,7 +184,11 @@ static void find_penalised(const cpu_run *r, const cpu_step *s, int slot, int32_
 {
     const ut_op *op = s->op;
     j->n_penalised = 0;
-    if (op->u.sample.penalty == UT_PENALTY_NONE || frame <= 0)
+    j->chosen_before = NULL;
+    if (op->u.sample.penalty == UT_PENALTY_ALL)
+        j->chosen_before = place_row0(r, &s->in[4], slot);
+    if (op->u.sample.penalty == UT_PENALTY_NONE || op->u.sample.penalty == UT_PENALTY_ALL ||
+        frame <= 0)
         return;
     const int32_t cols = s->in[4].cols;
     const int32_t *history = place_row0(r, &s->in[4], slot);
@@ -184,7 +211,8 @@ static void sample_slot(void *arg, int32_t slot, int member)
     const cpu_run *r = ((const void *const *)arg)[0];
     const cpu_step *s = ((const void *const *)arg)[1];
     const ut_op *op = s->op;
-    const float *params = place_row0(r, &s->in[1], slot);
+    const float *params =
+        (const float *)place_row0(r, &s->in[1], slot) + op->u.sample.params_row * UT_SP_COUNT;
     const int32_t *rng = place_row0(r, &s->in[2], slot);
     const int32_t frame = *(const int32_t *)place_row0(r, &s->in[3], slot);
     ut_sample_job j;
@@ -195,6 +223,9 @@ static void sample_slot(void *arg, int32_t slot, int member)
     j.temperature = params[UT_SP_TEMPERATURE];
     j.top_p = params[UT_SP_TOP_P];
     j.penalty = params[UT_SP_REPETITION_PENALTY];
+    j.top_k = params[UT_SP_TOP_K] < (float)j.n ? (int32_t)params[UT_SP_TOP_K] : 0;
+    j.narrowing = op->u.sample.narrowing;
+    j.without_last = op->u.sample.id_extra >= 0 && frame < op->u.sample.extra_from_frame;
     j.seed[0] = (uint32_t)rng[UT_RNG_SEED_LO];
     j.seed[1] = (uint32_t)rng[UT_RNG_SEED_HI];
     j.frame = (uint32_t)frame;
@@ -202,6 +233,8 @@ static void sample_slot(void *arg, int32_t slot, int member)
     j.scratch = member_scratch(r, member);
     find_penalised(r, s, slot, frame, &j);
     const int32_t entry = ut_sample(&r->b->k, &j);
+    if (op->u.sample.penalty == UT_PENALTY_ALL)
+        ((int32_t *)place_row0(r, &s->in[4], slot))[entry] = 1;
     int32_t *dst = place_row0(r, &s->out[0], slot);
     dst[op->u.sample.col] =
         entry < op->u.sample.n_range ? op->u.sample.id_first + entry : op->u.sample.id_extra;

@@ -149,7 +149,7 @@ void cpu_run_linear(const cpu_run *r, const cpu_step *s)
     w.job.bias = vector_of(s->w[1]);
     w.job.gamma = vector_of(s->w[2]);
     w.job.alpha = vector_of(s->w[3]);
-    w.job.inv_alpha = vector_of(s->inverse);
+    w.job.inv_beta = vector_of(s->inverse);
     set_slot(&w, &w.job, 0);
 
     const int members = ut_pool_size(r->b->pool);
@@ -234,6 +234,35 @@ static void snake_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t ro
 void cpu_run_snake(const cpu_run *r, const cpu_step *s)
 {
     rows_of(r, s, snake_rows, 0.5);
+}
+
+static void act_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0, int32_t row1,
+                     int member)
+{
+    (void)member;
+    r->b->k.act(out_row(r, s, slot, row0), in_row(r, s, slot, row0), s->op->u.linear.act,
+                (int64_t)(row1 - row0) * s->in[0].cols);
+}
+
+void cpu_run_act(const cpu_run *r, const cpu_step *s)
+{
+    rows_of(r, s, act_rows, 0.4);
+}
+
+static void scale_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0, int32_t row1,
+                       int member)
+{
+    const float *gain = place_row0(r, &s->in[1], slot), *residual = NULL;
+    (void)member;
+    if (s->has_in[2])
+        residual = (const float *)place_row0(r, &s->in[2], slot) + (int64_t)row0 * s->in[2].cols;
+    r->b->k.scale(out_row(r, s, slot, row0), in_row(r, s, slot, row0), gain, residual, row1 - row0,
+                  s->in[0].cols);
+}
+
+void cpu_run_scale(const cpu_run *r, const cpu_step *s)
+{
+    cpu_for_rows(r, s, scale_rows, place_rows(&s->out[0], r->n_t), 0.2 * s->in[0].cols, false);
 }
 
 static void dwconv_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0, int32_t row1,

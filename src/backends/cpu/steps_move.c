@@ -1,5 +1,5 @@
-/* steps_move.c - steps that look up, move and count: embeddings, gathers, copies, histories of
- * convolutions, counters, rings. All of them are small and mostly run on the calling thread. */
+/* steps_move.c - steps that look up, move and count: embeddings, gathers, copies, counters, rings.
+ * All of them are small and mostly run on the calling thread. */
 #include "backends/cpu/exec.h"
 #include "base/half.h"
 #include <math.h>
@@ -73,6 +73,43 @@ void cpu_run_gather(const cpu_run *r, const cpu_step *s)
     cpu_for_rows(r, s, gather_rows, place_rows(&s->in[0], r->n_t), 0.5 * s->out[0].cols, false);
 }
 
+static void gather_sum_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0,
+                            int32_t row1, int member)
+{
+    const ut_op *op = s->op;
+    const int32_t dim = op->w[0]->cols, n_cols = op->u.gather.n_cols, *sizes = op->u.gather.sizes;
+    const int32_t *ids = place_row0(r, &s->in[0], slot);
+    const float *residual = s->has_in[1] ? place_row0(r, &s->in[1], slot) : NULL;
+    const float *extra = s->has_in[2] ? place_row0(r, &s->in[2], slot) : NULL;
+    float *y = place_row0(r, &s->out[0], slot), *one = member_scratch(r, member);
+    for (int32_t row = row0; row < row1; row++) {
+        const int32_t *id = ids + (int64_t)row * s->in[0].cols + op->u.gather.first_col;
+        float *dst = y + (int64_t)row * dim;
+        if (residual)
+            memcpy(dst, residual + (int64_t)row * dim, (size_t)dim * sizeof *dst);
+        else
+            memset(dst, 0, (size_t)dim * sizeof *dst);
+        int32_t offset = 0;
+        for (int32_t j = 0; j < n_cols; offset += sizes[j++]) {
+            const float *add = one;
+            if (id[j] >= 0)
+                ut_weight_row_f32(op->w[0], offset + clamp(id[j], 0, sizes[j] - 1), one);
+            else if (id[j] == UT_ID_EXTRA && extra)
+                add = extra;
+            else
+                continue;
+            for (int32_t i = 0; i < dim; i++)
+                dst[i] += op->u.gather.scale * add[i];
+        }
+    }
+}
+
+void cpu_run_gather_sum(const cpu_run *r, const cpu_step *s)
+{
+    const double ns = 0.7 * s->op->u.gather.n_cols * s->out[0].cols;
+    cpu_for_rows(r, s, gather_sum_rows, place_rows(&s->in[0], r->n_t), ns, false);
+}
+
 void cpu_run_copy_rows(const cpu_run *r, const cpu_step *s)
 {
     const ut_op *op = s->op;
@@ -90,17 +127,29 @@ void cpu_run_copy_rows(const cpu_run *r, const cpu_step *s)
     }
 }
 
-/* The state's rows go in front of x, then the last as many of all of them to the state. */
-void cpu_run_conv_history(const cpu_run *r, const cpu_step *s)
+static void copy_cols_rows(const cpu_run *r, const cpu_step *s, int slot, int32_t row0,
+                           int32_t row1, int member)
 {
-    const int64_t rows = (int64_t)place_rows(&s->in[0], r->n_t) * s->in[0].cols;
-    const size_t bytes = 4 * (size_t)s->in[0].lead;
-    for (int slot = 0; slot < r->e->n_slots; slot++) {
-        float *x = place_row0(r, &s->in[0], slot);
-        void *state = place_row0(r, &s->in[1], slot);
-        memcpy(x - s->in[0].lead, state, bytes);
-        memcpy(state, x + rows - s->in[0].lead, bytes);
+    const ut_op *op = s->op;
+    const int32_t n = op->u.copy_cols.n_cols;
+    const bool one = s->in[0].rows_per_t == 0 && s->in[0].rows_fixed == 1;
+    const float *src = (const float *)place_row0(r, &s->in[0], slot) + op->u.copy_cols.src_col;
+    float *dst = (float *)place_row0(r, &s->out[0], slot) + op->u.copy_cols.dst_col;
+    (void)member;
+    for (int32_t row = row0; row < row1; row++) {
+        const float *x = src + (one ? 0 : (int64_t)row * s->in[0].cols);
+        float *y = dst + (int64_t)row * s->out[0].cols;
+        if (op->u.copy_cols.add)
+            add_to(y, x, n);
+        else
+            memcpy(y, x, (size_t)n * sizeof *y);
     }
+}
+
+void cpu_run_copy_cols(const cpu_run *r, const cpu_step *s)
+{
+    cpu_for_rows(r, s, copy_cols_rows, place_rows(&s->out[0], r->n_t),
+                 0.3 * s->op->u.copy_cols.n_cols, false);
 }
 
 void cpu_run_token_code(const cpu_run *r, const cpu_step *s)
@@ -128,6 +177,21 @@ void cpu_run_ring_put(const cpu_run *r, const cpu_step *s)
             int32_t *history = place_row0(r, &s->in[2], slot);
             memcpy(history + (int64_t)((frame - 1) % UT_HISTORY_FRAMES) * cols, column, bytes);
         }
+    }
+}
+
+void cpu_run_ring_get(const cpu_run *r, const cpu_step *s)
+{
+    const ut_op *op = s->op;
+    const int32_t cols = s->in[0].cols;
+    for (int slot = 0; slot < r->e->n_slots; slot++) {
+        const int64_t at =
+            (int64_t) * (const int32_t *)place_row0(r, &s->in[1], slot) + op->u.ring_get.offset;
+        const int32_t *ring = place_row0(r, &s->in[0], slot);
+        int32_t *y = place_row0(r, &s->out[0], slot);
+        ring += (at < 0 ? 0 : at % s->in[0].rows_fixed) * cols;
+        for (int32_t i = 0; i < cols; i++)
+            y[i] = (int32_t)((uint32_t)ring[i] + (uint32_t)op->u.ring_get.add);
     }
 }
 

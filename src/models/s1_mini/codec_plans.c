@@ -13,7 +13,8 @@ static ut_tid emit_tf(ut_plan *p, const ut_tf *t, ut_tid x, int pos_state, int32
 /* codes i32 [T, Q] -> pcm [T * hop, 1]. */
 static void write_decode(ut_plan *p, const ut_s1_codec *c)
 {
-    ut_tid x = ut_rvq_decode(p, &c->rvq, ut_plan_input(p, "codes", UT_I32, 1, 0, c->rvq.n));
+    const ut_tid codes = ut_plan_input(p, "codes", UT_I32, 1, 0, c->rvq.n);
+    ut_tid x = ut_rvq_decode(p, &c->rvq, codes, 0, UT_NONE);
     ut_plan_name(p, x, "dec.z_q");
     x = emit_tf(p, &c->post, x, c->post_pos, 1);
     ut_plan_name(p, x, "dec.post");
@@ -60,7 +61,9 @@ static void write_encode(ut_plan *p, const ut_s1_codec *c)
     ut_plan_name(p, x, "enc.down");
     x = emit_tf(p, &c->pre, x, c->pre_pos, 1);
     ut_plan_name(p, x, "enc.pre");
-    ut_plan_output(p, ut_rvq_encode(p, &c->rvq, x, "enc"), "codes");
+    const ut_tid codes = ut_op_blank_ids(p, x, c->rvq.n);
+    ut_rvq_encode(p, &c->rvq, x, codes, 0, "enc");
+    ut_plan_output(p, codes, "codes");
 }
 
 static utter_status write_plan(ut_plan **out, const char *name, const ut_state_set *states,

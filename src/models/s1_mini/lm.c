@@ -122,6 +122,7 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
+    ar->text = -1;
     ar->stop_id = ids->im_end;
     ar->stop_from_frame = 1;
     ar->first_code_col = 1;

@@ -190,6 +190,7 @@ static void describe(s1_mini *s, const char *dir)
     m->info.family = ut_s1_mini_ops.family;
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->sample_rate;
+    m->voices = UT_VOICE_REFERENCE | UT_VOICE_NONE;
     m->info.bytes_touched_per_frame = ut_s1_lm_bytes_per_frame(&s->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "slow %d layers of %d, fast %d layers of %d, vocabulary %d, %d codebooks, frame of %d "
@@ -277,15 +278,41 @@ static utter_status put_reference(const s1_mini *s, ut_buf *out, const ut_refere
     return UTTER_OK;
 }
 
+/* What this family has no notion of. */
+static utter_status check_request(const ut_request *r, ut_err *err)
+{
+    if (r->speaker)
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                       "speaker \"%.40s\": an S1-mini model has no speakers of its own, it takes a "
+                       "voice made from a recording",
+                       r->speaker);
+    if (r->instruct && r->instruct[0])
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED, "an S1-mini model takes no instruction");
+    if (r->language)
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                       "language \"%.40s\": an S1-mini model finds the language out from the text",
+                       r->language);
+    for (int i = 0; i < r->n_refs; i++)
+        if (!r->refs[i].text || r->refs[i].n_frames < 1)
+            return ut_fail(err, UTTER_ERR_ARG,
+                           "the voice has no codes or no transcript; add it again from its "
+                           "recording");
+    return UTTER_OK;
+}
+
 /* <|interleave|>, per reference: "<|speaker:0|>" text codes <|im_end|>, then "<|speaker:0|>" text.
  * "<|speaker:0|>" is ordinary text, and parts are encoded separately. */
-static utter_status s1_prompt(const ut_model *m, const ut_reference *refs, int n_refs,
-                              const char *text, ut_buf *out, ut_err *err)
+static utter_status s1_prompt(const ut_model *m, const ut_request *request, ut_prompt *prompt,
+                              ut_err *err)
 {
     static const char speaker[] = "<|speaker:0|>";
     const s1_mini *s = (const s1_mini *)m;
-    const size_t before = out->len;
-    utter_status st = UTTER_OK;
+    const ut_reference *refs = request->refs;
+    const int n_refs = request->n_refs;
+    ut_buf *out = &prompt->columns;
+    utter_status st = check_request(request, err);
+    if (st != UTTER_OK)
+        return st;
     if (!put_column(s, out, s->interleave, NULL))
         st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for a prompt");
     for (int i = 0; st == UTTER_OK && i < n_refs; i++) {
@@ -300,8 +327,8 @@ static utter_status s1_prompt(const ut_model *m, const ut_reference *refs, int n
     if (st == UTTER_OK)
         st = put_text(s, out, speaker, err);
     if (st == UTTER_OK)
-        st = put_text(s, out, text, err);
-    const size_t columns = (out->len - before) / sizeof(int32_t) / (size_t)m->ar.columns;
+        st = put_text(s, out, request->text, err);
+    const size_t columns = ut_buf_n_i32(out) / (size_t)m->ar.columns;
     if (st == UTTER_OK && columns > (size_t)m->ar.max_prompt)
         st = ut_fail(err, UTTER_ERR_LIMIT,
                      "the prompt has %zu positions, expected at most %d: use a shorter text or "
