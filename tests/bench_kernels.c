@@ -109,7 +109,7 @@ enum { VOCABULARY = 155776 };
 
 typedef struct other_bench {
     const ut_kernels *k;
-    float *x, *y, *v, *logits;
+    float *x, *y, *v, *logits, *cache;
     uint16_t *h;
 } other_bench;
 
@@ -154,29 +154,38 @@ static void b_exp_sum(void *arg)
     const other_bench *b = arg;
     b->k->exp_sum(b->y, b->x, 1.0f, 1.0f, ROWS * COLS);
 }
-static void attend(const other_bench *b, bool bf16)
+/* A chunk of a prefill: caches laid out as a model's with 8 kv heads, far apart in memory. */
+static void attend(const other_bench *b, bool bf16, int32_t rows)
 {
-    const ut_attention_job j = {.q = b->v,
+    const ut_attention_job j = {.q = b->x,
                                 .y = b->y,
-                                .k = bf16 ? (const void *)b->h : b->x,
-                                .v = bf16 ? (const void *)b->h : b->x,
-                                .stride = 128,
+                                .row_stride = 256,
+                                .n_rows = rows,
+                                .pos = POSITIONS - rows,
+                                .reach = POSITIONS,
+                                .k = b->cache,
+                                .v = b->cache,
+                                .kv_stride = 1024,
                                 .bf16 = bf16,
                                 .capacity = POSITIONS,
-                                .n = POSITIONS,
                                 .dim = 128,
                                 .n_rep = 2,
                                 .scale = 0.1f,
-                                .scores = b->y + 256};
+                                .scores = b->logits,
+                                .block = b->v};
     b->k->attention(&j);
 }
 static void b_attention_f32(void *arg)
 {
-    attend(arg, false);
+    attend(arg, false, 1);
 }
 static void b_attention_bf16(void *arg)
 {
-    attend(arg, true);
+    attend(arg, true, 1);
+}
+static void b_attention_rows(void *arg)
+{
+    attend(arg, true, 16);
 }
 
 static void sample(const other_bench *b, int32_t n)
@@ -216,6 +225,7 @@ void bench_other_kernels(void)
         {"exp_sum, element", b_exp_sum, elements},
         {"attention f32 128, key and head", b_attention_f32, scores},
         {"attention bf16 128, key and head", b_attention_bf16, scores},
+        {"attention of 16 rows, key and head", b_attention_rows, 16 * scores},
         {"sample 1024, entry", b_sample_1024, 1024},
         {"sample 155776, entry", b_sample_vocabulary, VOCABULARY},
     };
@@ -223,10 +233,11 @@ void bench_other_kernels(void)
     const int n_k = variants(k);
     other_bench b = {.x = ut_alloc_aligned(sizeof(float) * 2 * ROWS * (COLS + 8)),
                      .y = ut_alloc_aligned(sizeof(float) * 2 * ROWS * COLS),
-                     .v = ut_alloc_aligned(sizeof(float) * 8 * COLS),
+                     .v = ut_alloc_aligned(sizeof(float) * UT_ATTENTION_BLOCK * 128),
                      .logits = ut_alloc_aligned(sizeof(float) * 5 * VOCABULARY),
-                     .h = ut_alloc_aligned(sizeof(uint16_t) * 2 * ROWS * COLS)};
-    assert_true(b.x && b.y && b.v && b.logits && b.h);
+                     .cache = ut_alloc_aligned(sizeof(float) * POSITIONS * 1024),
+                     .h = ut_alloc_aligned(sizeof(uint16_t) * ROWS * COLS)};
+    assert_true(b.x && b.y && b.v && b.logits && b.cache && b.h);
     for (int32_t i = 0; i < VOCABULARY; i++) /* the shape of a language model's: few that matter */
         b.logits[i] = random_float(-4.0f, 4.0f) + random_float(-4.0f, 4.0f) + (i % 1000 ? 0 : 12);
     random_fill(b.x, 2 * ROWS * COLS, 1.0f);
@@ -244,5 +255,6 @@ void bench_other_kernels(void)
     ut_free_aligned(b.y);
     ut_free_aligned(b.v);
     ut_free_aligned(b.logits);
+    ut_free_aligned(b.cache);
     ut_free_aligned(b.h);
 }

@@ -1,5 +1,5 @@
-/* test_kernels_attention.c - attention of one position against a double reference: ring positions,
- * odd head sizes, grouped heads, f32 and bf16 caches; the ring's rotation changes no bit. */
+/* test_kernels_attention.c - attention against a double reference: windows, ring positions, odd
+ * head sizes, grouped heads, f32 and bf16 caches; a row alone and the ring's size change no bit. */
 #include "kernel_check.h"
 #include "base/alloc.h"
 #include "base/half.h"
@@ -42,17 +42,20 @@ static void caches_free(caches *c)
     ut_free(c->v16);
 }
 
-static const float *row(const guarded *g, const caches *c, const ut_attention_job *j, int32_t i)
+static const float *at_position(const guarded *g, const caches *c, int32_t pos)
 {
-    return g->data + (int64_t)((j->first + i) % c->capacity) * c->stride;
+    return g->data + (int64_t)(pos % c->capacity) * c->stride;
 }
 
-static void check_head(const ut_attention_job *j, const caches *c, const float *q, const float *y)
+/* One head of the row at position pos. */
+static void check_head(const ut_attention_job *j, const caches *c, int32_t pos, const float *q,
+                       const float *y)
 {
-    double *s = ut_malloc((size_t)j->n * sizeof *s), max = -1e300, size = 0, total = 0;
+    const int32_t first = pos - j->reach + 1 > 0 ? pos - j->reach + 1 : 0, n = pos - first + 1;
+    double *s = ut_malloc((size_t)n * sizeof *s), max = -1e300, size = 0, total = 0;
     assert_non_null(s);
-    for (int32_t i = 0; i < j->n; i++) {
-        const float *k = row(&c->k32, c, j, i);
+    for (int32_t i = 0; i < n; i++) {
+        const float *k = at_position(&c->k32, c, first + i);
         double dot = 0, abs_dot = 0;
         for (int32_t d = 0; d < j->dim; d++) {
             dot += (double)q[d] * (double)k[d];
@@ -62,18 +65,18 @@ static void check_head(const ut_attention_job *j, const caches *c, const float *
         max = fmax(max, s[i]);
         size = fmax(size, abs_dot * (double)j->scale);
     }
-    for (int32_t i = 0; i < j->n; i++)
+    for (int32_t i = 0; i < n; i++)
         total += s[i] = exp(s[i] - max);
     /* A score is off by delta, so a weight by a factor within e^(2 delta) of one. */
     const double delta = (j->dim + 4) * EPS * size;
     for (int32_t d = 0; d < j->dim; d++) {
         double want = 0, abs_sum = 0;
-        for (int32_t i = 0; i < j->n; i++) {
-            const double t = s[i] / total * (double)row(&c->v32, c, j, i)[d];
+        for (int32_t i = 0; i < n; i++) {
+            const double t = s[i] / total * (double)at_position(&c->v32, c, first + i)[d];
             want += t;
             abs_sum += fabs(t);
         }
-        check_near((double)y[d], want, (2.5 * delta + (2 * j->n + 16) * EPS) * abs_sum, "attention",
+        check_near((double)y[d], want, (2.5 * delta + (2 * n + 16) * EPS) * abs_sum, "attention",
                    d);
     }
     ut_free(s);
@@ -82,95 +85,106 @@ static void check_head(const ut_attention_job *j, const caches *c, const float *
 static void test_attention(void **state)
 {
     static const int32_t dims[] = {1, 2, 8, 15, 16, 17, 32, 63, 64, 80, 128, 130, 256};
-    static const int32_t counts[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 200};
+    static const int32_t reaches[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 130, 200};
     ut_kernels k[N_VARIANTS];
     const int n_k = variants(k);
     (void)state;
     for (int round = 0; round < 80; round++) {
-        const int32_t dim = dims[random_int(0, 12)], n = counts[random_int(0, 14)];
-        const int32_t rep = random_int(1, 7), capacity = n + random_int(0, 3);
+        const int32_t dim = dims[random_int(0, 12)], reach = reaches[random_int(0, 15)];
+        const int32_t rep = random_int(1, 7), rows = random_int(1, 20);
+        const int32_t capacity = reach + rows - 1 + random_int(0, 3);
+        const int32_t pos = random_int(0, 3 * reach), row_stride = rep * dim + random_int(0, 9);
         caches c = caches_new(capacity, dim + random_int(0, 20));
-        guarded q = guarded_new((size_t)rep * (size_t)dim, 1), y = guarded_new(q.n, 3);
-        guarded scores = guarded_new(4 * ((size_t)n + 64), 0);
+        const size_t size = (size_t)(rows * row_stride);
+        guarded q = guarded_new(size, 1), y = guarded_new(size, 3), first = guarded_new(size, 0);
+        guarded scores = guarded_new(ut_attention_scores(rows, rep, reach), 0);
+        guarded block = guarded_new((size_t)(UT_ATTENTION_BLOCK * dim), 0);
         random_fill(q.data, q.n, 2.0f);
         ut_attention_job j = {.q = q.data,
                               .y = y.data,
-                              .stride = c.stride,
+                              .row_stride = row_stride,
+                              .n_rows = rows,
+                              .pos = pos,
+                              .reach = reach,
+                              .kv_stride = c.stride,
                               .capacity = capacity,
-                              .first = random_int(0, capacity - 1),
-                              .n = n,
                               .dim = dim,
                               .n_rep = rep,
                               .scale = 1.0f / sqrtf((float)dim),
-                              .scores = scores.data};
+                              .scores = scores.data,
+                              .block = block.data};
         for (int v = 0; v < n_k; v++) {
-            guarded first = guarded_new(q.n, 0);
             j.bf16 = false;
             j.k = c.k32.data;
             j.v = c.v32.data;
             k[v].attention(&j);
             guarded_check(&y);
             guarded_check(&scores);
-            for (int32_t h = 0; h < rep; h++)
-                check_head(&j, &c, q.data + h * dim, y.data + h * dim);
-            memcpy(first.data, y.data, y.n * sizeof(float));
+            for (int32_t r = 0; r < rows; r++)
+                for (int32_t h = 0; h < rep; h++)
+                    check_head(&j, &c, pos + r, q.data + r * row_stride + h * dim,
+                               y.data + r * row_stride + h * dim);
+            memcpy(first.data, y.data, size * sizeof(float));
             j.bf16 = true;
             j.k = c.k16;
             j.v = c.v16;
             k[v].attention(&j);
-            check_bits(first.data, y.data, y.n, "f32 and bf16 caches of the same values");
-            ut_attention_job one = j; /* heads alone */
-            one.n_rep = 1;
-            for (int32_t h = 0; h < rep; h++) {
-                one.q = q.data + h * dim;
-                one.y = y.data + h * dim;
-                k[v].attention(&one);
-            }
-            check_bits(first.data, y.data, y.n, "heads alone");
-            guarded_free(&first);
+            ut_attention_job one = j; /* rows and heads alone */
+            one.n_rows = one.n_rep = 1;
+            for (int32_t r = 0; r < rows; r++)
+                for (int32_t h = 0; h < rep; h++) {
+                    const int32_t at = r * row_stride + h * dim;
+                    check_bits(first.data + at, y.data + at, (size_t)dim, "f32 and bf16 caches");
+                    one.q = q.data + at;
+                    one.y = y.data + at;
+                    one.pos = pos + r;
+                    k[v].attention(&one);
+                    check_bits(first.data + at, y.data + at, (size_t)dim, "a row and head alone");
+                }
         }
-        guarded_free(&q);
-        guarded_free(&y);
-        guarded_free(&scores);
+        guarded *all[] = {&q, &y, &first, &scores, &block};
+        for (int g = 0; g < 5; g++)
+            guarded_free(all[g]);
         caches_free(&c);
     }
 }
 
-/* The same positions at another rotation of the ring. */
+/* The same positions in a ring of another size. */
 static void test_rotation(void **state)
 {
-    enum { N = 37, CAPACITY = 50, DIM = 64 };
+    enum { N = 37, POS = 100, DIM = 64 };
     ut_kernels k[N_VARIANTS];
     const int n_k = variants(k);
     (void)state;
-    caches a = caches_new(CAPACITY, DIM), b = caches_new(CAPACITY, DIM);
-    for (int32_t i = 0; i < N; i++) {
-        memcpy(b.k32.data + (i + 30) % CAPACITY * DIM, a.k32.data + i * DIM, DIM * sizeof(float));
-        memcpy(b.v32.data + (i + 30) % CAPACITY * DIM, a.v32.data + i * DIM, DIM * sizeof(float));
+    caches a = caches_new(50, DIM), b = caches_new(41, DIM);
+    for (int32_t p = POS - N + 1; p <= POS; p++) {
+        memcpy(b.k32.data + p % 41 * DIM, a.k32.data + p % 50 * DIM, DIM * sizeof(float));
+        memcpy(b.v32.data + p % 41 * DIM, a.v32.data + p % 50 * DIM, DIM * sizeof(float));
     }
-    float q[2 * DIM], y[2][2 * DIM], scores[4 * (N + 64)];
+    float q[2 * DIM], y[2][2 * DIM];
+    guarded scores = guarded_new(ut_attention_scores(1, 2, N), 0);
     random_fill(q, 2 * DIM, 1.0f);
     for (int v = 0; v < n_k; v++) {
-        ut_attention_job j = {.q = q,
-                              .y = y[0],
-                              .k = a.k32.data,
-                              .v = a.v32.data,
-                              .stride = DIM,
-                              .capacity = CAPACITY,
-                              .first = 0,
-                              .n = N,
-                              .dim = DIM,
-                              .n_rep = 2,
-                              .scale = 0.125f,
-                              .scores = scores};
-        k[v].attention(&j);
-        j.k = b.k32.data;
-        j.v = b.v32.data;
-        j.first = 30;
-        j.y = y[1];
-        k[v].attention(&j);
+        for (int i = 0; i < 2; i++) {
+            const ut_attention_job j = {.q = q,
+                                        .y = y[i],
+                                        .row_stride = 2 * DIM,
+                                        .n_rows = 1,
+                                        .pos = POS,
+                                        .reach = N,
+                                        .k = i ? b.k32.data : a.k32.data,
+                                        .v = i ? b.v32.data : a.v32.data,
+                                        .kv_stride = DIM,
+                                        .capacity = i ? 41 : 50,
+                                        .dim = DIM,
+                                        .n_rep = 2,
+                                        .scale = 0.125f,
+                                        .scores = scores.data};
+            k[v].attention(&j);
+        }
         check_bits(y[0], y[1], 2 * DIM, "rotation");
     }
+    guarded_free(&scores);
     caches_free(&a);
     caches_free(&b);
 }

@@ -172,16 +172,18 @@ static size_t scratch_of(const cpu_exec *e, const cpu_step *s)
     case UT_OP_QKV:
         return 8 * (size_t)op->u.attn.head_dim;
     case UT_OP_ATTENTION: {
-        const int32_t capacity = s->in[2].rows_fixed;
-        const bool windowed = op->u.attn.window && op->u.attn.window < capacity;
-        return 16 * ((size_t)(windowed ? op->u.attn.window : capacity) + 64);
+        const int32_t capacity = s->in[2].rows_fixed, window = op->u.attn.window;
+        const int32_t rows = place_rows(&s->in[0], e->max_t);
+        return 4 * (size_t)UT_ATTENTION_BLOCK * (size_t)op->u.attn.head_dim +
+               4 * ut_attention_scores(rows < CPU_ATTENTION_ROWS ? rows : CPU_ATTENTION_ROWS,
+                                       op->u.attn.n_heads / op->u.attn.n_kv_heads,
+                                       window && window < capacity ? window : capacity);
     }
     case UT_OP_NEAREST:
         return 4 * ((size_t)s->in[0].cols + (size_t)op->w[0]->rows);
     case UT_OP_SAMPLE:
         return 4 * ut_sample_scratch_floats(s->in[0].cols);
     default:
-        (void)e;
         return 0;
     }
 }

@@ -76,6 +76,9 @@ struct cpu_run {
 #define SHARE_NS 3000.0
 #define WAKE_NS  30000.0
 
+/* Query rows that one piece of an attention takes through the caches together. */
+enum { CPU_ATTENTION_ROWS = 16 };
+
 static inline int32_t place_rows(const cpu_place *p, int32_t n_t)
 {
     return p->rows_per_t * n_t + p->rows_fixed;

@@ -46,19 +46,31 @@ typedef enum ut_packing { UT_PACK_F32, UT_PACK_BF16, UT_PACK_F16, UT_PACK_COUNT 
 
 /* ---- Attention ------------------------------------------------------------------------------ */
 
-/* One query position and the n_rep heads that share a kv head: y[h] = softmax(scale q[h] K^T) V
- * over cache rows first % capacity, (first + 1) % capacity, ..., n of them. */
+/* n_rows query positions, one after another, and the n_rep heads that share a kv head:
+ * y[r, h] = softmax(scale q[r, h] K^T) V over the positions p with pos + r - reach < p <= pos + r
+ * and p >= 0, which lie in cache rows p % capacity. */
 typedef struct ut_attention_job {
-    const float *q;    /* [n_rep, dim] */
-    float *y;          /* [n_rep, dim] */
-    const void *k, *v; /* caches at this kv head; a row every `stride` elements */
-    int64_t stride;
+    const float *q; /* [n_rows, n_rep, dim], rows every row_stride elements */
+    float *y;       /* likewise */
+    int64_t row_stride;
+    int32_t n_rows, pos; /* pos of row 0 */
+    int32_t reach;       /* >= 1; reach + n_rows - 1 <= capacity, or all positions < capacity */
+    const void *k, *v;   /* caches at this kv head; a position every kv_stride elements */
+    int64_t kv_stride;
     bool bf16; /* of the caches, else f32 */
-    int32_t capacity, first, n;
-    int32_t dim, n_rep;
+    int32_t capacity, dim, n_rep;
     float scale;
-    float *scores; /* scratch: 4 * (n + 64) floats */
+    float *scores; /* scratch: ut_attention_scores(n_rows, n_rep, largest count of positions) */
+    float *block;  /* scratch: [UT_ATTENTION_BLOCK, dim]; only used for several rows */
 } ut_attention_job;
+
+enum { UT_ATTENTION_BLOCK = 64 }; /* positions that are worked on together */
+
+/* Floats. */
+static inline size_t ut_attention_scores(int32_t n_rows, int32_t n_rep, int32_t n_positions)
+{
+    return (size_t)n_rows * (size_t)(n_rep < 4 ? n_rep : 4) * ((size_t)n_positions + 32);
+}
 
 /* ---- The table ------------------------------------------------------------------------------ */
 

@@ -83,25 +83,25 @@ static void attention_item(void *arg, int32_t item, int member)
         op->u.attn.window && op->u.attn.window < capacity ? op->u.attn.window : capacity;
     const bool bf16 = r->e->head.plan->states->def[s->in[2].state].dtype == UT_BF16;
     const size_t offset = (size_t)head * (size_t)dim * (bf16 ? 2 : 4);
-    const float *q = (const float *)place_row0(r, &s->in[0], slot) + (int64_t)head * rep * dim;
-    float *y = (float *)place_row0(r, &s->out[0], slot) + (int64_t)head * rep * dim;
-    ut_attention_job j = {.k = (const char *)place_row0(r, &s->in[2], slot) + offset,
-                          .v = (const char *)place_row0(r, &s->in[3], slot) + offset,
-                          .stride = (int64_t)kv_heads * dim,
-                          .bf16 = bf16,
-                          .capacity = capacity,
-                          .dim = dim,
-                          .n_rep = rep,
-                          .scale = 1.0f / sqrtf((float)dim),
-                          .scores = member_scratch(r, member)};
-    for (int32_t row = row0; row < row1; row++) {
-        const int32_t pos = first + row, oldest = pos - reach + 1 > 0 ? pos - reach + 1 : 0;
-        j.q = q + (int64_t)row * s->in[0].cols;
-        j.y = y + (int64_t)row * s->in[0].cols;
-        j.first = oldest % capacity;
-        j.n = pos - oldest + 1;
-        r->b->k.attention(&j);
-    }
+    const int64_t at = (int64_t)row0 * s->in[0].cols + (int64_t)head * rep * dim;
+    const ut_attention_job j = {.q = (const float *)place_row0(r, &s->in[0], slot) + at,
+                                .y = (float *)place_row0(r, &s->out[0], slot) + at,
+                                .row_stride = s->in[0].cols,
+                                .n_rows = row1 - row0,
+                                .pos = first + row0,
+                                .reach = reach,
+                                .k = (const char *)place_row0(r, &s->in[2], slot) + offset,
+                                .v = (const char *)place_row0(r, &s->in[3], slot) + offset,
+                                .kv_stride = (int64_t)kv_heads * dim,
+                                .bf16 = bf16,
+                                .capacity = capacity,
+                                .dim = dim,
+                                .n_rep = rep,
+                                .scale = 1.0f / sqrtf((float)dim),
+                                .block = member_scratch(r, member),
+                                .scores =
+                                    (float *)member_scratch(r, member) + UT_ATTENTION_BLOCK * dim};
+    r->b->k.attention(&j);
 }
 
 void cpu_run_attention(const cpu_run *r, const cpu_step *s)
@@ -114,7 +114,7 @@ void cpu_run_attention(const cpu_run *r, const cpu_step *s)
         n = op->u.attn.window;
     const double ns_per_row = 0.15 * n * s->in[0].cols + 20.0 * op->u.attn.n_heads;
     const double ns = ns_per_row * w.rows * r->e->n_slots;
-    w.row_chunk = w.rows < 16 ? w.rows : 8;
+    w.row_chunk = w.rows < CPU_ATTENTION_ROWS ? w.rows : CPU_ATTENTION_ROWS;
     w.row_chunks = (w.rows + w.row_chunk - 1) / w.row_chunk;
     const int32_t items = w.row_chunks * op->u.attn.n_kv_heads * r->e->n_slots;
     if (ns < SHARE_NS)
