@@ -9,6 +9,7 @@
 typedef struct ut_backend ut_backend; /* one opened device */
 typedef struct ut_exec ut_exec;       /* a compiled plan; belongs to its backend */
 typedef struct ut_state ut_state;     /* state tensors of n slots; belongs to its backend */
+typedef struct ut_saved ut_saved;     /* rows of state tensors put aside; belongs to its backend */
 typedef struct ut_backend_ops ut_backend_ops;
 
 typedef enum ut_precision {
@@ -36,6 +37,12 @@ struct ut_state {
     ut_backend *backend;
     const ut_state_set *set; /* borrowed */
     int n_slots;
+};
+struct ut_saved { /* rows [0, n_rows), or as many as there are, of tensors [first, first + n) */
+    ut_backend *backend;
+    int first, n;
+    int32_t n_rows;
+    size_t bytes; /* of the device's memory */
 };
 
 struct ut_backend_ops {
@@ -66,6 +73,13 @@ struct ut_backend_ops {
     void (*state_write)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
                         const void *src);
     void (*state_read)(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
+    /* Put rows of a slot aside, in the device's memory, and bring them back, into any slot of any
+     * state of the same set. Ordered with runs of both states, whatever was saved where; `saved`
+     * may be freed, and the state too, as soon as these calls return. */
+    utter_status (*save)(ut_state *s, int slot, int first, int n, int32_t n_rows, ut_saved **out,
+                         ut_err *err);
+    void (*load)(ut_state *s, int slot, ut_saved *saved);
+    void (*saved_free)(ut_saved *saved); /* NULL is fine */
 
     /* Host memory of an input tensor, [n_slots, rows, cols] at the T of the coming run; write it
      * before run. */

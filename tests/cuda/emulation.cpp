@@ -393,6 +393,10 @@ API cuMemcpyDtoHAsync_v2(void *d, uint64_t s, size_t n, stream *st)
 {
     return enqueue(st, [=] { memcpy(d, (const void *)(uintptr_t)s, n); });
 }
+API cuMemcpyDtoDAsync_v2(uint64_t d, uint64_t s, size_t n, stream *st)
+{
+    return enqueue(st, [=] { memcpy((void *)(uintptr_t)d, (const void *)(uintptr_t)s, n); });
+}
 API cuMemsetD8Async(uint64_t d, unsigned char v, size_t n, stream *st)
 {
     return enqueue(st, [=] { memset((void *)(uintptr_t)d, v, n); });

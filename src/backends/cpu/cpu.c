@@ -142,6 +142,60 @@ static void state_read(ut_state *state, int index, int slot, int32_t row, int32_
            (size_t)n_rows * row_bytes(&state->set->def[index]));
 }
 
+/* ---- Rows put aside ------------------------------------------------------------------------- */
+
+static int32_t saved_rows(const ut_saved *x, const ut_state_def *d)
+{
+    return x->n_rows < d->rows ? x->n_rows : d->rows;
+}
+
+static void saved_free(ut_saved *saved)
+{
+    if (!saved)
+        return;
+    cpu_saved *x = (cpu_saved *)saved;
+    ut_free(x->memory);
+    ut_free(x);
+}
+
+static utter_status save(ut_state *state, int slot, int first, int n, int32_t n_rows,
+                         ut_saved **out, ut_err *err)
+{
+    *out = NULL;
+    cpu_saved *x = ut_calloc(1, sizeof *x);
+    if (!x)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory to save states");
+    x->head = (ut_saved){state->backend, first, n, n_rows, 0};
+    const ut_state_def *def = state->set->def;
+    for (int i = first; i < first + n; i++) /* all of them are in memory, so it fits */
+        x->head.bytes += (size_t)saved_rows(&x->head, &def[i]) * row_bytes(&def[i]);
+    x->memory = ut_malloc(x->head.bytes);
+    if (!x->memory) {
+        ut_fail(err, UTTER_ERR_NOMEM, "no memory to save %zu bytes of states", x->head.bytes);
+        saved_free(&x->head);
+        return UTTER_ERR_NOMEM;
+    }
+    char *at = x->memory;
+    for (int i = first; i < first + n; i++) {
+        const int32_t rows = saved_rows(&x->head, &def[i]);
+        state_read(state, i, slot, 0, rows, at);
+        at += (size_t)rows * row_bytes(&def[i]);
+    }
+    *out = &x->head;
+    return UTTER_OK;
+}
+
+static void load(ut_state *state, int slot, ut_saved *saved)
+{
+    const char *at = ((const cpu_saved *)saved)->memory;
+    for (int i = saved->first; i < saved->first + saved->n; i++) {
+        const ut_state_def *d = &state->set->def[i];
+        const int32_t rows = saved_rows(saved, d);
+        state_write(state, i, slot, 0, rows, at);
+        at += (size_t)rows * row_bytes(d);
+    }
+}
+
 static utter_status ring_wait(ut_state *state, int index, int slot, int64_t frame, int32_t *dst,
                               ut_err *err)
 {
@@ -216,6 +270,9 @@ const ut_backend_ops ut_backend_cpu = {
     .state_reset = state_reset,
     .state_write = state_write,
     .state_read = state_read,
+    .save = save,
+    .load = load,
+    .saved_free = saved_free,
     .input = input,
     .run = run,
     .output = output,

@@ -138,8 +138,16 @@ void cu_state_free(ut_state *s);
 void cu_state_reset(ut_state *s, int slot);
 void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, const void *src);
 void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
+cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row);
+size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows);
 utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err);
+
+/* saved.c */
+utter_status cu_save(ut_state *s, int slot, int first, int n, int32_t n_rows, ut_saved **out,
+                     ut_err *err);
+void cu_load(ut_state *s, int slot, ut_saved *saved);
+void cu_saved_free(ut_saved *saved);
 
 /* ---- Compiled plans -------------------------------------------------------------------------- */
 

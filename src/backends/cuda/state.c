@@ -164,14 +164,14 @@ void cu_state_reset(ut_state *state, int slot)
             "resetting a state");
 }
 
-static cu_ptr state_rows(const cu_state *s, int index, int slot, int32_t row)
+cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row)
 {
     const ut_state_def *d = &s->head.set->def[index];
     return s->data[index] + (size_t)slot * s->slot[index] +
            (size_t)row * (size_t)d->cols * ut_dtype_size(d->dtype);
 }
 
-static size_t rows_bytes(const ut_state_def *d, int32_t n_rows)
+size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows)
 {
     return (size_t)n_rows * (size_t)d->cols * ut_dtype_size(d->dtype);
 }
@@ -182,8 +182,8 @@ void cu_state_write(ut_state *state, int index, int slot, int32_t row, int32_t n
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
-    const cu_ptr dst = state_rows(s, index, slot, row);
-    const size_t bytes = rows_bytes(&state->set->def[index], n_rows);
+    const cu_ptr dst = cu_state_rows(s, index, slot, row);
+    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
     cu_enter(b);
     if (bytes % 4 || bytes > 4 * SMALL) {
         cu_result r = b->d.to_device(dst, src, bytes, s->stream);
@@ -203,10 +203,10 @@ void cu_state_read(ut_state *state, int index, int slot, int32_t row, int32_t n_
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
-    const size_t bytes = rows_bytes(&state->set->def[index], n_rows);
+    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
     cu_enter(b);
     memset(dst, 0, bytes);
-    cu_result r = b->d.to_host(dst, state_rows(s, index, slot, row), bytes, s->stream);
+    cu_result r = b->d.to_host(dst, cu_state_rows(s, index, slot, row), bytes, s->stream);
     if (r == CU_OK)
         r = b->d.stream_sync(s->stream);
     cu_note(b, r, "reading a state");
@@ -244,7 +244,7 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
         if (st != UTTER_OK)
             return st;
     }
-    const size_t row_bytes = rows_bytes(d, 1);
+    const size_t row_bytes = cu_rows_bytes(d, 1);
     memcpy(dst, s->mirror + s->ring[index] + at * row_bytes, row_bytes);
     return UTTER_OK;
 }
