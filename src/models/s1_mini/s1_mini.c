@@ -326,9 +326,11 @@ static utter_status s1_prompt(const ut_model *m, const ut_request *request, ut_p
     }
     if (st == UTTER_OK)
         st = put_text(s, out, speaker, err);
+    const size_t prefix = ut_buf_n_i32(out) / (size_t)m->ar.columns;
     if (st == UTTER_OK)
         st = put_text(s, out, request->text, err);
     const size_t columns = ut_buf_n_i32(out) / (size_t)m->ar.columns;
+    prompt->n_prefix = columns > prefix ? (int32_t)prefix : 0;
     if (st == UTTER_OK && columns > (size_t)m->ar.max_prompt)
         st = ut_fail(err, UTTER_ERR_LIMIT,
                      "the prompt has %zu positions, expected at most %d: use a shorter text or "
