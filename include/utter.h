@@ -126,6 +126,11 @@ typedef struct utter_engine_params {
     int32_t max_positions; /* bound on prompt + frames of one generation, which sizes the caches:
                               0 (default): the model's own; else at least 64 */
     int32_t reserved;      /* 0 */
+    int64_t prefix_cache_bytes; /* >= 0; bound on what is kept, in the memory of the device, of the
+                                   beginnings of prompts (instruction, language, voice), so that the
+                                   next text with the same need not wait for them; the least
+                                   recently used go first. 0: nothing is kept; default 256 MiB.
+                                   The samples are the same whatever it is. */
 } utter_engine_params;
 
 UTTER_API void utter_engine_params_init_sized(utter_engine_params *params, uint32_t size);
@@ -227,6 +232,8 @@ typedef struct utter_stats {
     double codec_share;        /* 0 .. 1: the codec's part of busy_s */
     double load_ms;            /* what utter_engine_open took */
     double peak_rss_mb;        /* of the process, in 10^6 bytes; 0 where unknown */
+    int64_t prefix_hit_tokens; /* of prompt_tokens, those that were kept from before */
+    int64_t prefix_bytes;      /* that the engine keeps now, see utter_engine_params */
 } utter_stats;
 
 UTTER_API void utter_stats_init_sized(utter_stats *stats, uint32_t size);

@@ -370,7 +370,7 @@ static void layouts_do_not_change(void **state)
         return;
     assert_int_equal(offsetof(utter_engine_params, backend), 8);
     assert_int_equal(offsetof(utter_engine_params, max_positions), 24);
-    assert_int_equal(sizeof(utter_engine_params), 32);
+    assert_int_equal(sizeof(utter_engine_params), 40);
     assert_int_equal(offsetof(utter_synth_params, voice), 8);
     assert_int_equal(offsetof(utter_synth_params, seed), 16);
     assert_int_equal(offsetof(utter_synth_params, temperature), 24);
@@ -380,7 +380,7 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(sizeof(utter_synth_params), 72);
     assert_int_equal(offsetof(utter_stats, seed), 8);
     assert_int_equal(offsetof(utter_stats, audio_s), 56);
-    assert_int_equal(sizeof(utter_stats), 144);
+    assert_int_equal(sizeof(utter_stats), 160);
     assert_int_equal(offsetof(utter_voice_params, samples), 16);
     assert_int_equal(offsetof(utter_voice_params, text), 40);
     assert_int_equal(sizeof(utter_voice_params), 72);

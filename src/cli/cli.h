@@ -62,6 +62,7 @@ int ut_cli_usage(const ut_command *c, const char *fmt, ...) UT_PRINTF(2, 3);
 typedef struct ut_engine_options {
     const char *model, *backend, *precision;
     int32_t threads, max_positions;
+    int32_t prefix_cache_mb; /* 0: off */
     bool exact_head;
 } ut_engine_options;
 

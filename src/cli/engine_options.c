@@ -83,6 +83,7 @@ int ut_cli_open_engine(const ut_command *c, const ut_engine_options *o, utter_en
     p.threads = o->threads;
     p.max_positions = o->max_positions;
     p.exact_head = o->exact_head;
+    p.prefix_cache_bytes = (int64_t)o->prefix_cache_mb << 20;
     if (o->precision && !parse_precision(o->precision, &p.precision))
         return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16 or f16", o->precision);
     char *model = ut_cli_find_model(o->model);

@@ -139,6 +139,9 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
         (p->max_positions < MIN_POSITIONS || p->max_positions > MAX_POSITIONS))
         return ut_fail(err, UTTER_ERR_ARG, "max_positions is %d, expected 0 or %d..%d",
                        (int)p->max_positions, MIN_POSITIONS, MAX_POSITIONS);
+    if (p->prefix_cache_bytes < 0 || (uint64_t)p->prefix_cache_bytes > SIZE_MAX)
+        return ut_fail(err, UTTER_ERR_ARG, "prefix_cache_bytes is %lld, expected 0..%zu",
+                       (long long)p->prefix_cache_bytes, SIZE_MAX);
     if (p->exact_head != 0 && p->exact_head != 1)
         return ut_fail(err, UTTER_ERR_ARG, "exact_head is %d, expected 0 or 1", (int)p->exact_head);
     return UTTER_OK;
@@ -177,9 +180,11 @@ utter_status utter_engine_open(const char *model_dir, const utter_engine_params 
         return st;
     }
     st = ut_engine_new(model, backend, model_dir, out, err);
-    if (st == UTTER_OK)
-        (*out)->load_ms = (ut_time_now() - start) * 1e3;
-    return st;
+    if (st != UTTER_OK)
+        return st;
+    (*out)->prefixes.limit = (size_t)p.prefix_cache_bytes;
+    (*out)->load_ms = (ut_time_now() - start) * 1e3;
+    return UTTER_OK;
 }
 
 void utter_engine_close(utter_engine *e)
@@ -189,6 +194,7 @@ void utter_engine_close(utter_engine *e)
     const ut_backend_ops *ops = e->backend->ops;
     utter_voice_free(e->voice);
     ut_session_free(e->idle);
+    ut_prefix_free(&e->prefixes);
     ops->exec_free(e->prefill);
     ops->exec_free(e->frame);
     ops->exec_free(e->decode);

@@ -5,6 +5,7 @@
 
 #include "backends/backend.h"
 #include "base/buf.h"
+#include "engine/prefix.h"
 #include "models/model.h"
 #include "utter.h"
 
@@ -22,6 +23,7 @@ struct utter_engine {
     ut_tid tokens;          /* input of prefill */
     ut_tid codes, pcm;      /* of decode */
     ut_session *idle;       /* a session between two streams, or NULL */
+    ut_prefix_cache prefixes;
     utter_voice *voice;     /* default voice, or NULL */
     char *model_dir;        /* as given */
     char backend_text[256]; /* for utter_engine_info */
@@ -76,8 +78,6 @@ struct ut_session {
     int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
     float *pcm;           /* [codec.max_frames * hop] samples last made */
     size_t n_pcm;         /* valid in pcm */
-    ut_buf context;       /* codes that the codec followed last; with context_state */
-    char *context_state;  /* the codec's states after them; NULL before the first */
     ut_generation now;    /* prompt and context are not kept */
     int32_t n_later;      /* text tokens behind the prompt's */
     int32_t n_frames;     /* in codes */
@@ -86,6 +86,7 @@ struct ut_session {
     bool limited;         /* ... because of the limit */
     int64_t n_frame_runs; /* totals since the session was taken, for statistics */
     int64_t n_codec_frames;
+    int64_t n_prefix_hit; /* columns of prompts that needed no prefill */
     double prefill_s, frame_s, codec_s;
 };
 

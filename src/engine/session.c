@@ -17,7 +17,7 @@ utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
     if (s) {
         e->idle = NULL;
         s->n_pcm = 0;
-        s->n_frame_runs = s->n_codec_frames = 0;
+        s->n_frame_runs = s->n_codec_frames = s->n_prefix_hit = 0;
         s->prefill_s = s->frame_s = s->codec_s = 0.0;
         *out = s;
         return UTTER_OK;
@@ -28,7 +28,6 @@ utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
     if (!s)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a session");
     s->engine = e;
-    ut_buf_init(&s->context, SIZE_MAX);
     size_t n_codes, n_pcm;
     utter_status st = UTTER_OK;
     if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
@@ -75,8 +74,6 @@ void ut_session_free(ut_session *s)
     ut_free(s->column);
     ut_free(s->codes);
     ut_free(s->pcm);
-    ut_buf_free(&s->context);
-    ut_free(s->context_state);
     ut_free(s);
 }
 
@@ -102,42 +99,9 @@ static utter_status take_frame(ut_session *s, ut_err *err)
     return UTTER_OK;
 }
 
-/* ---- The codec after a reference ------------------------------------------------------------ */
+/* ---- Beginning ------------------------------------------------------------------------------ */
 
-/* All states of the codec's slot, one after the other: to memory, or back. */
-static void copy_codec_state(ut_session *s, bool save)
-{
-    const ut_backend_ops *ops = s->engine->backend->ops;
-    const ut_state_set *set = &s->engine->model->codec.decode_states;
-    char *at = s->context_state;
-    for (int i = 0; i < set->n; i++) {
-        const ut_state_def *d = &set->def[i];
-        if (save)
-            ops->state_read(s->codec, i, 0, 0, d->rows, at);
-        else
-            ops->state_write(s->codec, i, 0, 0, d->rows, at);
-        at += (size_t)d->rows * (size_t)d->cols * ut_dtype_size(d->dtype);
-    }
-}
-
-static utter_status keep_context(ut_session *s, const int32_t *context, size_t n_codes, ut_err *err)
-{
-    const ut_state_set *set = &s->engine->model->codec.decode_states;
-    size_t bytes = 0;
-    for (int i = 0; i < set->n; i++)
-        bytes +=
-            (size_t)set->def[i].rows * (size_t)set->def[i].cols * ut_dtype_size(set->def[i].dtype);
-    if (!s->context_state)
-        s->context_state = ut_malloc(bytes);
-    ut_buf_clear(&s->context);
-    if (!s->context_state || !ut_buf_append(&s->context, context, n_codes * sizeof *context))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory to keep a voice's codec state");
-    copy_codec_state(s, true);
-    return UTTER_OK;
-}
-
-/* Bring the codec to where the context's frames end. What comes out does not depend on the text, so
- * it is kept for the next generation with the same voice. */
+/* Bring the codec to where the context's frames end, whatever the text is. */
 static utter_status follow_context(ut_session *s, const int32_t *context, int32_t n, ut_err *err)
 {
     utter_engine *e = s->engine;
@@ -146,11 +110,8 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
     const size_t n_codebooks = (size_t)codec->n_codebooks, n_codes = (size_t)n * n_codebooks;
     if (n == 0)
         return UTTER_OK;
-    if (s->context.len == n_codes * sizeof *context &&
-        memcmp(s->context.data, context, s->context.len) == 0) {
-        copy_codec_state(s, false);
+    if (ut_prefix_load_codec(&e->prefixes, context, n_codes, s->codec, 0))
         return UTTER_OK;
-    }
     utter_status st = UTTER_OK;
     for (int32_t first = 0; st == UTTER_OK && first < n; first += codec->max_frames) {
         const int32_t here = n - first < codec->max_frames ? n - first : codec->max_frames;
@@ -158,10 +119,10 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
                (size_t)here * n_codebooks * sizeof *context);
         st = ops->run(e->decode, s->codec, 0, here, err);
     }
-    return st == UTTER_OK ? keep_context(s, context, n_codes, err) : st;
+    if (st == UTTER_OK)
+        ut_prefix_save_codec(&e->prefixes, context, n_codes, s->codec, 0);
+    return st;
 }
-
-/* ---- Beginning ------------------------------------------------------------------------------ */
 
 /* Text tokens that go along with the frames, behind those that are there. */
 static void write_text(ut_session *s, const int32_t *tokens, size_t n)
@@ -173,8 +134,8 @@ static void write_text(ut_session *s, const int32_t *tokens, size_t n)
     }
 }
 
-/* Everything that prefill and the first frames read. */
-static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt)
+/* Everything that prefill, from column `first` of the prompt on, and the first frames read. */
+static void write_inputs(ut_session *s, const ut_generation *g, int32_t first, int32_t n_prompt)
 {
     utter_engine *e = s->engine;
     const ut_model *m = e->model;
@@ -184,13 +145,14 @@ static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt
         [UT_RNG_SEED_LO] = (uint32_t)g->seed, [UT_RNG_SEED_HI] = (uint32_t)(g->seed >> 32)};
     ops->state_write(s->ar, ar->params, 0, 0, ar->states.def[ar->params].rows, g->params);
     ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
-    memcpy(ops->input(e->prefill, e->tokens, n_prompt), g->prompt->columns.data,
-           (size_t)n_prompt * (size_t)ar->columns * sizeof(int32_t));
+    memcpy(ops->input(e->prefill, e->tokens, n_prompt - first),
+           ut_buf_i32(&g->prompt->columns) + (size_t)first * (size_t)ar->columns,
+           (size_t)(n_prompt - first) * (size_t)ar->columns * sizeof(int32_t));
     write_text(s, ut_buf_i32(&g->prompt->later), ut_buf_n_i32(&g->prompt->later));
     const ut_tid speaker = ut_plan_find(ar->prefill, "speaker");
     if (speaker == UT_NONE)
         return;
-    float *x = ops->input(e->prefill, speaker, n_prompt);
+    float *x = ops->input(e->prefill, speaker, n_prompt - first);
     const size_t bytes = (size_t)m->speaker.dim * sizeof *x;
     if (g->prompt->embedding.len == bytes)
         memcpy(x, g->prompt->embedding.data, bytes);
@@ -224,15 +186,19 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
         room = ar->capacity;
     if (s->now.limit > room)
         s->now.limit = room;
-    utter_status st = ut_engine_fit_prefill(e, n_prompt, err);
-    if (st != UTTER_OK)
-        return st;
     ops->state_reset(s->ar, 0);
     ops->state_reset(s->codec, 0);
-    write_inputs(s, g, n_prompt);
-    st = ops->run(e->prefill, s->ar, 0, n_prompt, err);
+    const int32_t n_kept = ut_prefix_load(&e->prefixes, ar, g->prompt, s->ar, 0);
+    utter_status st = ut_engine_fit_prefill(e, n_prompt - n_kept, err);
+    if (st != UTTER_OK)
+        return st;
+    write_inputs(s, g, n_kept, n_prompt);
+    st = ops->run(e->prefill, s->ar, 0, n_prompt - n_kept, err);
     if (st == UTTER_OK)
         st = take_frame(s, err);
+    if (st == UTTER_OK && n_kept == 0)
+        ut_prefix_save(&e->prefixes, ar, g->prompt, s->ar, 0);
+    s->n_prefix_hit += n_kept;
     s->prefill_s += ut_time_now() - start;
     start = ut_time_now();
     if (st == UTTER_OK)

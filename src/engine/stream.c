@@ -317,6 +317,7 @@ static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err
         return m->ops->prompt(m, &request, &s->prompt, err);
     ut_err why = {0};
     utter_status st = m->ops->prompt(m, &request, &s->prompt, &why);
+    s->prompt.n_prefix = 0; /* no other prompt will begin with this chunk */
     if (st != UTTER_ERR_LIMIT)
         return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
     ut_log(UT_LOG_WARN, "chunk %lld: the voice may change, since %s",
@@ -565,6 +566,8 @@ utter_status utter_stream_get_stats(const utter_stream *s, utter_stats *stats)
     x.rtf = x.audio_s > 0.0 ? x.busy_s / x.audio_s : 0.0;
     x.x_realtime = x.busy_s > 0.0 ? x.audio_s / x.busy_s : 0.0;
     x.prefill_ms = g->prefill_s * 1e3;
+    x.prefix_hit_tokens = g->n_prefix_hit;
+    x.prefix_bytes = (int64_t)s->engine->prefixes.bytes;
     x.ms_per_frame = g->n_frame_runs ? g->frame_s * 1e3 / (double)g->n_frame_runs : 0.0;
     x.codec_ms_per_frame = g->n_codec_frames ? g->codec_s * 1e3 / (double)g->n_codec_frames : 0.0;
     x.codec_share = x.busy_s > 0.0 ? g->codec_s / x.busy_s : 0.0;

@@ -1,0 +1,499 @@
+/* test_prefix.c - what is kept of the beginnings of prompts: the same samples with and without, for
+ * all kinds of voices; what is found, what goes, and how much it takes. The first argument is the
+ * name of a backend (default: cpu). */
+#include "base/alloc.h"
+#include "base/os.h"
+#include "engine/engine.h"
+#include "engine/voice.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define S1          "tests/data/s1-mini/case"
+#define QWEN        "tests/data/qwen3-tts/case/"
+#define TEXT        "The cat sat down."
+#define OTHER_TEXT  "It went away, quietly!"
+#define MAX_FRAMES  3
+#define MAX_SAMPLES (64 * 2048)
+#define LARGE       ((size_t)1 << 28)
+
+static const char *backend_name = "cpu";
+
+static utter_engine *open_engine(const char *dir, size_t limit)
+{
+    utter_engine *e;
+    utter_engine_params p;
+    utter_engine_params_init(&p);
+    p.backend = backend_name;
+    p.precision = UTTER_PRECISION_F32;
+    p.threads = 2;
+    p.max_positions = 512;
+    p.prefix_cache_bytes = (int64_t)limit;
+    if (utter_engine_open(dir, &p, &e) != UTTER_OK)
+        fail_msg("%s", utter_last_error(NULL));
+    return e;
+}
+
+/* A voice made up from a number: codes of n_frames, and a vector where the model wants one. */
+static utter_voice *make_voice(const utter_engine *e, int number, int32_t n_frames,
+                               const char *text)
+{
+    const ut_codec *c = &e->model->codec;
+    const int32_t dim = e->model->speaker.dim;
+    uint32_t x = (uint32_t)number * 2654435761u + 1;
+    ut_err err = {0};
+    utter_voice *v;
+    assert_int_equal(ut_voice_new(&v, "made-up", NULL, NULL, text, &err), UTTER_OK);
+    assert_int_equal(ut_voice_set(&v->encoder_id, e->encoder_id, &err), UTTER_OK);
+    v->n_codebooks = c->n_codebooks;
+    v->n_frames = n_frames;
+    v->codes = ut_calloc((size_t)(n_frames * c->n_codebooks) + 1, sizeof *v->codes);
+    v->n_embedding = dim;
+    v->embedding = ut_calloc((size_t)dim + 1, sizeof *v->embedding);
+    for (int32_t i = 0; i < n_frames * c->n_codebooks; i++) {
+        x = x * 1664525u + 1013904223u;
+        v->codes[i] = (int32_t)((x >> 8) % (uint32_t)c->codebook_sizes[i % c->n_codebooks]);
+    }
+    for (int32_t i = 0; i < dim; i++) {
+        x = x * 1664525u + 1013904223u;
+        v->embedding[i] = (float)(x >> 8) / (float)(1 << 24) - 0.5f;
+    }
+    return v;
+}
+
+/* What a test asks for, in terms of any of the families. */
+typedef struct request {
+    const char *speaker, *instruct, *language;
+    int voice, n_frames; /* make_voice; 0: none */
+    const char *voice_text;
+    int32_t feed;
+} request;
+
+static float samples[2][MAX_SAMPLES];
+
+/* The samples in samples[k]; how many, and statistics. */
+static size_t speak(utter_engine *e, const request *r, const char *text, int k, utter_stats *stats)
+{
+    utter_synth_params p;
+    utter_voice *v = NULL;
+    utter_audio *a;
+    utter_synth_params_init(&p);
+    p.seed = 3;
+    p.max_frames = MAX_FRAMES;
+    p.instruct = r->instruct;
+    p.language = r->language;
+    p.text_feed = r->feed;
+    if (r->voice)
+        v = make_voice(e, r->voice, r->n_frames, r->voice_text);
+    else if (r->speaker)
+        assert_int_equal(utter_voice_find(e, r->speaker, &v), UTTER_OK);
+    p.voice = v;
+    if (utter_synth(e, text, &p, &a) != UTTER_OK)
+        fail_msg("%s", utter_last_error(e));
+    const size_t n = utter_audio_n_samples(a);
+    assert_true(n > 0 && n <= MAX_SAMPLES);
+    memcpy(samples[k], utter_audio_samples(a), n * sizeof **samples);
+    utter_stats_init(stats);
+    assert_int_equal(utter_audio_get_stats(a, stats), UTTER_OK);
+    utter_audio_free(a);
+    utter_voice_free(v);
+    return n;
+}
+
+/* Speak on both engines; the same samples. Returns the tokens that were kept. */
+static int64_t speak_both(utter_engine *with, utter_engine *without, const request *r,
+                          const char *text)
+{
+    utter_stats a, b;
+    const size_t n = speak(with, r, text, 0, &a);
+    assert_int_equal(speak(without, r, text, 1, &b), n);
+    assert_memory_equal(samples[0], samples[1], n * sizeof **samples);
+    assert_int_equal(b.prefix_hit_tokens, 0);
+    assert_int_equal(b.prefix_bytes, 0);
+    assert_int_equal(a.prompt_tokens, b.prompt_tokens);
+    assert_int_equal(a.prefix_bytes, with->prefixes.bytes);
+    return a.prefix_hit_tokens;
+}
+
+/* Columns that the prompts of a request have in common for two texts without a common beginning:
+ * what prompts say of it is neither more nor less, but that one column is left to be run. */
+static int64_t shared_columns(const utter_engine *e, const request *r)
+{
+    const ut_model *m = e->model;
+    utter_voice *v = r->voice ? make_voice(e, r->voice, r->n_frames, r->voice_text) : NULL;
+    const ut_reference ref = {.text = v ? v->text : NULL,
+                              .codes = v ? v->codes : NULL,
+                              .n_frames = v ? v->n_frames : 0,
+                              .embedding = v ? v->embedding : NULL};
+    ut_prompt p[2];
+    int32_t n[2];
+    for (int i = 0; i < 2; i++) {
+        const ut_request asked = {.text = i ? OTHER_TEXT : TEXT,
+                                  .refs = &ref,
+                                  .n_refs = v ? 1 : 0,
+                                  .speaker = r->speaker,
+                                  .instruct = r->instruct,
+                                  .language = r->language,
+                                  .feed = (ut_feed)r->feed};
+        ut_err err = {0};
+        ut_prompt_init(&p[i]);
+        if (m->ops->prompt(m, &asked, &p[i], &err) != UTTER_OK)
+            fail_msg("%s", err.msg);
+        n[i] = (int32_t)(ut_buf_n_i32(&p[i].columns) / (size_t)m->ar.columns);
+    }
+    const size_t column = (size_t)m->ar.columns * sizeof(int32_t);
+    const int32_t shorter = n[0] < n[1] ? n[0] : n[1];
+    int32_t common = 0;
+    while (common < shorter - 1 && memcmp(p[0].columns.data + (size_t)common * column,
+                                          p[1].columns.data + (size_t)common * column, column) == 0)
+        common++;
+    assert_int_equal(p[0].n_prefix, common);
+    assert_int_equal(p[1].n_prefix, common);
+    for (int i = 0; i < 2; i++)
+        ut_prompt_free(&p[i]);
+    utter_voice_free(v);
+    return common;
+}
+
+/* ---- The same samples ----------------------------------------------------------------------- */
+
+/* Requests that differ in one thing each, spoken in turns: every first time is a miss, every other
+ * one a hit of all columns that the texts share. */
+static void check_requests(const char *dir, const request *r, int n)
+{
+    utter_engine *with = open_engine(dir, LARGE), *without = open_engine(dir, 0);
+    for (int turn = 0; turn < 2; turn++)
+        for (int i = 0; i < n; i++) {
+            const int64_t kept = speak_both(with, without, &r[i], turn ? OTHER_TEXT : TEXT);
+            const int64_t want = turn ? shared_columns(with, &r[i]) : 0;
+            if (kept != want)
+                fail_msg("%s: request %d, turn %d: %lld columns were kept, expected %lld", dir, i,
+                         turn, (long long)kept, (long long)want);
+        }
+    assert_int_equal(without->prefixes.n, 0);
+    utter_engine_close(with);
+    utter_engine_close(without);
+}
+
+static void speakers_instructions_and_languages(void **state)
+{
+    (void)state;
+    static const request r[] = {
+        {.speaker = "alice"},
+        {.speaker = "carl"},
+        {.speaker = "alice", .language = "german"},
+        {.speaker = "alice", .language = "english"},
+        {.speaker = "alice", .instruct = "calmly"},
+        {.speaker = "alice", .instruct = "calmly", .language = "german"},
+        {.speaker = "alice", .instruct = "angry"},
+    };
+    check_requests(QWEN "custom_voice", r, 7);
+}
+
+static void made_up_voices(void **state)
+{
+    (void)state;
+    static const request r[] = {
+        {.instruct = "a deep voice"},
+        {.instruct = "a deep voice", .feed = UT_FEED_ALONG, .language = "japanese"},
+        {0},
+    };
+    check_requests(QWEN "voice_design", r, 3);
+}
+
+static void recordings_of_qwen3_tts(void **state)
+{
+    (void)state;
+    static const request r[] = {
+        {.voice = 1, .n_frames = 20, .voice_text = "good morning"},
+        {.voice = 1, .n_frames = 20, .voice_text = "good evening"},
+        {.voice = 2, .n_frames = 20, .voice_text = "good morning"},
+        {.voice = 2, .n_frames = 20, .voice_text = "good morning", .feed = UT_FEED_WHOLE},
+        {.voice = 2, .n_frames = 3, .voice_text = "good morning"}, /* more text than frames */
+        {.voice = 1},
+        {.voice = 2, .feed = UT_FEED_WHOLE},
+    };
+    check_requests(QWEN "base", r, 7);
+}
+
+static void recordings_of_s1_mini(void **state)
+{
+    (void)state;
+    static const request r[] = {
+        {.voice = 1, .n_frames = 12, .voice_text = "Good morning."},
+        {.voice = 2, .n_frames = 12, .voice_text = "Good morning."},
+        {.voice = 2, .n_frames = 12, .voice_text = "Good evening."},
+        {.voice = 2, .n_frames = 13, .voice_text = "Good evening."},
+        {0},
+    };
+    check_requests(S1, r, 5);
+}
+
+static utter_stats expect_same_speech(utter_engine *with, utter_engine *without, const char *text,
+                                      const utter_synth_params *p)
+{
+    utter_audio *a, *b;
+    utter_stats s;
+    assert_int_equal(utter_synth(with, text, p, &a), UTTER_OK);
+    assert_int_equal(utter_synth(without, text, p, &b), UTTER_OK);
+    assert_int_equal(utter_audio_n_samples(a), utter_audio_n_samples(b));
+    assert_memory_equal(utter_audio_samples(a), utter_audio_samples(b),
+                        utter_audio_n_samples(b) * sizeof(float));
+    utter_stats_init(&s);
+    assert_int_equal(utter_audio_get_stats(a, &s), UTTER_OK);
+    utter_audio_free(a);
+    utter_audio_free(b);
+    return s;
+}
+
+/* The voice is read for the first chunk only. */
+static void chunks_share_their_voice(void **state)
+{
+    (void)state;
+    static const char sentence[] = "The cat sat on the mat, and there it stayed for all of the "
+                                   "long winter, until one day it went away, quietly. ";
+    char text[8 * sizeof sentence] = "";
+    for (int i = 0; i < 7; i++)
+        strcat(text, sentence);
+    utter_engine *with = open_engine(S1, LARGE), *without = open_engine(S1, 0);
+    with->model->defaults.frames_per_char_limit = without->model->defaults.frames_per_char_limit =
+        1e-3f; /* 20 frames for each chunk */
+    const request r = {.voice = 1, .n_frames = 12, .voice_text = "Good morning."};
+    utter_voice *v = make_voice(with, r.voice, r.n_frames, r.voice_text);
+    utter_synth_params p;
+    utter_synth_params_init(&p);
+    p.seed = 3;
+    p.max_frames = 45;
+    p.voice = v;
+    const utter_stats s = expect_same_speech(with, without, text, &p);
+    assert_int_equal(s.chunks, 3);
+    assert_int_equal(s.prefix_hit_tokens, 2 * shared_columns(with, &r));
+    assert_int_equal(with->prefixes.n, 1);
+    utter_voice_free(v);
+    utter_engine_close(with);
+    utter_engine_close(without);
+}
+
+/* Without a voice a chunk goes on from the one before, and no other ever will. */
+static void what_cannot_come_again_is_not_kept(void **state)
+{
+    (void)state;
+    utter_engine *with = open_engine(S1, LARGE), *without = open_engine(S1, 0);
+    with->model->defaults.max_chunk_chars = without->model->defaults.max_chunk_chars = 40;
+    utter_synth_params p;
+    utter_synth_params_init(&p);
+    p.temperature = 0.0f;
+    p.repetition_penalty = 1.0f;
+    p.max_frames = 35; /* the first chunk ends by itself after 30 */
+    const utter_stats s = expect_same_speech(
+        with, without, "Hello world, this is the speech. Hello world, this is the speech.", &p);
+    assert_int_equal(s.chunks, 2);
+    assert_int_equal(s.stopped_by_limit, 1);
+    assert_int_equal(s.prefix_hit_tokens, 0);
+    assert_int_equal(with->prefixes.n, 1);
+    utter_engine_close(with);
+    utter_engine_close(without);
+}
+
+/* ---- How much is kept ----------------------------------------------------------------------- */
+
+/* Of many voices the last stay, as many as fit; using one makes it the newest. */
+static void least_recently_used_goes_first(void **state)
+{
+    (void)state;
+    utter_engine *e = open_engine(QWEN "custom_voice", LARGE);
+    static const char *const language[] = {"german", "english", "japanese", "chinese"};
+    utter_stats s;
+    request r[4] = {{0}};
+    for (int i = 0; i < 4; i++)
+        r[i] = (request){.speaker = "alice", .language = language[i]};
+    speak(e, &r[0], TEXT, 0, &s);
+    const size_t one = e->prefixes.bytes;
+    assert_true(one > 0 && e->prefixes.n == 1);
+    e->prefixes.limit = 3 * one + one / 2;
+    for (int i = 1; i < 3; i++) {
+        speak(e, &r[i], TEXT, 0, &s);
+        assert_int_equal(e->prefixes.bytes, (size_t)(i + 1) * one);
+    }
+    speak(e, &r[0], TEXT, 0, &s);
+    assert_int_equal(s.prefix_hit_tokens, 9);
+    speak(e, &r[3], TEXT, 0, &s); /* r[1] goes */
+    assert_int_equal(e->prefixes.n, 3);
+    assert_int_equal(e->prefixes.bytes, 3 * one);
+    static const int order[] = {0, 2, 3, 1, 0};
+    static const int64_t hit[] = {9, 9, 9, 0, 0}; /* r[1] takes the place of r[0] */
+    for (int i = 0; i < 5; i++) {
+        speak(e, &r[order[i]], TEXT, 0, &s);
+        assert_int_equal(s.prefix_hit_tokens, hit[i]);
+        assert_true(e->prefixes.bytes <= e->prefixes.limit);
+    }
+    /* what is larger than all that may be kept is not, and drives nothing away */
+    e->prefixes.limit = one - 1;
+    const int n = e->prefixes.n;
+    speak(e, &(request){.speaker = "carl"}, TEXT, 0, &s);
+    speak(e, &(request){.speaker = "alice", .instruct = "in the calm voice of a singer"}, TEXT, 0,
+          &s);
+    assert_true(e->prefixes.n <= n && s.prefix_hit_tokens == 0);
+    ut_prefix_free(&e->prefixes);
+    assert_true(e->prefixes.n == 0 && e->prefixes.bytes == 0 && !e->prefixes.newest);
+    utter_engine_close(e);
+}
+
+static void many_voices_take_no_more_memory(void **state)
+{
+    (void)state;
+    utter_engine *e = open_engine(S1, 1 << 20);
+    size_t before = 0;
+    utter_stats s;
+    const int n = strcmp(backend_name, "cpu") == 0 ? 60 : 12;
+    for (int i = 0; i < n; i++) {
+        const request r = {.voice = 1 + i, .n_frames = 20, .voice_text = "Good morning."};
+        speak(e, &r, "Hm.", 0, &s);
+        assert_int_equal(s.prefix_hit_tokens, 0);
+        assert_true(s.prefix_bytes > 0 && s.prefix_bytes <= 1 << 20);
+        if (i == 9)
+            before = ut_current_rss();
+    }
+    printf("%d voices, %d kept in %.2f MB: %.1f MB, then %.1f MB\n", n, e->prefixes.n,
+           (double)e->prefixes.bytes / 1e6, (double)before / 1e6, (double)ut_current_rss() / 1e6);
+    assert_true(e->prefixes.n >= 2 && e->prefixes.n < n);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which keep freed memory */
+    assert_true(ut_current_rss() < before + (1 << 20));
+#endif
+    utter_engine_close(e);
+}
+
+/* Every allocation of an utterance fails once: when it was the cache's, nothing is said of it. */
+static void without_memory_nothing_is_kept(void **state)
+{
+    (void)state;
+    utter_engine *e = open_engine(S1, LARGE), *without = open_engine(S1, 0);
+    utter_synth_params p;
+    utter_stats s;
+    utter_synth_params_init(&p);
+    p.seed = 3;
+    p.max_frames = 1;
+    int unnoticed = 0;
+    const request like = {.voice = 1, .n_frames = 12, .voice_text = "Good morning."};
+    const int64_t shared = shared_columns(e, &like);
+    bool failed = true;
+    for (uint64_t n = 1; failed; n++) {
+        utter_audio *a, *b;
+        utter_voice *v = make_voice(e, (int)n, like.n_frames, like.voice_text);
+        p.voice = v;
+        const int kept = e->prefixes.n;
+        const uint64_t before = ut_alloc_count();
+        ut_alloc_fail_at(n);
+        const utter_status st = utter_synth(e, TEXT, &p, &a);
+        ut_alloc_fail_at(0);
+        failed = ut_alloc_count() - before >= n;
+        assert_int_equal(utter_synth(without, TEXT, &p, &b), UTTER_OK);
+        if (st == UTTER_OK) {
+            assert_int_equal(utter_audio_n_samples(a), utter_audio_n_samples(b));
+            assert_memory_equal(utter_audio_samples(a), utter_audio_samples(b),
+                                utter_audio_n_samples(b) * sizeof(float));
+            assert_int_equal(e->prefixes.n, kept + !failed);
+            unnoticed += failed;
+        } else {
+            assert_int_equal(st, UTTER_ERR_NOMEM);
+        }
+        utter_audio_free(a);
+        utter_audio_free(b);
+        /* the next time it is there, whether it was kept before or not */
+        assert_int_equal(utter_synth(e, TEXT, &p, &a), UTTER_OK);
+        assert_int_equal(utter_synth(e, OTHER_TEXT, &p, &b), UTTER_OK);
+        utter_stats_init(&s);
+        assert_int_equal(utter_audio_get_stats(b, &s), UTTER_OK);
+        assert_int_equal(s.prefix_hit_tokens, shared);
+        utter_audio_free(a);
+        utter_audio_free(b);
+        utter_voice_free(v);
+    }
+    assert_true(unnoticed >= 3); /* the entry, its content, the states */
+    utter_engine_close(e);
+    utter_engine_close(without);
+}
+
+static void a_negative_bound_is_refused(void **state)
+{
+    (void)state;
+    utter_engine *e;
+    utter_engine_params p;
+    utter_engine_params_init(&p);
+    assert_int_equal(p.prefix_cache_bytes, 256 << 20);
+    p.prefix_cache_bytes = -1;
+    assert_int_equal(utter_engine_open(S1, &p, &e), UTTER_ERR_ARG);
+    assert_non_null(strstr(utter_last_error(NULL), "prefix_cache_bytes is -1"));
+}
+
+/* ---- Rows put aside, by the backend --------------------------------------------------------- */
+
+static void rows_come_back_in_any_slot(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, COLS = 24, KEPT = 17 };
+    static const ut_backend_params params = {.threads = 1, .precision = UT_PRECISION_F32};
+    static float wrote[3][ROWS][COLS], got[ROWS][COLS];
+    static const float other[ROWS][COLS];
+    ut_err err = {0};
+    ut_backend *b;
+    ut_state *from, *to;
+    ut_saved *saved;
+    ut_state_set set = {0};
+    for (int i = 0; i < 3; i++)
+        ut_state_set_add(&set, "rows", UT_F32, i == 1 ? 5 : ROWS, COLS);
+    set.def[0].keep = set.def[2].keep = true;
+    for (int i = 0; i < 3 * ROWS * COLS; i++)
+        (&wrote[0][0][0])[i] = (float)(i + 1);
+    assert_int_equal(ut_backend_open(&b, backend_name, &params, &err), UTTER_OK);
+    assert_int_equal(b->ops->state_new(b, &set, 3, &from, &err), UTTER_OK);
+    assert_int_equal(b->ops->state_new(b, &set, 2, &to, &err), UTTER_OK);
+    for (int i = 0; i < 3; i++)
+        b->ops->state_write(from, i, 2, 0, set.def[i].rows, wrote[i]);
+    assert_int_equal(b->ops->save(from, 2, 1, 2, KEPT, &saved, &err), UTTER_OK);
+    assert_true(saved->bytes >= (5 + KEPT) * COLS * sizeof(float));
+    for (int i = 0; i < 3; i++)
+        b->ops->state_write(from, i, 2, 0, set.def[i].rows, other);
+    b->ops->state_free(from);
+    for (int i = 0; i < 3; i++)
+        b->ops->state_write(to, i, 1, 0, set.def[i].rows, other);
+    b->ops->load(to, 1, saved);
+    b->ops->load(to, 0, saved);
+    b->ops->saved_free(saved);
+    b->ops->saved_free(NULL);
+    for (int slot = 0; slot < 2; slot++) {
+        b->ops->state_read(to, 1, slot, 0, 5, got);
+        assert_memory_equal(got, wrote[1], 5 * sizeof *got);
+        b->ops->state_read(to, 2, slot, 0, ROWS, got);
+        assert_memory_equal(got, wrote[2], KEPT * sizeof *got);
+    }
+    assert_memory_equal(got[KEPT], other, sizeof *got); /* slot 1, behind the rows */
+    b->ops->state_read(to, 0, 1, 0, ROWS, got);
+    assert_memory_equal(got, other, sizeof got); /* not among the tensors */
+    b->ops->state_free(to);
+    b->ops->close(b);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        backend_name = argv[1];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_come_back_in_any_slot),
+        cmocka_unit_test(speakers_instructions_and_languages),
+        cmocka_unit_test(made_up_voices),
+        cmocka_unit_test(recordings_of_qwen3_tts),
+        cmocka_unit_test(recordings_of_s1_mini),
+        cmocka_unit_test(chunks_share_their_voice),
+        cmocka_unit_test(what_cannot_come_again_is_not_kept),
+        cmocka_unit_test(least_recently_used_goes_first),
+        cmocka_unit_test(many_voices_take_no_more_memory),
+        cmocka_unit_test(without_memory_nothing_is_kept),
+        cmocka_unit_test(a_negative_bound_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
