@@ -300,6 +300,66 @@ static void what_cannot_come_again_is_not_kept(void **state)
     utter_engine_close(without);
 }
 
+/* ---- What the backend is asked for ---------------------------------------------------------- */
+
+static struct {
+    const utter_engine *e;
+    ut_backend_ops real, spy;
+    int n_decodes; /* runs of the codec */
+    int n_saves;
+} watch;
+
+static utter_status watched_run(ut_exec *x, ut_state *s, int slot, int32_t n_t, ut_err *err)
+{
+    watch.n_decodes += x == watch.e->decode;
+    return watch.real.run(x, s, slot, n_t, err);
+}
+
+/* Room was made before. */
+static utter_status watched_save(ut_state *s, int slot, int first, int n, int32_t n_rows,
+                                 ut_saved **out, ut_err *err)
+{
+    const utter_status st = watch.real.save(s, slot, first, n, n_rows, out, err);
+    assert_int_equal(st, UTTER_OK);
+    assert_true(watch.e->prefixes.bytes + (*out)->bytes <= watch.e->prefixes.limit);
+    watch.n_saves++;
+    return st;
+}
+
+static void start_watching(utter_engine *e)
+{
+    watch.e = e;
+    watch.real = watch.spy = *e->backend->ops;
+    watch.spy.run = watched_run;
+    watch.spy.save = watched_save;
+    watch.n_decodes = watch.n_saves = 0;
+    e->backend->ops = &watch.spy;
+}
+
+/* A reference in context is decoded once; where room is short the codec's state goes as others do.
+ */
+static void the_codec_hears_a_reference_once(void **state)
+{
+    (void)state;
+    static const request r = {.voice = 1, .n_frames = 20, .voice_text = "good morning"};
+    utter_engine *e = open_engine(QWEN "base", LARGE);
+    utter_stats s;
+    int runs[3];
+    start_watching(e);
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            ut_prefix_free(&e->prefixes);
+        watch.n_decodes = watch.n_saves = 0;
+        speak(e, &r, TEXT, 0, &s);
+        runs[i] = watch.n_decodes;
+        assert_int_equal(watch.n_saves, i == 1 ? 0 : 2); /* of prompt and codec */
+        assert_int_equal(e->prefixes.n, 2);
+    }
+    assert_true(runs[1] < runs[0]);
+    assert_int_equal(runs[2], runs[0]);
+    utter_engine_close(e);
+}
+
 /* ---- How much is kept ----------------------------------------------------------------------- */
 
 /* Of many voices the last stay, as many as fit; using one makes it the newest. */
@@ -315,6 +375,7 @@ static void least_recently_used_goes_first(void **state)
     speak(e, &r[0], TEXT, 0, &s);
     const size_t one = e->prefixes.bytes;
     assert_true(one > 0 && e->prefixes.n == 1);
+    start_watching(e);
     e->prefixes.limit = 3 * one + one / 2;
     for (int i = 1; i < 3; i++) {
         speak(e, &r[i], TEXT, 0, &s);
@@ -491,6 +552,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(recordings_of_s1_mini),
         cmocka_unit_test(chunks_share_their_voice),
         cmocka_unit_test(what_cannot_come_again_is_not_kept),
+        cmocka_unit_test(the_codec_hears_a_reference_once),
         cmocka_unit_test(least_recently_used_goes_first),
         cmocka_unit_test(many_voices_take_no_more_memory),
         cmocka_unit_test(without_memory_nothing_is_kept),
