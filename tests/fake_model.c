@@ -414,10 +414,30 @@ static utter_status ring_wait(ut_state *s, int index, int slot, int64_t frame, i
     return UTTER_OK;
 }
 
+static bool ring_ready(ut_state *s, int index, int slot, int64_t frame)
+{
+    (void)s, (void)index, (void)slot, (void)frame;
+    return true;
+}
+
+static bool exec_done(ut_exec *e)
+{
+    (void)e;
+    return true;
+}
+
+static bool backend_memory(const ut_backend *b, size_t *free_bytes, size_t *total)
+{
+    (void)b;
+    *free_bytes = *total = 0;
+    return false;
+}
+
 static const ut_backend_ops backend_ops = {.name = "fake",
                                            .close = backend_close,
                                            .describe = backend_describe,
                                            .weight_bytes = backend_weight_bytes,
+                                           .memory = backend_memory,
                                            .compile = compile,
                                            .exec_free = exec_free,
                                            .exec_bytes = exec_bytes,
@@ -428,8 +448,10 @@ static const ut_backend_ops backend_ops = {.name = "fake",
                                            .state_read = state_read,
                                            .input = exec_input,
                                            .run = run,
+                                           .done = exec_done,
                                            .output = exec_output,
-                                           .ring_wait = ring_wait};
+                                           .ring_wait = ring_wait,
+                                           .ring_ready = ring_ready};
 
 /* ---- For tests ------------------------------------------------------------------------------ */
 
@@ -440,6 +462,7 @@ void fake_parts(fake *f, ut_model **m, ut_backend **b)
     if (!*m || !x)
         abort();
     x->head.ops = &backend_ops;
+    x->head.max_ahead = 1;
     x->control = f;
     *b = &x->head;
 }

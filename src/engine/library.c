@@ -46,6 +46,6 @@ utter_status utter_backend_get(size_t i, utter_backend_info *info)
     utter_backend_info x;
     utter_backend_info_init(&x);
     x.name = ops->name;
-    x.available = ops->probe(x.text, sizeof x.text);
+    x.available = ops->probe(0, x.text, sizeof x.text);
     return ut_struct_write(info, INFO_OLDEST, &x, sizeof x, "utter_backend_info", err);
 }

@@ -205,6 +205,14 @@ utter_status cu_run_timed(ut_exec *exec, ut_state *state, int first_slot, int32_
     return st;
 }
 
+bool cu_done(ut_exec *exec)
+{
+    const cu_exec *e = (const cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    cu_enter(b);
+    return !e->stream || b->d.event_query(e->done) != CU_NOT_READY;
+}
+
 /* Rows of all slots, one after another, to the host. */
 static cu_result fetch(cu_exec *e, const cu_place *p, uint8_t *dst)
 {
