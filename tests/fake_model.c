@@ -474,7 +474,7 @@ utter_engine *fake_engine(fake *f, const char *model_dir)
     ut_model *m;
     ut_backend *b;
     fake_parts(f, &m, &b);
-    if (ut_engine_new(m, b, model_dir, &e, &err) != UTTER_OK)
+    if (ut_engine_new(m, b, model_dir, f->n_slots ? f->n_slots : 1, &e, &err) != UTTER_OK)
         fprintf(stderr, "fake_engine: %s\n", err.msg);
     return e;
 }

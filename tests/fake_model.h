@@ -28,6 +28,8 @@ enum {
 
 /* What tests set and read. One per test; the fakes keep a pointer to it. */
 typedef struct fake {
+    int n_slots;                       /* of the engine; 0: 1 */
+    int ahead;                         /* runs that happen only when waited for; 0: none */
     int n_compiles, n_execs, n_states; /* execs and states: alive now */
     int n_prefills, n_frame_runs, n_decode_runs, n_encode_runs;
     int largest_prefill;                     /* T it is compiled for */

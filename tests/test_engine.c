@@ -630,7 +630,7 @@ static void open_survives_out_of_memory(void **state)
         ut_err err = {0};
         fake_parts(&f, &m, &backend);
         ut_alloc_fail_at(n);
-        utter_status st = ut_engine_new(m, backend, "none", &e, &err);
+        utter_status st = ut_engine_new(m, backend, "none", 1, &e, &err);
         ut_alloc_fail_at(0);
         if (st != UTTER_OK) {
             assert_int_equal(st, UTTER_ERR_NOMEM);
