@@ -196,6 +196,8 @@ typedef struct cu_exec {
     size_t arena_bytes;
     cu_ptr tables, part, work;
     size_t table_bytes, part_bytes, work_bytes;
+    cu_ptr
+        n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -216,7 +218,7 @@ struct cu_run {
     cu_exec *e;
     cu_state *s;
     int first_slot;
-    int32_t n_t;
+    int32_t n_t; /* of the launches: what was asked for, or the next length that has a graph */
     cu_stream stream;
     cu_result result; /* the first failure */
 };
