@@ -415,7 +415,7 @@ int main(int argc, char **argv)
         return 2;
     }
     char text[256];
-    if (!cu_probe(text, sizeof text)) {
+    if (!cu_probe(x.o.backend.device, text, sizeof text)) {
         printf("skipped: no CUDA device: %s\n", text);
         return 0;
     }

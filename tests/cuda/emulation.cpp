@@ -1,10 +1,11 @@
-/* emulation.cpp - a CUDA driver without a GPU: libcuda.so.1 for tests. The kernels are the library's
- * own, compiled for the processor; blocks run one after another, the threads of a block as fibers.
- * Memory is the process's own and filled with NaN, so that address sanitizers and comparisons find
- * what reads or writes where it should not. Threads go by in the reverse order every other launch:
- * a barrier that is missing shows as results that differ.
+/* emulation.cpp - a CUDA driver without a GPU: libcuda.so.1 for tests. The kernels are the
+ * library's own, compiled for the processor; blocks run one after another, the threads of a block
+ * as fibers. Memory is the process's own and filled with NaN, so that address sanitizers and
+ * comparisons find what reads or writes where it should not. Threads go by in the reverse order
+ * every other launch: a barrier that is missing shows as results that differ.
  *
- * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes. */
+ * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
+ * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory. */
 #include "emulation.h"
 
 #include <cstdio>
@@ -275,13 +276,16 @@ API cuGetErrorString(int r, const char **s)
 }
 API cuDeviceGetCount(int *n)
 {
-    *n = 1;
+    const char *s = getenv("UT_EMULATED_DEVICES");
+    *n = s ? atoi(s) : 1;
     return OK;
 }
 API cuDeviceGet(int *d, int ordinal)
 {
+    int n;
+    cuDeviceGetCount(&n);
     *d = ordinal;
-    return ordinal == 0 ? OK : INVALID;
+    return ordinal >= 0 && ordinal < n ? OK : INVALID;
 }
 API cuDeviceGetName(char *s, int n, int)
 {
@@ -295,8 +299,8 @@ API cuDeviceTotalMem_v2(size_t *n, int)
 }
 API cuDeviceGetAttribute(int *v, int which, int)
 {
-    static const std::map<int, int> values = {{16, 6},  {38, 1 << 20}, {75, 9},
-                                              {76, 0},  {95, 1},       {97, 227 * 1024}};
+    static const std::map<int, int> values = {{16, 6}, {38, 1 << 20}, {75, 9},
+                                              {76, 0}, {95, 1},       {97, 227 * 1024}};
     const auto found = values.find(which);
     *v = found == values.end() ? 0 : found->second;
     return OK;
