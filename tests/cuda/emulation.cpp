@@ -496,10 +496,9 @@ API cuGraphInstantiateWithFlags(graph **e, graph *g, unsigned long long)
 }
 API cuGraphLaunch(graph *g, stream *s)
 {
-    return enqueue(s, [nodes = g->nodes] {
-        for (const emu_work &w : nodes)
-            w();
-    });
+    for (const emu_work &w : g->nodes)
+        enqueue(s, w);
+    return OK;
 }
 API cuGraphDestroy(graph *g)
 {
