@@ -24,7 +24,7 @@
 
 static const char *backend_name = "cpu";
 
-static utter_engine *open_engine(const char *dir, size_t limit)
+static utter_engine *open_slots(const char *dir, size_t limit, int32_t slots)
 {
     utter_engine *e;
     utter_engine_params p;
@@ -34,9 +34,15 @@ static utter_engine *open_engine(const char *dir, size_t limit)
     p.threads = 2;
     p.max_positions = 512;
     p.prefix_cache_bytes = (int64_t)limit;
+    p.slots = slots;
     if (utter_engine_open(dir, &p, &e) != UTTER_OK)
         fail_msg("%s", utter_last_error(NULL));
     return e;
+}
+
+static utter_engine *open_engine(const char *dir, size_t limit)
+{
+    return open_slots(dir, limit, 1);
 }
 
 /* A voice made up from a number: codes of n_frames, and a vector where the model wants one. */
@@ -279,6 +285,56 @@ static void chunks_share_their_voice(void **state)
     utter_engine_close(without);
 }
 
+/* Two streams at the same time: the second begins in another slot with what the first has read. */
+static void slots_share_what_is_kept(void **state)
+{
+    (void)state;
+    static const request r = {.voice = 1, .n_frames = 12, .voice_text = "Good morning."};
+    static const char *const texts[2] = {TEXT, OTHER_TEXT};
+    utter_engine *e = open_slots(S1, LARGE, 2), *without = open_engine(S1, 0);
+    utter_synth_params p;
+    utter_stream *s[2];
+    utter_stats x;
+    size_t total[2] = {0}, got;
+    utter_synth_params_init(&p);
+    utter_stats_init(&x);
+    utter_voice *v = make_voice(e, r.voice, r.n_frames, r.voice_text);
+    p.voice = v;
+    p.seed = 3;
+    p.max_frames = 2 * MAX_FRAMES;
+    p.ignore_eos = 1;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(utter_stream_open(e, &p, &s[i]), UTTER_OK);
+        assert_int_equal(utter_stream_push(s[i], texts[i], strlen(texts[i])), UTTER_OK);
+        assert_int_equal(utter_stream_finish(s[i]), UTTER_OK);
+    }
+    for (bool more = true; more;) {
+        more = false;
+        for (int i = 0; i < 2; i++) {
+            utter_stream_state at;
+            assert_int_equal(
+                utter_stream_read(s[i], samples[i] + total[i], MAX_SAMPLES - total[i], &got, &at),
+                UTTER_OK);
+            total[i] += got;
+            more |= got > 0;
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        utter_audio *a;
+        assert_int_equal(utter_stream_get_stats(s[i], &x), UTTER_OK);
+        assert_int_equal(x.prefix_hit_tokens, i ? shared_columns(e, &r) : 0);
+        utter_stream_close(s[i]);
+        assert_int_equal(utter_synth(without, texts[i], &p, &a), UTTER_OK);
+        assert_int_equal(utter_audio_n_samples(a), total[i]);
+        assert_memory_equal(utter_audio_samples(a), samples[i], total[i] * sizeof **samples);
+        utter_audio_free(a);
+    }
+    assert_int_equal(e->prefixes.n, 1);
+    utter_voice_free(v);
+    utter_engine_close(e);
+    utter_engine_close(without);
+}
+
 /* Without a voice a chunk goes on from the one before, and no other ever will. */
 static void what_cannot_come_again_is_not_kept(void **state)
 {
@@ -492,65 +548,17 @@ static void a_negative_bound_is_refused(void **state)
     assert_non_null(strstr(utter_last_error(NULL), "prefix_cache_bytes is -1"));
 }
 
-/* ---- Rows put aside, by the backend --------------------------------------------------------- */
-
-static void rows_come_back_in_any_slot(void **state)
-{
-    (void)state;
-    enum { ROWS = 40, COLS = 24, KEPT = 17 };
-    static const ut_backend_params params = {.threads = 1, .precision = UT_PRECISION_F32};
-    static float wrote[3][ROWS][COLS], got[ROWS][COLS];
-    static const float other[ROWS][COLS];
-    ut_err err = {0};
-    ut_backend *b;
-    ut_state *from, *to;
-    ut_saved *saved;
-    ut_state_set set = {0};
-    for (int i = 0; i < 3; i++)
-        ut_state_set_add(&set, "rows", UT_F32, i == 1 ? 5 : ROWS, COLS);
-    set.def[0].keep = set.def[2].keep = true;
-    for (int i = 0; i < 3 * ROWS * COLS; i++)
-        (&wrote[0][0][0])[i] = (float)(i + 1);
-    assert_int_equal(ut_backend_open(&b, backend_name, &params, &err), UTTER_OK);
-    assert_int_equal(b->ops->state_new(b, &set, 3, &from, &err), UTTER_OK);
-    assert_int_equal(b->ops->state_new(b, &set, 2, &to, &err), UTTER_OK);
-    for (int i = 0; i < 3; i++)
-        b->ops->state_write(from, i, 2, 0, set.def[i].rows, wrote[i]);
-    assert_int_equal(b->ops->save(from, 2, 1, 2, KEPT, &saved, &err), UTTER_OK);
-    assert_true(saved->bytes >= (5 + KEPT) * COLS * sizeof(float));
-    for (int i = 0; i < 3; i++)
-        b->ops->state_write(from, i, 2, 0, set.def[i].rows, other);
-    b->ops->state_free(from);
-    for (int i = 0; i < 3; i++)
-        b->ops->state_write(to, i, 1, 0, set.def[i].rows, other);
-    b->ops->load(to, 1, saved);
-    b->ops->load(to, 0, saved);
-    b->ops->saved_free(saved);
-    b->ops->saved_free(NULL);
-    for (int slot = 0; slot < 2; slot++) {
-        b->ops->state_read(to, 1, slot, 0, 5, got);
-        assert_memory_equal(got, wrote[1], 5 * sizeof *got);
-        b->ops->state_read(to, 2, slot, 0, ROWS, got);
-        assert_memory_equal(got, wrote[2], KEPT * sizeof *got);
-    }
-    assert_memory_equal(got[KEPT], other, sizeof *got); /* slot 1, behind the rows */
-    b->ops->state_read(to, 0, 1, 0, ROWS, got);
-    assert_memory_equal(got, other, sizeof got); /* not among the tensors */
-    b->ops->state_free(to);
-    b->ops->close(b);
-}
-
 int main(int argc, char **argv)
 {
     if (argc > 1)
         backend_name = argv[1];
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_come_back_in_any_slot),
         cmocka_unit_test(speakers_instructions_and_languages),
         cmocka_unit_test(made_up_voices),
         cmocka_unit_test(recordings_of_qwen3_tts),
         cmocka_unit_test(recordings_of_s1_mini),
         cmocka_unit_test(chunks_share_their_voice),
+        cmocka_unit_test(slots_share_what_is_kept),
         cmocka_unit_test(what_cannot_come_again_is_not_kept),
         cmocka_unit_test(the_codec_hears_a_reference_once),
         cmocka_unit_test(least_recently_used_goes_first),
