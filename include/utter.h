@@ -237,7 +237,8 @@ typedef struct utter_stats {
     int64_t seed;              /* the one used: give it again to hear the same */
     int64_t frames;            /* frames of audio */
     int64_t chunks;            /* generations: pieces that the text was cut into */
-    int64_t stopped_by_limit;  /* generations that a limit ended, not the model */
+    int64_t stopped_by_limit;  /* generations that a limit ended, not the model: max_frames, more
+                                  frames than the text can need, silence, or repetition */
     int64_t prompt_tokens;     /* over all generations; voice and text */
     int64_t text_pending;      /* bytes of text pushed that no generation has taken yet */
     double audio_s;            /* duration of the audio made so far */

@@ -21,6 +21,9 @@ enum { AR_RING, AR_PARAMS, AR_RNG, AR_LOOP, AR_CACHE, N_AR };
 enum { LOOP_DIGEST, LOOP_LENGTH, LOOP_FRAME, LOOP_FLAGS, LOOP_POS, N_LOOP };
 enum { RING_ROWS = 4 };
 
+/* Characters of a text that mean something, see fake_model.h: bit 0, 1, ... of LOOP_FLAGS. */
+static const char flags[] = "~!=_";
+
 static uint32_t mix(uint32_t h, uint32_t v)
 {
     h = (h ^ v) * 0x9e3779b1u;
@@ -52,8 +55,11 @@ static void fake_decode(uint32_t *acc, const int32_t *codes, int n_frames, float
     for (int t = 0; t < n_frames; t++) {
         for (int q = 0; q < FAKE_CODEBOOKS; q++)
             *acc = mix(*acc, (uint32_t)codes[t * FAKE_CODEBOOKS + q]);
+        const bool silent =
+            codes[t * FAKE_CODEBOOKS + 1] == 0 && codes[t * FAKE_CODEBOOKS + 2] == 0;
         for (int i = 0; i < FAKE_HOP; i++)
-            pcm[t * FAKE_HOP + i] = (float)((*acc >> (3 * i)) & 255u) / 256.0f - 0.5f;
+            pcm[t * FAKE_HOP + i] =
+                silent ? 0.0f : (float)((*acc >> (3 * i)) & 255u) / 256.0f - 0.5f;
     }
 }
 
@@ -315,6 +321,15 @@ static utter_status state_new(ut_backend *b, const ut_state_set *set, int n_slot
 }
 
 /* The next frame of a slot's loop into the ring. */
+/* Of speech that repeats itself, or that is silent. */
+static void make_special(int32_t *column, int frame, int32_t flagged)
+{
+    if (flagged & 4)
+        column[1] = frame % 2;
+    if (flagged & 8)
+        column[2] = column[3] = 0;
+}
+
 static void make_frame(fake *f, fake_state *s, int slot)
 {
     int32_t *loop = of_slot(s, AR_LOOP, slot);
@@ -327,6 +342,8 @@ static void make_frame(fake *f, fake_state *s, int slot)
         f->broken |= cache[p] != (int32_t)mix((uint32_t)loop[LOOP_DIGEST], (uint32_t)p);
     fake_column((uint32_t)loop[LOOP_DIGEST], seed, frame, stop,
                 of_slot(s, AR_RING, slot) + (frame % RING_ROWS) * FAKE_COLUMNS);
+    make_special(of_slot(s, AR_RING, slot) + (frame % RING_ROWS) * FAKE_COLUMNS, frame,
+                 loop[LOOP_FLAGS]);
     memcpy(f->last_params, of_slot(s, AR_PARAMS, slot), sizeof f->last_params);
     f->last_seed = seed;
 }
@@ -373,7 +390,9 @@ static void run_prefill(fake *f, fake_exec *x, fake_state *s, int slot, int32_t 
     for (int32_t t = n_t - 1; t > 0 && prompt[t * FAKE_COLUMNS] != FAKE_CLOSE; t--) {
         int32_t token = prompt[t * FAKE_COLUMNS];
         loop[LOOP_LENGTH]++;
-        loop[LOOP_FLAGS] |= token == FAKE_TEXT + '~' ? 1 : token == FAKE_TEXT + '!' ? 2 : 0;
+        const char *flag = strchr(flags, token - FAKE_TEXT);
+        if (token > FAKE_TEXT && token < FAKE_TEXT + 128 && flag)
+            loop[LOOP_FLAGS] |= 1 << (flag - flags);
     }
     fill_cache(f, s, slot, n_t);
     make_frame(f, s, slot);

@@ -4,7 +4,8 @@
  *
  * The text of the last part of the prompt decides the length: one frame per byte, then the frame
  * that says the speech is over. A '~' in the text makes it endless; a '!' makes frame 0 carry the
- * stop token, too (it must not be noticed there). */
+ * stop token, too (it must not be noticed there); a '=' makes every first code that of the frame
+ * two before; a '_' makes all frames silent. */
 #ifndef UT_TESTS_FAKE_MODEL_H
 #define UT_TESTS_FAKE_MODEL_H
 

@@ -6,6 +6,7 @@
 #include "backends/backend.h"
 #include "base/buf.h"
 #include "engine/prefix.h"
+#include "engine/runaway.h"
 #include "models/model.h"
 #include "utter.h"
 
@@ -78,7 +79,8 @@ typedef struct ut_generation {
     uint64_t seed;
     float params[2][UT_SP_COUNT]; /* rows of ar.params, as many as it has */
     bool ignore_eos;
-    int32_t pause; /* see ut_session_feed; INT32_MAX: never */
+    int32_t runaway; /* see ut_runaway_start */
+    int32_t pause;   /* see ut_session_feed; INT32_MAX: never */
 } ut_generation;
 
 struct ut_session {
@@ -100,7 +102,9 @@ struct ut_session {
     int32_t n_speaking;   /* of them, in a run of the codec whose sound was not fetched */
     bool live;            /* a generation's frames are being made */
     bool ar_done;         /* no more frames will come */
-    bool limited;         /* ... because of the limit */
+    bool limited;         /* ... because of the limit, or of what follows */
+    const char *runaway;  /* why, in words; NULL: the limit */
+    ut_runaway watch;     /* of the present generation */
     bool waits;           /* for text, and `saved` has the slot's small states */
     char *saved;          /* NULL before the first time */
     int64_t n_frame_runs; /* totals since the session was taken, for statistics */

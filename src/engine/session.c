@@ -140,8 +140,10 @@ utter_status ut_session_take_frame(ut_session *s, ut_err *err)
     }
     memcpy(s->codes + (size_t)frame * (size_t)n_codebooks, s->column + ar->first_code_col,
            (size_t)n_codebooks * sizeof *s->codes);
+    if (ut_runaway_repeats(&s->watch, s->codes, n_codebooks, frame))
+        s->runaway = "repeats itself and was ended after";
     s->n_frames++;
-    if (s->n_frames == s->now.limit) {
+    if (s->n_frames == s->now.limit || s->runaway) {
         s->limited = true;
         end_frames(s);
     }
@@ -224,6 +226,8 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->n_pcm = 0;
     s->n_started = s->n_frames = s->n_decoded = s->n_speaking = s->n_later = 0;
     s->ar_done = s->limited = false;
+    s->runaway = NULL;
+    ut_runaway_start(&s->watch, g->runaway);
     ut_batch_leave(s);
 
     /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
@@ -305,6 +309,18 @@ static utter_status start_codec(ut_session *s, int32_t n, ut_err *err)
     return UTTER_OK;
 }
 
+/* The speech is over with the first n of the frames that the codec was started on, whatever has
+ * been made since. */
+static void stop_speaking(ut_session *s, int32_t n)
+{
+    s->n_decoded -= s->n_speaking - n;
+    s->n_frames = s->n_decoded;
+    s->n_speaking = n;
+    s->limited = true;
+    s->runaway = "is silent and was ended after";
+    end_frames(s);
+}
+
 /* What the codec makes of the frames that it was started on. */
 static utter_status fetch_sound(ut_session *s, ut_err *err)
 {
@@ -313,7 +329,11 @@ static utter_status fetch_sound(ut_session *s, ut_err *err)
     const void *pcm = e->backend->ops->output(e->decode, e->pcm, err);
     if (!pcm)
         return err->status;
-    s->n_pcm = (size_t)s->n_speaking * (size_t)e->model->codec.hop_samples;
+    const int32_t hop = e->model->codec.hop_samples;
+    const int32_t n = ut_runaway_silence(&s->watch, pcm, s->n_speaking, hop);
+    if (n <= s->n_speaking)
+        stop_speaking(s, n);
+    s->n_pcm = (size_t)s->n_speaking * (size_t)hop;
     s->n_speaking = 0;
     memcpy(s->pcm, pcm, s->n_pcm * sizeof *s->pcm);
     s->codec_s += ut_time_now() - start;

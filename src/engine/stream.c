@@ -339,6 +339,15 @@ static int32_t frame_limit(const utter_stream *s)
     return limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
 }
 
+/* Frames of repetition or silence after which a chunk is ended. */
+static int32_t runaway_frames(const utter_stream *s)
+{
+    const ut_model *m = s->engine->model;
+    const double frames =
+        (double)m->defaults.runaway_s * m->info.sample_rate / m->codec.hop_samples;
+    return s->params.ignore_eos ? 0 : (int32_t)fmin(ceil(frames), INT32_MAX);
+}
+
 /* Frames that an open chunk may have before more of its text is known: frame f >= 1 hears text
  * token f, and no frame is made that the limit of a longer text would not allow. */
 static int32_t frames_until_text(const utter_stream *s)
@@ -368,6 +377,7 @@ static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
         .ignore_eos = s->params.ignore_eos != 0,
+        .runaway = runaway_frames(s),
     };
     memcpy(g.params, s->sampling, sizeof g.params);
     st = ut_session_begin(s->session, &g, err);
@@ -433,8 +443,9 @@ static utter_status end_chunk(utter_stream *s, ut_err *err)
         s->stats.stopped_by_limit++;
         s->limit_reached = s->params.max_frames > 0 && s->stats.frames >= s->params.max_frames;
         if (!s->limit_reached && !s->params.ignore_eos)
-            ut_log(UT_LOG_WARN, "chunk %lld did not end by itself within %d frames: \"%.60s\"",
-                   (long long)s->stats.chunks, (int)g->n_frames, (const char *)s->chunk.data);
+            ut_log(UT_LOG_WARN, "chunk %lld %s %d frames: \"%.60s\"", (long long)s->stats.chunks,
+                   g->runaway ? g->runaway : "did not end by itself within", (int)g->n_frames,
+                   (const char *)s->chunk.data);
     }
     /* A chunk that did not end by itself may be babble, which must not be imitated. */
     if (s->params.voice || g->limited || g->n_frames == 0)

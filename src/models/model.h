@@ -107,6 +107,7 @@ typedef struct ut_model_defaults {
     int32_t sub_top_k;
     int32_t max_chunk_chars;     /* longest text in one generation */
     float frames_per_char_limit; /* runaway guard; 0: none. Limit = 20 + this * characters */
+    float runaway_s;             /* another: seconds of silence or of the same codes; 0: none */
     const char *voice;           /* NULL: none */
 } ut_model_defaults;
 

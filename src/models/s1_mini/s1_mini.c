@@ -203,6 +203,7 @@ static void describe(s1_mini *s, const char *dir)
                                       .repetition_penalty = c->repetition_penalty,
                                       .max_chunk_chars = c->max_chunk_chars,
                                       .frames_per_char_limit = c->frames_per_char_limit,
+                                      .runaway_s = c->runaway_s,
                                       .voice = c->default_voice[0] ? c->default_voice : NULL};
 }
 
