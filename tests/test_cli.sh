@@ -255,6 +255,10 @@ expect "the preview is as long as the recording" [ "$(size heard.wav)" -eq "$(si
 run 0 $say --json --voice ann -o ann.wav Hello there.
 expect "the voice is in the prompt" holds "$(number prompt_tokens) > 40"
 expect "the statistics name the voice" grep -q '"voice":"ann"' out
+expect "the voice is kept" holds "$(number prefix_bytes) > 1000"
+run 0 $say --json --voice ann --prefix-cache 0 -o ann0.wav Hello there.
+same ann.wav ann0.wav
+expect "nothing is kept" holds "$(number prefix_bytes) == 0"
 refuses 1 'no voice "bob"; there are: ann' $say --voice bob -o bob.wav Hello there.
 run 0 $say --reference say.wav --reference-text 'Hello "there".' -o ref.wav Hello there.
 same ann.wav ref.wav

@@ -536,6 +536,40 @@ static void without_memory_nothing_is_kept(void **state)
     utter_engine_close(without);
 }
 
+/* Memory that prefill wants for a longer prompt is more important than what is kept. */
+static void what_is_kept_gives_way(void **state)
+{
+    (void)state;
+    const request r = {.voice = 1, .n_frames = 12, .voice_text = "Good morning."};
+    int rescued = 0;
+    bool failed = true;
+    if (strcmp(backend_name, "cpu") != 0)
+        skip(); /* its memory is not the host's, which fails here */
+    for (uint64_t n = 1; failed; n++) {
+        utter_engine *e = open_engine(S1, LARGE);
+        utter_voice *v = make_voice(e, 2, 290, "Good morning."); /* more than compiled for */
+        utter_synth_params p;
+        utter_stats s;
+        utter_audio *a;
+        speak(e, &r, TEXT, 0, &s);
+        utter_synth_params_init(&p);
+        p.voice = v;
+        p.max_frames = 1;
+        const uint64_t before = ut_alloc_count();
+        ut_alloc_fail_at(n);
+        const utter_status st = utter_synth(e, TEXT, &p, &a);
+        ut_alloc_fail_at(0);
+        failed = ut_alloc_count() - before >= n;
+        assert_true(st == UTTER_OK || (failed && st == UTTER_ERR_NOMEM));
+        speak(e, &r, TEXT, 0, &s);
+        rescued += st == UTTER_OK && failed && s.prefix_hit_tokens == 0;
+        utter_audio_free(a);
+        utter_voice_free(v);
+        utter_engine_close(e);
+    }
+    assert_true(rescued > 5);
+}
+
 static void a_negative_bound_is_refused(void **state)
 {
     (void)state;
@@ -564,6 +598,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(least_recently_used_goes_first),
         cmocka_unit_test(many_voices_take_no_more_memory),
         cmocka_unit_test(without_memory_nothing_is_kept),
+        cmocka_unit_test(what_is_kept_gives_way),
         cmocka_unit_test(a_negative_bound_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,13 +36,20 @@ const char *utter_last_error(const utter_engine *engine)
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
 /* Compile a plan and let go of the checkpoint's pages that packing its weights has read, so that
- * they are never in memory all at once. */
+ * they are never in memory all at once. What is kept of prompts gives way. */
 static utter_status compile(utter_engine *e, const ut_plan *plan, int n_slots, int32_t max_t,
                             ut_exec **out, ut_err *err)
 {
-    utter_status st = e->backend->ops->compile(e->backend, plan, n_slots, max_t, out, err);
+    const ut_backend_ops *ops = e->backend->ops;
+    ut_err why = {0};
+    utter_status st = ops->compile(e->backend, plan, n_slots, max_t, out, &why);
+    if (st == UTTER_ERR_NOMEM && e->prefixes.n > 0) {
+        ut_prefix_free(&e->prefixes);
+        why = (ut_err){0};
+        st = ops->compile(e->backend, plan, n_slots, max_t, out, &why);
+    }
     e->model->ops->release_pages(e->model);
-    return st;
+    return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
 }
 
 utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
