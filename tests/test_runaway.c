@@ -101,7 +101,8 @@ static utter_stats speak(const char *text, int ahead, int32_t ignore_eos, float 
     p.max_frames = 60;
     logged[0] = 0;
     utter_log_set(collect_log, NULL);
-    assert_int_equal(utter_synth(e, text, &p, &a), UTTER_OK);
+    if (utter_synth(e, text, &p, &a) != UTTER_OK)
+        fail_msg("%s", utter_last_error(e));
     utter_log_set(NULL, NULL);
     utter_stats_init(&s);
     assert_int_equal(utter_audio_get_stats(a, &s), UTTER_OK);

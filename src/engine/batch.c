@@ -157,9 +157,20 @@ static uint64_t next_run(const ut_batch *b)
     return wanted;
 }
 
+/* Forget runs that nobody waits for any more. */
+static void drop_unwanted(ut_batch *b)
+{
+    int n = 0;
+    while (n < b->n_flying && b->flying[n] == 0)
+        n++;
+    b->n_flying -= n;
+    memmove(b->flying, b->flying + n, (size_t)b->n_flying * sizeof *b->flying);
+}
+
 utter_status ut_batch_start(ut_batch *b, ut_err *err)
 {
     const utter_engine *e = b->engine;
+    drop_unwanted(b);
     while (b->n_flying < b->ahead) {
         const uint64_t wanted = next_run(b);
         if (!wanted)
@@ -180,16 +191,6 @@ utter_status ut_batch_start(ut_batch *b, ut_err *err)
         b->flying[b->n_flying++] = wanted;
     }
     return UTTER_OK;
-}
-
-/* Forget runs that nobody waits for any more. */
-static void drop_unwanted(ut_batch *b)
-{
-    int n = 0;
-    while (n < b->n_flying && b->flying[n] == 0)
-        n++;
-    b->n_flying -= n;
-    memmove(b->flying, b->flying + n, (size_t)b->n_flying * sizeof *b->flying);
 }
 
 bool ut_batch_ready(ut_batch *b)
