@@ -123,6 +123,12 @@ void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *pref
     }
 }
 
+int ut_tf_caches(const ut_tf *t, int *first)
+{
+    *first = t->layers && t->n_layers > 0 ? t->layers[0].cache_k : 0;
+    return t->layers ? 2 * t->n_layers : 0;
+}
+
 int64_t ut_tf_bytes(const ut_tf *t)
 {
     int64_t n = 0;

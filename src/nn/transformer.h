@@ -56,6 +56,9 @@ typedef struct ut_tf_options {
 void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *prefix,
                 ut_state_set *states, int32_t capacity);
 
+/* How many caches the layers have, and the first of their states, which lie in a row. */
+int ut_tf_caches(const ut_tf *t, int *first);
+
 /* Bytes of matrices that one pass reads, as stored. */
 int64_t ut_tf_bytes(const ut_tf *t);
 

@@ -109,6 +109,8 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     ar->columns = 1 + lm->n_groups;
     ar->capacity = lm->capacity;
     ar->max_prompt = ut_ar_max_prompt(lm->capacity);
+    ar->pos = lm->state.pos;
+    ar->n_caches = ut_tf_caches(&lm->talker, &ar->first_cache);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;

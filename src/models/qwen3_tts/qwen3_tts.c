@@ -133,6 +133,7 @@ static void describe(qwen3_tts *q, const char *dir)
                                       .sub_top_k = c->sub_sampling.top_k,
                                       .max_chunk_chars = c->max_chunk_chars,
                                       .frames_per_char_limit = c->frames_per_char_limit,
+                                      .runaway_s = c->runaway_s,
                                       .voice = c->default_voice[0] ? c->default_voice : NULL};
 }
 

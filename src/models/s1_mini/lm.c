@@ -102,6 +102,8 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ar->columns = columns;
     ar->capacity = lm->capacity;
     ar->max_prompt = ut_ar_max_prompt(lm->capacity);
+    ar->pos = lm->state.pos;
+    ar->n_caches = ut_tf_caches(&lm->slow, &ar->first_cache);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
