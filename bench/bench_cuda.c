@@ -1,25 +1,30 @@
 /* bench_cuda.c - a model on a GPU, end to end: the figures that docs/performance.md reports.
  *
  *     bench_cuda MODEL_DIR [--device N] [--precision auto|f32|bf16|f16] [--frames N] [--prompt N]
- *                [--slots N] [--profile]
+ *                [--slots N,N,...] [--profile] [--json FILE]
  *
- * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --profile
- * also times every operation of a frame and of a codec run by itself. */
+ * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --slots:
+ * after one slot, also this many at a time, for MANY_FRAMES frames. --profile also times every
+ * operation of a frame and of a codec run by itself. --json appends every figure to a file. */
 #include "backends/backend.h"
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "cuda_profile.h"
+#include "figures.h"
 #include "models/model.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, AHEAD = 8, CODEC_CHUNK = 8, MAX_COLUMNS = 64 };
+enum { ROUNDS = 5, AHEAD = 8, CODEC_CHUNK = 8, MAX_COLUMNS = 64, MANY_FRAMES = 100, MAX_SIZES = 8 };
 
 typedef struct options {
     const char *dir;
     ut_backend_params backend;
-    int32_t frames, prompt, slots;
+    int32_t frames, prompt;
+    int sizes[MAX_SIZES], n_sizes; /* --slots */
+    const char *json;
     bool profile;
 } options;
 
@@ -32,24 +37,11 @@ typedef struct bench {
     ut_state *ar, *codec;
     int slots;
     int32_t max_prompt;
+    int32_t frames;  /* of a generation, beyond the prompt's */
     double frame_ms; /* of audio */
+    figures figures;
     ut_err err;
 } bench;
-
-static const float sampling[UT_SP_COUNT] = {
-    [UT_SP_TEMPERATURE] = 0.8f, [UT_SP_TOP_P] = 0.8f, [UT_SP_REPETITION_PENALTY] = 1.1f};
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[n / 2];
-}
 
 /* ---- Pieces of a generation ------------------------------------------------------------------ */
 
@@ -82,6 +74,22 @@ static void close_plans(bench *x)
     x->frame = x->prefill = x->decode = NULL;
 }
 
+/* The model's own parameters, rows of ar.params. */
+static void write_sampling(bench *x, int slot)
+{
+    const ut_model_defaults *d = &x->m->defaults;
+    const float rows[2][UT_SP_COUNT] = {{[UT_SP_TEMPERATURE] = d->temperature,
+                                         [UT_SP_TOP_P] = d->top_p,
+                                         [UT_SP_REPETITION_PENALTY] = d->repetition_penalty,
+                                         [UT_SP_TOP_K] = (float)d->top_k},
+                                        {[UT_SP_TEMPERATURE] = d->sub_temperature,
+                                         [UT_SP_TOP_P] = d->sub_top_p,
+                                         [UT_SP_REPETITION_PENALTY] = 1,
+                                         [UT_SP_TOP_K] = (float)d->sub_top_k}};
+    const int params = x->m->ar.params;
+    x->ops->state_write(x->ar, params, slot, 0, x->m->ar.states.def[params].rows, rows);
+}
+
 /* Every slot reads a prompt of n tokens; frame 0 of all is in the ring afterwards. */
 static utter_status read_prompts(bench *x, int32_t n)
 {
@@ -92,7 +100,7 @@ static utter_status read_prompts(bench *x, int32_t n)
         const int32_t rng[UT_RNG_COUNT] = {slot + 1, 0};
         x->ops->state_reset(x->ar, slot);
         x->ops->state_reset(x->codec, slot);
-        x->ops->state_write(x->ar, ar->params, slot, 0, 1, sampling);
+        write_sampling(x, slot);
         x->ops->state_write(x->ar, ar->rng, slot, 0, 1, rng);
         int32_t *ids = x->ops->input(x->prefill, ut_plan_find(ar->prefill, "tokens"), n);
         for (int32_t i = 0; i < n * ar->columns; i++)
@@ -139,7 +147,7 @@ static utter_status fetch_sound(bench *x)
     return pcm ? UTTER_OK : x->err.status;
 }
 
-/* o.frames frames, started AHEAD of the one being read; with the codec beside them or not. Seconds
+/* x->frames frames, started AHEAD of the one being read; with the codec beside them or not. Seconds
  * of the whole. */
 static utter_status generate(bench *x, bool with_codec, double *seconds)
 {
@@ -149,8 +157,8 @@ static utter_status generate(bench *x, bool with_codec, double *seconds)
     const double start = ut_time_now();
     int32_t started = 0;
     bool speaking = false;
-    for (int32_t f = 1; st == UTTER_OK && f <= x->o.frames; f++) {
-        for (; st == UTTER_OK && started < x->o.frames && started < f + AHEAD; started++)
+    for (int32_t f = 1; st == UTTER_OK && f <= x->frames; f++) {
+        for (; st == UTTER_OK && started < x->frames && started < f + AHEAD; started++)
             st = x->ops->run(x->frame, x->ar, 0, 1, &x->err);
         if (st == UTTER_OK)
             st = take_frame(x, f, codes);
@@ -182,11 +190,14 @@ static utter_status report_generation(bench *x)
         return st;
     double ms[2];
     for (int codec = 0; codec < 2; codec++)
-        ms[codec] = median(s[codec] + 1, ROUNDS) * 1e3 / x->o.frames;
+        ms[codec] = figures_median(s[codec] + 1, ROUNDS) * 1e3 / x->frames;
     printf("%2d slot%s  frame %8.3f ms, RTF %.4f; with the codec %8.3f ms, RTF %.4f (%+.1f %%); "
            "%.1f s of audio per s\n",
            x->slots, x->slots == 1 ? " " : "s", ms[0], ms[0] / x->frame_ms, ms[1],
            ms[1] / x->frame_ms, 100 * (ms[1] / ms[0] - 1), x->slots * x->frame_ms / ms[1]);
+    figures_put(&x->figures, "frame_ms", x->slots, ms[0]);
+    figures_put(&x->figures, "frame_with_codec_ms", x->slots, ms[1]);
+    figures_put(&x->figures, "audio_s_per_s", x->slots, x->slots * x->frame_ms / ms[1]);
     return UTTER_OK;
 }
 
@@ -199,9 +210,14 @@ static utter_status report_prefill(bench *x, int32_t n)
         st = read_prompts(x, n);
         s[i] = ut_time_now() - start;
     }
-    if (st == UTTER_OK)
-        printf("prefill %5d tokens, to frame 0   %8.3f ms\n", (int)n, median(s + 1, ROUNDS) * 1e3);
-    return st;
+    if (st != UTTER_OK)
+        return st;
+    const double ms = figures_median(s + 1, ROUNDS) * 1e3;
+    char name[32];
+    snprintf(name, sizeof name, "prefill_%d_ms", (int)n);
+    printf("prefill %5d tokens, to frame 0   %8.3f ms\n", (int)n, ms);
+    figures_put(&x->figures, name, 1, ms);
+    return UTTER_OK;
 }
 
 /* From the prompt's ids to the first samples. */
@@ -221,9 +237,11 @@ static utter_status report_first_sound(bench *x)
             st = fetch_sound(x);
         s[i] = ut_time_now() - start;
     }
-    if (st == UTTER_OK)
-        printf("first sound, prompt of %d tokens  %8.3f ms\n", (int)x->o.prompt,
-               median(s + 1, ROUNDS) * 1e3);
+    if (st == UTTER_OK) {
+        const double ms = figures_median(s + 1, ROUNDS) * 1e3;
+        printf("first sound, prompt of %d tokens  %8.3f ms\n", (int)x->o.prompt, ms);
+        figures_put(&x->figures, "first_pcm_ms", 1, ms);
+    }
     ut_free(codes);
     return st;
 }
@@ -241,9 +259,12 @@ static utter_status report_codec(bench *x, int32_t n)
             st = fetch_sound(x);
         s[i] = (ut_time_now() - start) / 10;
     }
-    if (st == UTTER_OK)
+    if (st == UTTER_OK) {
+        const double ms = figures_median(s + 1, ROUNDS) * 1e3;
         printf("codec, %d frame%s of %d slot%s at a time  %8.3f ms\n", (int)n, n == 1 ? "" : "s",
-               x->slots, x->slots == 1 ? "" : "s", median(s + 1, ROUNDS) * 1e3);
+               x->slots, x->slots == 1 ? "" : "s", ms);
+        figures_put(&x->figures, n == 1 ? "codec_1_ms" : "codec_8_ms", x->slots, ms);
+    }
     ut_free(codes);
     return st;
 }
@@ -253,76 +274,18 @@ static void report_memory(const bench *x)
     const cu_backend *b = (const cu_backend *)x->b;
     size_t free_bytes = 0, total = 0;
     b->d.mem_info(&free_bytes, &total);
-    printf(
-        "memory: %.0f MB in use on the device; %.0f MB of weights, states %.0f MB, plans %.0f MB "
-        "(%d slots)\n",
-        (double)(total - free_bytes) / 1e6, (double)x->ops->weight_bytes(x->b) / 1e6,
-        (double)(((cu_state *)x->ar)->bytes + ((cu_state *)x->codec)->bytes) / 1e6,
-        (double)(x->ops->exec_bytes(x->frame) + x->ops->exec_bytes(x->prefill) +
-                 x->ops->exec_bytes(x->decode)) /
-            1e6,
-        x->slots);
-}
-
-/* ---- Profile --------------------------------------------------------------------------------- */
-
-typedef struct line {
-    char name[64];
-    double us;
-    int n;
-} line;
-
-static void name_op(const ut_plan *p, const ut_op *op, char *text, size_t size)
-{
-    if (op->kind == UT_OP_LINEAR)
-        snprintf(text, size, "linear %dx%d rows %d*T+%d", (int)op->w[0]->rows, (int)op->w[0]->cols,
-                 (int)p->tensors[op->in[0]].rows_per_t, (int)p->tensors[op->in[0]].rows_fixed);
-    else if (op->kind == UT_OP_ATTENTION || op->kind == UT_OP_SAMPLE || op->kind == UT_OP_SNAKE)
-        snprintf(text, size, "%s of %d columns, rows %d*T+%d", ut_op_name(op->kind),
-                 (int)p->tensors[op->in[0]].cols, (int)p->tensors[op->in[0]].rows_per_t,
-                 (int)p->tensors[op->in[0]].rows_fixed);
-    else
-        snprintf(text, size, "%s", ut_op_name(op->kind));
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const double x = ((const line *)a)->us, y = ((const line *)b)->us;
-    return (x < y) - (x > y);
-}
-
-static utter_status profile(bench *x, const char *title, ut_exec *e, ut_state *s, int32_t n_t)
-{
-    const ut_plan *p = e->plan;
-    float *ms = ut_calloc((size_t)p->n_ops, sizeof *ms);
-    line *lines = ut_calloc((size_t)p->n_ops, sizeof *lines);
-    utter_status st = ms && lines ? UTTER_OK : ut_fail(&x->err, UTTER_ERR_NOMEM, "no memory");
-    for (int i = 0; i < 2 && st == UTTER_OK; i++) /* the first one warms up */
-        st = cu_run_timed(e, s, 0, n_t, ms, &x->err);
-    int n = 0;
-    double total = 0;
-    for (int32_t i = 0; i < p->n_ops && st == UTTER_OK; i++) {
-        char name[64];
-        name_op(p, &p->ops[i], name, sizeof name);
-        int k = 0;
-        while (k < n && strcmp(lines[k].name, name) != 0)
-            k++;
-        if (k == n)
-            snprintf(lines[n++].name, sizeof lines[0].name, "%s", name);
-        lines[k].us += (double)ms[i] * 1e3;
-        lines[k].n++;
-        total += (double)ms[i] * 1e3;
-    }
-    if (st == UTTER_OK) {
-        qsort(lines, (size_t)n, sizeof *lines, by_time);
-        printf("%s, operations one by one: %.0f us\n", title, total);
-        for (int k = 0; k < n && k < 16; k++)
-            printf("  %7.1f us %4d x %6.2f  %s\n", lines[k].us, lines[k].n,
-                   lines[k].us / lines[k].n, lines[k].name);
-    }
-    ut_free(ms);
-    ut_free(lines);
-    return st;
+    const size_t weights = x->ops->weight_bytes(x->b);
+    const size_t states = ((cu_state *)x->ar)->bytes + ((cu_state *)x->codec)->bytes;
+    const size_t plans = x->ops->exec_bytes(x->frame) + x->ops->exec_bytes(x->prefill) +
+                         x->ops->exec_bytes(x->decode);
+    printf("memory: %.0f MB in use on the device; %.0f MB of weights, states %.0f MB, plans %.0f "
+           "MB (%d slots)\n",
+           (double)(total - free_bytes) / 1e6, (double)weights / 1e6, (double)states / 1e6,
+           (double)plans / 1e6, x->slots);
+    figures_put(&x->figures, "memory_mb", x->slots, (double)(total - free_bytes) / 1e6);
+    figures_put(&x->figures, "weights_mb", x->slots, (double)weights / 1e6);
+    figures_put(&x->figures, "states_mb", x->slots, (double)states / 1e6);
+    figures_put(&x->figures, "plans_mb", x->slots, (double)plans / 1e6);
 }
 
 /* ---- All ------------------------------------------------------------------------------------- */
@@ -344,22 +307,21 @@ static utter_status bench_one(bench *x)
     if (st == UTTER_OK)
         report_memory(x);
     if (st == UTTER_OK && x->o.profile)
-        st = profile(x, "frame", x->frame, x->ar, 1);
+        st = cuda_profile("frame", x->frame, x->ar, 1, &x->err);
     if (st == UTTER_OK && x->o.profile)
-        st = profile(x, "prefill", x->prefill, x->ar, longest);
+        st = cuda_profile("prefill", x->prefill, x->ar, longest, &x->err);
     if (st == UTTER_OK && x->o.profile)
-        st = profile(x, "codec, 1 frame", x->decode, x->codec, 1);
+        st = cuda_profile("codec, 1 frame", x->decode, x->codec, 1, &x->err);
     if (st == UTTER_OK && x->o.profile)
-        st = profile(x, "codec, 8 frames", x->decode, x->codec, CODEC_CHUNK);
+        st = cuda_profile("codec, 8 frames", x->decode, x->codec, CODEC_CHUNK, &x->err);
     close_plans(x);
     return st;
 }
 
-static utter_status bench_many(bench *x)
+static utter_status bench_many(bench *x, int slots)
 {
-    if (x->o.slots < 2)
-        return UTTER_OK;
-    utter_status st = open_plans(x, x->o.slots, x->o.prompt);
+    x->frames = x->o.frames < MANY_FRAMES ? x->o.frames : MANY_FRAMES;
+    utter_status st = open_plans(x, slots, x->o.prompt);
     if (st == UTTER_OK)
         st = report_codec(x, CODEC_CHUNK);
     if (st == UTTER_OK)
@@ -367,15 +329,70 @@ static utter_status bench_many(bench *x)
     if (st == UTTER_OK)
         report_memory(x);
     if (st == UTTER_OK && x->o.profile)
-        st = profile(x, "frame", x->frame, x->ar, 1);
+        st = cuda_profile("frame", x->frame, x->ar, 1, &x->err);
     close_plans(x);
     return st;
+}
+
+/* From opening the model to its first samples: whatever a user waits for but the process itself. */
+static utter_status open_and_speak(bench *x)
+{
+    const double start = ut_time_now();
+    const ut_model_options model_options = {.max_positions = 2048};
+    utter_status st = ut_model_open(&x->m, x->o.dir, &model_options, &x->err);
+    if (st == UTTER_OK && x->m->ar.columns > MAX_COLUMNS)
+        st = ut_fail(&x->err, UTTER_ERR_UNSUPPORTED, "more than %d columns", MAX_COLUMNS);
+    if (st == UTTER_OK)
+        st = ut_backend_open(&x->b, "cuda", &x->o.backend, &x->err);
+    if (st != UTTER_OK)
+        return st;
+    char text[256];
+    x->ops = x->b->ops;
+    x->frames = x->o.frames;
+    x->frame_ms = 1e3 * x->m->codec.hop_samples / x->m->info.sample_rate;
+    x->ops->describe(x->b, text, sizeof text);
+    printf("%s\n%s\n", text, x->m->info.summary);
+    int32_t codes[CODEC_CHUNK * MAX_COLUMNS] = {0};
+    st = open_plans(x, 1, x->o.prompt);
+    const double loaded = (ut_time_now() - start) * 1e3;
+    if (st == UTTER_OK)
+        st = read_prompts(x, x->o.prompt);
+    if (st == UTTER_OK)
+        st = take_frame(x, 0, codes);
+    if (st == UTTER_OK)
+        st = speak(x, codes, 1);
+    if (st == UTTER_OK)
+        st = fetch_sound(x);
+    const double spoken = (ut_time_now() - start) * 1e3;
+    close_plans(x);
+    if (st != UTTER_OK)
+        return st;
+    printf("loaded in %.0f ms; to the first sound %.0f ms\n", loaded, spoken);
+    figures_put(&x->figures, "load_ms", 1, loaded);
+    figures_put(&x->figures, "load_to_first_pcm_ms", 1, spoken);
+    return UTTER_OK;
+}
+
+/* "2,4,8" */
+static bool parse_sizes(options *o, const char *text)
+{
+    o->n_sizes = 0;
+    for (const char *at = text; *at;) {
+        char *end;
+        const long n = strtol(at, &end, 10);
+        if (end == at || n < 1 || n > 1024 || o->n_sizes == MAX_SIZES || (*end && *end != ','))
+            return false;
+        if (n > 1) /* one slot is always measured */
+            o->sizes[o->n_sizes++] = (int)n;
+        at = *end ? end + 1 : end;
+    }
+    return *text;
 }
 
 static bool parse(options *o, int argc, char **argv)
 {
     static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
-    *o = (options){.frames = 400, .prompt = 100, .slots = 1};
+    *o = (options){.frames = 400, .prompt = 100};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--profile") == 0) {
@@ -392,9 +409,12 @@ static bool parse(options *o, int argc, char **argv)
             o->frames = atoi(value);
         else if (strcmp(argv[i], "--prompt") == 0)
             o->prompt = atoi(value);
-        else if (strcmp(argv[i], "--slots") == 0)
-            o->slots = atoi(value);
-        else if (strcmp(argv[i], "--precision") == 0) {
+        else if (strcmp(argv[i], "--json") == 0)
+            o->json = value;
+        else if (strcmp(argv[i], "--slots") == 0) {
+            if (!parse_sizes(o, value))
+                return false;
+        } else if (strcmp(argv[i], "--precision") == 0) {
             for (int k = 0; k < 4; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
@@ -403,7 +423,7 @@ static bool parse(options *o, int argc, char **argv)
         }
         i++;
     }
-    return o->dir && o->frames > 0 && o->prompt > 0 && o->slots > 0;
+    return o->dir && o->frames > 0 && o->prompt > 0;
 }
 
 int main(int argc, char **argv)
@@ -411,48 +431,29 @@ int main(int argc, char **argv)
     bench x = {0};
     if (!parse(&x.o, argc, argv)) {
         fprintf(stderr, "usage: bench_cuda MODEL_DIR [--device N] [--precision P] [--frames N] "
-                        "[--prompt N] [--slots N] [--profile]\n");
+                        "[--prompt N] [--slots N,N,...] [--profile] [--json FILE]\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what was measured shows even if time runs out */
     char text[256];
     if (!cu_probe(text, sizeof text)) {
         printf("skipped: no CUDA device: %s\n", text);
         return 0;
     }
-    const double start = ut_time_now();
-    const ut_model_options model_options = {.max_positions = 2048};
-    utter_status st = ut_model_open(&x.m, x.o.dir, &model_options, &x.err);
-    if (st == UTTER_OK && x.m->ar.columns > MAX_COLUMNS)
-        st = ut_fail(&x.err, UTTER_ERR_UNSUPPORTED, "more than %d columns", MAX_COLUMNS);
-    if (st == UTTER_OK)
-        st = ut_backend_open(&x.b, "cuda", &x.o.backend, &x.err);
-    if (st == UTTER_OK) {
-        x.ops = x.b->ops;
-        x.frame_ms = 1e3 * x.m->codec.hop_samples / x.m->info.sample_rate;
-        x.ops->describe(x.b, text, sizeof text);
-        printf("%s\n%s\n", text, x.m->info.summary);
-        st = open_plans(&x, 1, x.o.prompt);
+    if (!figures_open(&x.figures, x.o.json, "utter", x.o.dir)) {
+        fprintf(stderr, "bench_cuda: cannot write %s\n", x.o.json);
+        return 1;
     }
-    if (st == UTTER_OK) {
-        printf("loaded in %.0f ms; ", (ut_time_now() - start) * 1e3);
-        int32_t *codes = ut_calloc(CODEC_CHUNK * MAX_COLUMNS, sizeof *codes);
-        st = codes ? read_prompts(&x, x.o.prompt) : UTTER_ERR_NOMEM;
-        if (st == UTTER_OK)
-            st = speak(&x, codes, 1);
-        if (st == UTTER_OK)
-            st = fetch_sound(&x);
-        printf("to the first sound %.0f ms\n", (ut_time_now() - start) * 1e3);
-        ut_free(codes);
-        close_plans(&x);
-    }
+    utter_status st = open_and_speak(&x);
     if (st == UTTER_OK)
         st = bench_one(&x);
-    if (st == UTTER_OK)
-        st = bench_many(&x);
+    for (int i = 0; i < x.o.n_sizes && st == UTTER_OK; i++)
+        st = bench_many(&x, x.o.sizes[i]);
     if (st != UTTER_OK)
         fprintf(stderr, "bench_cuda: %s\n", x.err.msg);
     if (x.b)
         x.ops->close(x.b);
     ut_model_free(x.m);
+    figures_close(&x.figures);
     return st == UTTER_OK ? 0 : 1;
 }
