@@ -32,6 +32,7 @@ typedef struct bench {
     utter_engine *engine;
     utter_voice *voice;
     utter_engine_info info;
+    int64_t prompt_tokens; /* of the last stream */
     figures figures;
 } bench;
 
@@ -83,6 +84,10 @@ static utter_status speak(bench *x, int n, bool first_only, double *first, doubl
     *all = ut_time_now() - start;
     if (st != UTTER_OK)
         fprintf(stderr, "bench_speech: %s\n", utter_last_error(x->engine));
+    utter_stats stats;
+    utter_stats_init(&stats);
+    if (s[0] && utter_stream_get_stats(s[0], &stats) == UTTER_OK)
+        x->prompt_tokens = stats.prompt_tokens;
     for (int i = 0; i < n; i++)
         utter_stream_close(s[i]);
     return st;
@@ -98,8 +103,10 @@ static utter_status report_first(bench *x)
     if (st != UTTER_OK)
         return st;
     const double ms = figures_median(s + 1, ROUNDS) * 1e3;
-    printf("first samples after the text      %8.2f ms\n", ms);
+    printf("first samples after the text      %8.2f ms, prompt of %lld tokens\n", ms,
+           (long long)x->prompt_tokens);
     figures_put(&x->figures, "speech_first_pcm_ms", 1, ms);
+    figures_put(&x->figures, "speech_prompt_tokens", 1, (double)x->prompt_tokens);
     return UTTER_OK;
 }
 

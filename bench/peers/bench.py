@@ -15,8 +15,8 @@ Every model is run these ways, all with a static key-value cache that is as long
     max-autotune     torch.compile(mode="max-autotune") of the whole frame; slow to compile, not in
                      the default list
 
-All but eager join q, k, v and gate, up to one product each. Nothing is read back while frames run; a
-real host would at least look for the end. Prints a JSON line per result as it comes, and a table.
+All but eager join q, k, v and gate, up to one product each. Nothing is read back while frames run;
+a real host would at least look for the end. Prints a JSON line per result as it comes, and a table.
 """
 import argparse
 import fcntl
@@ -34,7 +34,7 @@ FRAMES = {"s1-mini": 400, "0.6B": 300, "1.7B": 300}
 FIRST = ("eager", "graph", "graph-sdpa")  # one process runs them one after the other
 LATER = ("autotune-graph", "reduce-overhead", "max-autotune")
 
-# ---- One model in one process ----------------------------------------------------------------------
+# ---- One model in one process --------------------------------------------------------------------
 
 
 def build(name, way, frames):
@@ -156,7 +156,7 @@ def child(name, ways, frames, lock):
         torch.cuda.empty_cache()
 
 
-# ---- All of them -----------------------------------------------------------------------------------
+# ---- All of them ---------------------------------------------------------------------------------
 
 
 class Driver:
@@ -193,7 +193,8 @@ class Driver:
         for result in done:
             self.keep(result)
         for way in ways[len(done):]:
-            self.keep(dict(model=name, way=way, error=(err.strip().splitlines() or ["?"])[-1][:300]))
+            reason = (err.strip().splitlines() or ["?"])[-1]
+            self.keep(dict(model=name, way=way, error=reason[:300]))
 
     def all(self):
         models = self.o.models.split(",")
@@ -215,9 +216,10 @@ class Driver:
         self.table()
 
     def table(self):
-        print("\n| model | way | ms per frame | RTF | launches | ready after |\n|---|---|---|---|---|---|")
-        order = FIRST + LATER
-        for r in sorted(self.results, key=lambda r: (list(FRAMES).index(r["model"]), order.index(r["way"]))):
+        order = [(m, w) for m in FRAMES for w in FIRST + LATER]
+        print("\n| model | way | ms per frame | RTF | launches | ready after |")
+        print("|---|---|---|---|---|---|")
+        for r in sorted(self.results, key=lambda r: order.index((r["model"], r["way"]))):
             if "error" in r:
                 print("| %s | %s | %s | | | |" % (r["model"], r["way"], r["error"][:80]))
             else:

@@ -3,8 +3,8 @@
 
     python3 bench/peers/check.py [CASES]      default: tests/data, as in this repository
 
-The recorded checkpoints are tiny; every dimension of them differs from the others, so what holds here
-holds at full size.
+The recorded checkpoints are tiny; every dimension of them differs from the others, so what holds
+here holds at full size.
 """
 import json
 import os
@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 import layers
 import qwen3_tts
@@ -56,7 +57,7 @@ def fill_joint(joint, parts):
         fill(p, *group)
 
 
-# ---- S1-mini ---------------------------------------------------------------------------------------
+# ---- S1-mini -------------------------------------------------------------------------------------
 
 
 def fill_s1_stack(stack, w, prefix):
@@ -116,7 +117,8 @@ def check_s1(folder, joined, attention):
     close("slow logits", normed[-1] @ model.output.T, g["slow/mixed/logits_last"], 1e-3)
     for frame in (0, 3, 7):
         codes = g["gen/greedy/tokens"][1:, frame].long()
-        rows = torch.cat((g["gen/greedy/hidden"][frame:frame + 1], model.fast_embeddings[codes[:-1]]))
+        hidden = g["gen/greedy/hidden"][frame:frame + 1]
+        rows = torch.cat((hidden, model.fast_embeddings[codes[:-1]]))
         y = [model.fast(rows[:2], model.place[:2, 0])[1]]
         for k in range(2, len(rows)):
             y.append(model.fast(rows[k:k + 1], model.place[k, :1])[1])
@@ -144,7 +146,7 @@ def check_s1_noise(model, prompt, g):
     s1_mini.draw = kept
 
 
-# ---- Qwen3-TTS -------------------------------------------------------------------------------------
+# ---- Qwen3-TTS -----------------------------------------------------------------------------------
 
 
 def fill_qwen_stack(stack, w, prefix):
@@ -177,10 +179,9 @@ def qwen_model(folder, pad, joined, attention):
         dict(qwen3_tts.SMALL, codes=p["vocab_size"], ids=ids, stop=stop,
              groups=t["num_code_groups"], talker=qwen_stack(t, attention),
              predictor=qwen_stack(p, attention), top_k=1), 128, joined)
-    group = ["talker.code_predictor.model.codec_embedding.%d.weight", "talker.code_predictor.lm_head.%d.weight"]
-    for table, name in ((model.group_embedding, group[0]), (model.lm_head, group[1])):
+    for table, name in ((model.group_embedding, "model.codec_embedding"), (model.lm_head, "lm_head")):
         for i in range(table.shape[0]):
-            fill(table[i], w[name % i])
+            fill(table[i], w["talker.code_predictor.%s.%d.weight" % (name, i)])
     fill(model.codec_embedding, w["talker.model.codec_embedding.weight"])
     head = w["talker.codec_head.weight"]
     fill(model.codec_head, head[:model.c["codes"]], head[stop:stop + 1])
@@ -217,7 +218,8 @@ def check_qwen(folder, joined, attention):
             row = model.to_predictor(model.group_embedding[k - 2][want[frame, k - 1:k]])
             y.append(model.predictor(row, model.place[k, :1])[1])
         got = torch.einsum("gd,gnd->gn", torch.cat(y), model.lm_head)
-        close("predictor logits, frame %d" % frame, got, g["gen.cv.code_predictor_logits"][frame], 1e-3)
+        close("predictor logits, frame %d" % frame, got, g["gen.cv.code_predictor_logits"][frame],
+              1e-3)
 
 
 def check_shapes():
@@ -242,7 +244,7 @@ if __name__ == "__main__":
     cases = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", "..", "tests", "data")
     with torch.no_grad():
         for joined, attention in ((False, "math"), (True, "math"), (True, "sdpa")):
-            if attention == "sdpa" and not hasattr(torch.nn.functional, "scaled_dot_product_attention"):
+            if attention == "sdpa" and not hasattr(F, "scaled_dot_product_attention"):
                 print("skipped: this PyTorch has no scaled_dot_product_attention")
                 continue
             print("products %s, attention %s" % ("joined" if joined else "as stored", attention))

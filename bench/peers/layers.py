@@ -1,7 +1,7 @@
 """A stack of decoder layers with a static key-value cache, and a sampler that never asks the host.
 
-Both models are made of these. Letters: T rows at once, L positions of the cache, H heads, K heads of
-keys and values, D size of a head.
+Both models are made of these. Letters: T rows at once, L positions of the cache, H heads, K heads
+of keys and values, D size of a head.
 """
 import torch
 from torch import nn

@@ -1,6 +1,6 @@
 """S1-mini: one frame of the DualAR model. The slow transformer makes a token, the fast one makes the
-codes from it, all are sampled as the reference implementation samples, and the column that comes
-out is the next input. Nothing returns to the host, so the frame can be captured or compiled whole.
+codes from it, all are sampled as the reference implementation samples, and the column that comes out
+is the next input. Nothing returns to the host, so the frame can be captured or compiled whole.
 """
 import torch
 from torch import nn
