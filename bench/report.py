@@ -84,9 +84,11 @@ def memory(model, figures):
     if get("memory_mb") is None:
         return
     bound = 1.25 * get("weights_mb") + get("states_mb")
-    print("| memory of the device: weights %.0f, states %.0f, plans %.0f MB | %.0f MB | ≤ %.0f MB "
-          "| | %s |" % (get("weights_mb"), get("states_mb"), get("plans_mb"), get("memory_mb"), bound,
-                      "reached" if get("memory_mb") <= bound else "not reached"))
+    parts = "weights %.0f, states %.0f, plans %.0f MB" % tuple(
+        get(name) for name in ("weights_mb", "states_mb", "plans_mb"))
+    print("| memory of the device: %s | %.0f MB | ≤ %.0f MB | | %s |" % (
+        parts, get("memory_mb"), bound,
+        "reached" if get("memory_mb") <= bound else "not reached"))
 
 
 def slots(model, figures):
@@ -124,8 +126,8 @@ def ratios(model, figures, peers):
 def main():
     figures, peers = read(sys.argv[1])
     print("# " + (sys.argv[3] if sys.argv[2:3] == ["--title"] else "Figures on a GPU"))
-    print("\nFull-size checkpoints of random numbers, batch 1 unless slots are named, bf16, the end "
-          "of speech ignored,\nwarm, median of 5.")
+    print("\nFull-size checkpoints of random numbers, batch 1 unless slots are named, bf16, the end"
+          " of speech ignored,\nwarm, median of 5.")
     for model in ROWS:
         if any(m == model for m, _, _ in figures) or any(p["model"] == PEERS[model] for p in peers):
             targets(model, figures)

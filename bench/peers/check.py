@@ -179,7 +179,8 @@ def qwen_model(folder, pad, joined, attention):
         dict(qwen3_tts.SMALL, codes=p["vocab_size"], ids=ids, stop=stop,
              groups=t["num_code_groups"], talker=qwen_stack(t, attention),
              predictor=qwen_stack(p, attention), top_k=1), 128, joined)
-    for table, name in ((model.group_embedding, "model.codec_embedding"), (model.lm_head, "lm_head")):
+    tables = ((model.group_embedding, "model.codec_embedding"), (model.lm_head, "lm_head"))
+    for table, name in tables:
         for i in range(table.shape[0]):
             fill(table[i], w["talker.code_predictor.%s.%d.weight" % (name, i)])
     fill(model.codec_embedding, w["talker.model.codec_embedding.weight"])
@@ -195,7 +196,7 @@ def qwen_model(folder, pad, joined, attention):
 
 
 def check_qwen(folder, joined, attention):
-    """The recorded case "cv": its text is all in the prompt, so that each step adds the pad alone."""
+    """The recorded case "cv": its text is all in the prompt, so each step adds the pad alone."""
     g, _ = read_tensors(os.path.join(folder, "golden.safetensors"))
     model = qwen_model(os.path.join(folder, "custom_voice"), g["tts_pad_embed"], joined, attention)
     n = model.c["codes"]

@@ -1,6 +1,6 @@
-"""S1-mini: one frame of the DualAR model. The slow transformer makes a token, the fast one makes the
-codes from it, all are sampled as the reference implementation samples, and the column that comes out
-is the next input. Nothing returns to the host, so the frame can be captured or compiled whole.
+"""S1-mini: one frame of the DualAR model. The slow transformer makes a token, the fast one codes
+from it, all are sampled as the reference implementation samples, and the column that comes out is
+the next input. Nothing returns to the host, so the frame can be captured or compiled whole.
 """
 import torch
 from torch import nn
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from layers import Stack, draw, weight
 
-# As published. whole_head: score the whole vocabulary as the reference does, otherwise only ids that
-# can become audio, and stop. fast_codes: the ids that the fast transformer chooses from.
+# As published. whole_head: score the whole vocabulary as the reference does, otherwise only ids
+# that can become audio, and stop. fast_codes: the ids that the fast transformer chooses from.
 FULL = dict(
     vocab=155776, codebook_size=4096, codebooks=10, semantic_begin=151658, stop=151647,
     fast_codes=1024, whole_head=False, temperature=0.8, top_p=0.8, penalty=1.1,
