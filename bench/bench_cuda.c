@@ -436,7 +436,7 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what was measured shows even if time runs out */
     char text[256];
-    if (!cu_probe(text, sizeof text)) {
+    if (!cu_probe(x.o.backend.device, text, sizeof text)) {
         printf("skipped: no CUDA device: %s\n", text);
         return 0;
     }

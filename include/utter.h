@@ -93,6 +93,7 @@ typedef struct utter_backend_info {
     int32_t available;    /* 1: it can be used on this machine */
     const char *name;     /* for utter_engine_params.backend; static */
     char text[256];       /* one line: the device, or why it is not available */
+    int32_t n_devices;    /* of this machine that the backend knows of */
 } utter_backend_info;
 
 UTTER_API void utter_backend_info_init_sized(utter_backend_info *info, uint32_t size);
@@ -104,6 +105,8 @@ UTTER_API size_t utter_backend_count(void);
 /* Look at backend i, 0 <= i < utter_backend_count(). info must have been initialised. ERR_ARG when
  * i or info is wrong. Any thread. */
 UTTER_API utter_status utter_backend_get(size_t i, utter_backend_info *info);
+/* The same of its device number `device`; utter_backend_get is about number 0. */
+UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_backend_info *info);
 
 /* ---- Engine ------------------------------------------------------------------------------- */
 
@@ -114,6 +117,13 @@ typedef enum utter_precision {
     UTTER_PRECISION_BF16 = 2,
     UTTER_PRECISION_F16 = 3
 } utter_precision;
+
+/* Kernels of attention, on backends that have several. */
+typedef enum utter_attention {
+    UTTER_ATTENTION_AUTO = 0,
+    UTTER_ATTENTION_FLASH = 1,
+    UTTER_ATTENTION_MATH = 2 /* the plain formula, for checking */
+} utter_attention;
 
 typedef struct utter_engine_params {
     uint32_t struct_size;  /* set by the macro below */
@@ -126,6 +136,11 @@ typedef struct utter_engine_params {
     int32_t max_positions; /* bound on prompt + frames of one generation, which sizes the caches:
                               0 (default): the model's own; else at least 64 */
     int32_t reserved;      /* 0 */
+    int32_t device;        /* number of the backend's device, from 0 (default) */
+    int32_t attention;     /* utter_attention; default UTTER_ATTENTION_AUTO. ERR_UNSUPPORTED where
+                              the backend has not that kind */
+    int32_t slots;         /* 1 .. 32; 0 (default): 1. Streams open at the same time that make their
+                              frames together, which sizes the caches. More may be open. */
 } utter_engine_params;
 
 UTTER_API void utter_engine_params_init_sized(utter_engine_params *params, uint32_t size);
@@ -166,9 +181,13 @@ typedef struct utter_engine_info {
     const char *backend_text; /* one line about the device and what was chosen on it */
     const char *default_voice; /* name, or NULL: none, see voices */
     const char *codec_id;      /* fingerprint that voices made with this codec carry */
-    const char *voices; /* what it speaks with where no voice is given: "made up by the model",
-                           or "one of the model's speakers", "one made from a recording": then
-                           a voice has to be given */
+    const char *voices;   /* what it speaks with where no voice is given: "made up by the model",
+                             or "one of the model's speakers", "one made from a recording": then
+                             a voice has to be given */
+    int64_t device_free;  /* bytes of the device's own memory that nobody has taken; 0 where it is
+                             the host's */
+    int64_t device_total; /* ... and in all */
+    int32_t slots;        /* as opened */
 } utter_engine_info;
 
 UTTER_API void utter_engine_info_init_sized(utter_engine_info *info, uint32_t size);

@@ -1008,7 +1008,7 @@ static bool is_available(const char *name)
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
         if (strcmp((*b)->name, name) == 0) {
             char text[256] = "";
-            if ((*b)->probe(text, sizeof text))
+            if ((*b)->probe(0, text, sizeof text))
                 return true;
             printf("skipped: no %s device: %s\n", strcmp(name, "cuda") ? name : "CUDA", text);
             return false;

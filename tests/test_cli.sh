@@ -91,6 +91,10 @@ for pair in temperature=2.1 temperature=x top-p=0 top-p=1.1 repetition-penalty=0
     refuses 2 "expected a" say -m "$model" --${pair%=*} "${pair#*=}" Hi
 done
 refuses 2 'precision f64: expected' say -m "$model" --precision f64 Hi
+refuses 2 'attention fast: expected auto, flash or math' say -m "$model" --attention fast Hi
+refuses 1 'attention.*expected auto' say -m "$model" --backend cpu --attention math Hi
+refuses 1 'there is no device 3, only 0' voices add "v" x.wav --text Hi -m "$model" --backend cpu --device 3
+refuses 2 'device' info -m "$model" --device -1
 refuses 2 'format aiff: expected' say -m "$model" --format aiff -o x Hi
 refuses 2 'exclude one another' say -m "$model" --voice a --no-voice Hi
 refuses 2 'needs --reference-text' say -m "$model" --reference a.wav Hi

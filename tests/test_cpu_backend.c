@@ -25,7 +25,7 @@ static void test_registry(void **state)
         if (strcmp((*all)->name, "cpu") != 0)
             continue;
         found = true;
-        assert_true((*all)->probe(text, sizeof text));
+        assert_true((*all)->probe(0, text, sizeof text));
         assert_non_null(strstr(text, "core"));
     }
     assert_true(found);

@@ -18,15 +18,25 @@ typedef enum ut_precision {
     UT_PRECISION_F16
 } ut_precision;
 
+/* Kernels of attention, where a backend has several. */
+typedef enum ut_attention {
+    UT_ATTENTION_AUTO,
+    UT_ATTENTION_FLASH, /* without the matrix of scores in memory */
+    UT_ATTENTION_MATH   /* the plain formula, for checking */
+} ut_attention;
+
 typedef struct ut_backend_params {
     int threads;            /* CPU: 0 = physical cores */
     ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
     unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
-    int device;             /* number of the GPU, from 0 */
+    int device;             /* number of the device, from 0 */
+    ut_attention attention; /* ERR_UNSUPPORTED where a backend has not that kind */
 } ut_backend_params;
 
 struct ut_backend { /* the head of each backend's own struct */
     const ut_backend_ops *ops;
+    int max_ahead; /* runs of a state worth having started before their results are read; 1 where
+                      run() returns when the work is done */
 };
 struct ut_exec {
     ut_backend *backend;
@@ -41,14 +51,18 @@ struct ut_state {
 struct ut_backend_ops {
     const char *name; /* "cpu" */
 
-    /* Can it be used here? Writes one line for people (device, or why not) into text. Cheap. */
-    bool (*probe)(char *text, size_t size);
+    /* Can it be used here? Writes one line for people (the device of this number, or why not) into
+     * text. Cheap. */
+    bool (*probe)(int device, char *text, size_t size);
+    int (*count)(void); /* devices of this machine that it knows of; numbers are 0 .. count - 1 */
 
     utter_status (*open)(ut_backend **out, const ut_backend_params *params, ut_err *err);
     void (*close)(ut_backend *b); /* every exec and state freed before; NULL is fine */
     /* One line about the opened device and the variants it chose. */
     void (*describe)(const ut_backend *b, char *text, size_t size);
     size_t (*weight_bytes)(const ut_backend *b); /* packed weights held now */
+    /* Memory of the device itself, free and in all; false where it is the host's. */
+    bool (*memory)(const ut_backend *b, size_t *free_bytes, size_t *total);
 
     /* Compile a plan for n_slots slots and T up to max_t. Weights already packed for another exec
      * of this backend are shared. */
@@ -73,6 +87,8 @@ struct ut_backend_ops {
     /* Run once with 1 <= n_t <= max_t on slots [first_slot, first_slot + n_slots of the exec) of
      * s. May return before the work is done. */
     utter_status (*run)(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
+    /* Is the last run over, so that output() would not wait? */
+    bool (*done)(ut_exec *e);
     /* Wait for the last run and give an output's memory, [n_slots, rows, cols], valid until the
      * next run of this exec; NULL when the device failed. */
     const void *(*output)(ut_exec *e, ut_tid t, ut_err *err);
@@ -80,6 +96,8 @@ struct ut_backend_ops {
      * (see ut_op_ring_put) and copy the row to dst. */
     utter_status (*ring_wait)(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                               ut_err *err);
+    /* Would ring_wait return at once? */
+    bool (*ring_ready)(ut_state *s, int index, int slot, int64_t frame);
 };
 
 /* ---- Registry (registry.c) ------------------------------------------------------------------ */

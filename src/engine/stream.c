@@ -393,10 +393,9 @@ static utter_status feed_chunk(utter_stream *s, const char *text, size_t n, bool
     s->open = !complete;
     if (all > before)
         s->n_tokens = all;
-    ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
-                    complete ? INT32_MAX : frames_until_text(s),
-                    complete ? frame_limit(s) : INT32_MAX);
-    return UTTER_OK;
+    return ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
+                           complete ? INT32_MAX : frames_until_text(s),
+                           complete ? frame_limit(s) : INT32_MAX, err);
 }
 
 /* Speak on with what is certain of the chunk to come, or begin it. *more: that was something. */

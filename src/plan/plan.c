@@ -16,6 +16,11 @@ int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t 
     return s->n++;
 }
 
+size_t ut_state_def_bytes(const ut_state_def *d)
+{
+    return (size_t)d->rows * (size_t)d->cols * ut_dtype_size(d->dtype);
+}
+
 ut_plan *ut_plan_new(const char *name, const ut_state_set *states, const char *const *taps)
 {
     ut_plan *p = ut_calloc(1, sizeof *p);

@@ -48,6 +48,7 @@ typedef struct ut_state_set {
 
 /* Append a definition; its index, or -1 when the set is full. */
 int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t rows, int32_t cols);
+size_t ut_state_def_bytes(const ut_state_def *d); /* of one slot */
 
 /* ---- Tensors -------------------------------------------------------------------------------- */
 

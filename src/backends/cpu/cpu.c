@@ -8,13 +8,22 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool probe(char *text, size_t size)
+static bool probe(int device, char *text, size_t size)
 {
     char features[96];
+    if (device != 0) {
+        snprintf(text, size, "there is no device %d, only 0", device);
+        return false;
+    }
     ut_cpu_describe(features, sizeof features);
     const int n = ut_physical_cores();
     snprintf(text, size, "%d core%s, %s", n, n == 1 ? "" : "s", features);
     return true;
+}
+
+static int count(void)
+{
+    return 1;
 }
 
 /* ---- The device ----------------------------------------------------------------------------- */
@@ -32,10 +41,14 @@ static void close_backend(ut_backend *backend)
 static utter_status open_backend(ut_backend **out, const ut_backend_params *params, ut_err *err)
 {
     *out = NULL;
+    if (params->attention != UT_ATTENTION_AUTO)
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                       "backend cpu has one kind of attention, expected auto");
     cpu_backend *b = ut_calloc(1, sizeof *b);
     if (!b)
         return ut_fail(err, UTTER_ERR_NOMEM, "cpu backend: no memory");
     b->head.ops = &ut_backend_cpu;
+    b->head.max_ahead = 1;
     b->precision = params->precision;
     ut_kernels_init(&b->k, ut_cpu_flags() & ~params->cpu_flags_off);
     const int threads = params->threads > 0 ? params->threads : ut_physical_cores();
@@ -58,6 +71,13 @@ static void describe(const ut_backend *backend, char *text, size_t size)
 static size_t weight_bytes(const ut_backend *backend)
 {
     return ((const cpu_backend *)backend)->packed.bytes;
+}
+
+static bool memory(const ut_backend *b, size_t *free_bytes, size_t *total)
+{
+    (void)b;
+    *free_bytes = *total = 0;
+    return false;
 }
 
 /* ---- States --------------------------------------------------------------------------------- */
@@ -152,6 +172,12 @@ static utter_status ring_wait(ut_state *state, int index, int slot, int64_t fram
     return UTTER_OK;
 }
 
+static bool ring_ready(ut_state *s, int index, int slot, int64_t frame)
+{
+    (void)s, (void)index, (void)slot, (void)frame;
+    return true;
+}
+
 /* ---- Runs ----------------------------------------------------------------------------------- */
 
 static size_t exec_bytes(const ut_exec *exec)
@@ -187,6 +213,12 @@ static utter_status run(ut_exec *exec, ut_state *state, int first_slot, int32_t 
     return UTTER_OK;
 }
 
+static bool done(ut_exec *e)
+{
+    (void)e;
+    return true;
+}
+
 static const void *output(ut_exec *exec, ut_tid t, ut_err *err)
 {
     (void)err;
@@ -204,10 +236,12 @@ static const void *output(ut_exec *exec, ut_tid t, ut_err *err)
 const ut_backend_ops ut_backend_cpu = {
     .name = "cpu",
     .probe = probe,
+    .count = count,
     .open = open_backend,
     .close = close_backend,
     .describe = describe,
     .weight_bytes = weight_bytes,
+    .memory = memory,
     .compile = cpu_compile,
     .exec_free = cpu_exec_free,
     .exec_bytes = exec_bytes,
@@ -218,6 +252,8 @@ const ut_backend_ops ut_backend_cpu = {
     .state_read = state_read,
     .input = input,
     .run = run,
+    .done = done,
     .output = output,
     .ring_wait = ring_wait,
+    .ring_ready = ring_ready,
 };

@@ -116,7 +116,9 @@ typedef struct cu_copy_args {
     UT_DEV(const uint32_t) src;
     UT_DEV(uint32_t) dst;
     int64_t src_slot, dst_slot;
-    int32_t n, slots; /* elements of a slot */
+    int32_t n, slots;          /* elements of a slot */
+    UT_DEV(const int32_t) n_t; /* or 0; src begins that many times src_per_t elements later */
+    int32_t src_per_t;
 } cu_copy_args;
 
 typedef struct cu_copy_cols_args {
@@ -221,6 +223,7 @@ typedef struct cu_qkv_args {
     int32_t first_pos, capacity, cache_type;
     int32_t halves; /* ut_rope: pairs are i and i + dim / 2 */
     float eps;
+    UT_DEV(const int32_t) n_t; /* or 0; rows from that one on are not remembered */
 } cu_qkv_args;
 
 typedef struct cu_attention_args {
@@ -303,7 +306,8 @@ typedef struct cu_advance_args {
     UT_DEV(int32_t) counter;
     int64_t counter_slot;
     int32_t slots;
-    uint32_t by;
+    uint32_t by, per_t;
+    UT_DEV(const int32_t) n_t; /* or 0; that many times per_t more */
 } cu_advance_args;
 
 /* ---- Loading --------------------------------------------------------------------------------- */

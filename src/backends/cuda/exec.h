@@ -69,6 +69,7 @@ typedef struct cu_backend {
     cu_function kernels[CU_K_COUNT];
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
+    ut_attention attention;
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -78,7 +79,8 @@ typedef struct cu_backend {
 
 utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *err);
 void cu_close(ut_backend *backend);
-bool cu_probe(char *text, size_t size);
+bool cu_probe(int ordinal, char *text, size_t size);
+int cu_count(void);
 
 /* Make the backend's context the calling thread's. */
 void cu_enter(cu_backend *b);
@@ -140,6 +142,7 @@ void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_row
 void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
 utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err);
+bool cu_ring_ready(ut_state *s, int index, int slot, int64_t frame);
 
 /* ---- Compiled plans -------------------------------------------------------------------------- */
 
@@ -193,6 +196,8 @@ typedef struct cu_exec {
     size_t arena_bytes;
     cu_ptr tables, part, work;
     size_t table_bytes, part_bytes, work_bytes;
+    cu_ptr
+        n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -213,7 +218,7 @@ struct cu_run {
     cu_exec *e;
     cu_state *s;
     int first_slot;
-    int32_t n_t;
+    int32_t n_t; /* of the launches: what was asked for, or the next length that has a graph */
     cu_stream stream;
     cu_result result; /* the first failure */
 };
@@ -225,6 +230,7 @@ size_t cu_exec_bytes(const ut_exec *e);
 
 void *cu_input(ut_exec *e, ut_tid t, int32_t n_t);
 utter_status cu_run_plan(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
+bool cu_done(ut_exec *e);
 const void *cu_output(ut_exec *e, ut_tid t, ut_err *err);
 
 /* For benchmarks: a run outside any graph with the device's clock read around every step; ms

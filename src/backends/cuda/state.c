@@ -214,6 +214,24 @@ void cu_state_read(ut_state *state, int index, int slot, int32_t row, int32_t n_
 
 /* ---- Rings ----------------------------------------------------------------------------------- */
 
+/* Where the stamp of a frame is, and what it is once the frame is there. */
+static _Atomic uint64_t *find_stamp(const cu_state *s, int index, int slot, int64_t frame,
+                                    uint64_t *wanted)
+{
+    const int32_t rows = s->head.set->def[index].rows;
+    _Atomic uint64_t *stamps = (_Atomic uint64_t *)(void *)(s->mirror + s->stamp[index]);
+    *wanted = (uint64_t)s->epochs[slot] << 32 | (uint32_t)(frame + 1);
+    return stamps + (size_t)slot * (size_t)rows + (size_t)(frame % rows);
+}
+
+bool cu_ring_ready(ut_state *state, int index, int slot, int64_t frame)
+{
+    uint64_t wanted;
+    const _Atomic uint64_t *stamp =
+        find_stamp((const cu_state *)state, index, slot, frame, &wanted);
+    return atomic_load_explicit(stamp, memory_order_acquire) == wanted;
+}
+
 utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err)
 {
@@ -223,9 +241,8 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
     if (frame < 0 || frame >= INT32_MAX || !is_ring(d))
         return ut_fail(err, UTTER_ERR_ARG, "frame %lld of ring %s", (long long)frame, d->name);
     cu_enter(b);
-    const size_t at = (size_t)slot * (size_t)d->rows + (size_t)(frame % d->rows);
-    _Atomic uint64_t *stamp = (_Atomic uint64_t *)(void *)(s->mirror + s->stamp[index]) + at;
-    const uint64_t wanted = (uint64_t)s->epochs[slot] << 32 | (uint32_t)(frame + 1);
+    uint64_t wanted;
+    const _Atomic uint64_t *stamp = find_stamp(s, index, slot, frame, &wanted);
     const double since = ut_time_now();
     for (unsigned turn = 0;; turn++) {
         const uint64_t found = atomic_load_explicit(stamp, memory_order_acquire);
@@ -245,6 +262,7 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
             return st;
     }
     const size_t row_bytes = rows_bytes(d, 1);
+    const size_t at = (size_t)slot * (size_t)d->rows + (size_t)(frame % d->rows);
     memcpy(dst, s->mirror + s->ring[index] + at * row_bytes, row_bytes);
     return UTTER_OK;
 }
