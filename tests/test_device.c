@@ -3,7 +3,8 @@
  * options, and memory that stays as it is. Greedy and in f32 unless it says otherwise; what one
  * backend makes is compared with what it makes otherwise, bit for bit.
  *
- * UT_TEST_UTTERANCES: how many utterances the memory test speaks (default 8). */
+ * UT_TEST_UTTERANCES: how many utterances the memory test speaks (default 8). UT_TEST_FILTER: tests
+ * to run (all). UT_TEST_CASE: where the recorded case is. */
 #include "backends/backend.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -26,11 +27,10 @@
 #endif
 #endif
 
-#define CASE "tests/data/s1-mini/case"
-
 enum { HOP = 2048, N_FRAMES = 6, MAX_PCM = (N_FRAMES + 1) * HOP };
 
 static const char *backend = "cpu";
+static const char *model_dir = "tests/data/s1-mini/case";
 
 static utter_engine *open_with(int32_t slots, int32_t precision, int32_t device)
 {
@@ -43,7 +43,7 @@ static utter_engine *open_with(int32_t slots, int32_t precision, int32_t device)
     p.precision = precision;
     p.device = device;
     p.max_positions = 512;
-    if (utter_engine_open(CASE, &p, &e) != UTTER_OK)
+    if (utter_engine_open(model_dir, &p, &e) != UTTER_OK)
         fail_msg("%s", utter_last_error(NULL));
     return e;
 }
@@ -178,7 +178,7 @@ static loop open_loop(const char *name)
     ut_err err = {0};
     const ut_model_options options = {.max_positions = 160};
     const ut_backend_params params = {.threads = 1, .precision = UT_PRECISION_F32};
-    utter_status st = ut_model_open(&l.m, CASE, &options, &err);
+    utter_status st = ut_model_open(&l.m, model_dir, &options, &err);
     if (st == UTTER_OK)
         st = ut_backend_open(&l.b, name, &params, &err);
     if (st == UTTER_OK)
@@ -342,7 +342,7 @@ static void every_device_can_be_used(void **state)
     p.device = n;
     char why[64];
     snprintf(why, sizeof why, "there is no device %d, only 0", (int)n);
-    assert_int_equal(utter_engine_open(CASE, &p, &e), UTTER_ERR_BACKEND);
+    assert_int_equal(utter_engine_open(model_dir, &p, &e), UTTER_ERR_BACKEND);
     assert_non_null(strstr(utter_last_error(NULL), why));
 }
 
@@ -363,7 +363,7 @@ static void wrong_options_are_named(void **state)
         p.device = bad[i].device;
         p.attention = bad[i].attention;
         p.slots = bad[i].slots;
-        assert_int_equal(utter_engine_open(CASE, &p, &e), UTTER_ERR_ARG);
+        assert_int_equal(utter_engine_open(model_dir, &p, &e), UTTER_ERR_ARG);
         assert_non_null(strstr(utter_last_error(NULL), bad[i].name));
     }
 }
@@ -420,7 +420,7 @@ static void lack_of_memory_is_explained(void **state)
     utter_engine_params_init(&p);
     p.backend = backend;
     p.slots = 32;
-    assert_int_equal(utter_engine_open(CASE, &p, &e), UTTER_ERR_NOMEM);
+    assert_int_equal(utter_engine_open(model_dir, &p, &e), UTTER_ERR_NOMEM);
     const char *why = utter_last_error(NULL);
     assert_non_null(strstr(why, " needs "));
     assert_non_null(strstr(why, " MB free of 12.0 MB"));
@@ -431,6 +431,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         backend = argv[1];
+    if (getenv("UT_TEST_CASE"))
+        model_dir = getenv("UT_TEST_CASE");
     const utter_backend_info *info = find_backend(0);
     if (!info || !info->available) {
         printf("skipped: no %s device: %s\n", strcmp(backend, "cuda") ? backend : "CUDA",

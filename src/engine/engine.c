@@ -114,6 +114,7 @@ utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *mod
     }
     e->model = model;
     e->backend = backend;
+    model->ar.states.urgent = true; /* the codec has time, but for its first run: session.c */
     e->n_slots = n_slots;
     e->model_dir = ut_strdup(model_dir);
     utter_status st = e->model_dir ? compile_plans(e, err)

@@ -1,12 +1,13 @@
 /* session.c - one generation: prefill, then frames of the AR loop and runs of the codec.
  *
  * The codec runs when enough frames wait for it: one at first, so that the first samples come as
- * early as they can, later half as many as it has decoded: a listener then never waits as long as
- * the work takes up to 2/3 of the time that its sound lasts. A row of a plan's result does not
- * depend on how many rows there are, so this changes no sample. On a backend whose runs take place
- * by themselves, frames go on being made while the codec runs; on one that has done a run when it
- * returns, the two take turns, by the same lines. Nothing is allocated here after the engine was
- * opened, but a larger prefill for a prompt longer than all before. */
+ * early as they can (and has the device for itself), later half as many as it has decoded: a
+ * listener then never waits as long as the work takes up to 2/3 of the time that its sound lasts. A
+ * row of a plan's result does not depend on how many rows there are, so this changes no sample. On
+ * a backend whose runs take place by themselves, frames go on being made while the codec runs; on
+ * one that has done a run when it returns, the two take turns, by the same lines. Nothing is
+ * allocated here after the engine was opened, but a larger prefill for a prompt longer than all
+ * before. */
 #include "engine/batch.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -393,7 +394,8 @@ utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *use
         utter_status st = UTTER_OK;
         const int32_t waiting = s->n_frames - s->n_decoded;
         const bool more = !s->ar_done && s->n_frames < s->now.pause;
-        if (s->n_speaking && (!more || e->backend->ops->done(e->decode)))
+        const bool first = s->n_decoded == s->n_speaking;
+        if (s->n_speaking && (first || !more || e->backend->ops->done(e->decode)))
             return fetch_sound(s, err);
         const bool speak = !s->n_speaking && waiting > 0 && (waiting >= n || !more);
         if (!speak && !more)

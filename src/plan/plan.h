@@ -44,6 +44,7 @@ typedef struct ut_state_def {
 typedef struct ut_state_set {
     int n;
     ut_state_def def[UT_STATE_MAX];
+    bool urgent; /* where runs of several states take place at a time, these go first */
 } ut_state_set;
 
 /* Append a definition; its index, or -1 when the set is full. */

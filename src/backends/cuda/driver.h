@@ -34,6 +34,7 @@ enum {
     CU_FUNC_MAX_DYNAMIC_SHARED = 8,
     CU_HOST_PORTABLE_MAPPED = 3,
     CU_STREAM_NON_BLOCKING = 1,
+    CU_STREAM_URGENT = -1, /* a priority: lower numbers go first */
     CU_EVENT_NO_TIMING = 2,
     CU_EVENT_TIMING = 0,
     CU_CAPTURE_THREAD_LOCAL = 1

@@ -88,12 +88,12 @@ static void capture(cu_run *r, cu_captured *c)
 /* ---- Lengths ----------------------------------------------------------------------------------
  */
 
-enum { SHORT = 64, LONG = 256, LONG_FROM = 1024 };
+enum { SHORT = 16, USUAL = 64, LONG = 256, LONG_FROM = 1024 };
 
-/* The next length that runs are made of: multiples of 64, later of 256. */
+/* The next length that runs are made of: multiples of 16, from 64 on of 64, later of 256. */
 static int32_t graph_length(const cu_exec *e, int32_t n_t)
 {
-    const int32_t step = n_t <= LONG_FROM ? SHORT : LONG;
+    const int32_t step = n_t <= USUAL ? SHORT : n_t <= LONG_FROM ? USUAL : LONG;
     const int32_t n = (n_t + step - 1) / step * step;
     return !e->n_t ? n_t : n < e->max_t ? n : e->max_t;
 }

@@ -133,7 +133,7 @@ utter_status cu_state_new(ut_backend *backend, const ut_state_set *set, int n_sl
         s->data[i] += s->memory;
     s->reset = s->memory;
     s->epoch += s->memory;
-    r = b->d.stream_new(&s->stream, CU_STREAM_NON_BLOCKING, 0);
+    r = b->d.stream_new(&s->stream, CU_STREAM_NON_BLOCKING, set->urgent ? CU_STREAM_URGENT : 0);
     if (r == CU_OK)
         r = b->d.set8(s->memory, 0, s->bytes, s->stream);
     if (r != CU_OK) {
