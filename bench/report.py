@@ -23,14 +23,14 @@ ROWS = {
          ("load, page cache warm, to first PCM", "load_to_first_pcm_ms", 1, "ms", 2500, 1000)],
     SMALL: [("time per frame", "frame_ms", 1, "ms", 2.1, 1.5),
             ("time per frame, codec beside it", "frame_with_codec_ms", 1, "ms", None, None),
-            ("first PCM, text of 30 words, no prefix kept", "speech_first_pcm_ms", 1, "ms", 20, 10),
-            ("first PCM, prefix kept", "speech_kept_first_pcm_ms", 1, "ms", 10, 6),
+            ("first PCM, text of 30 words, no prefix kept", "first_pcm_all_ms", 1, "ms", 20, 10),
+            ("first PCM, prefix kept", "first_pcm_kept_ms", 1, "ms", 10, 6),
             ("prefill of 1,000 tokens", "prefill_1000_ms", 1, "ms", None, None),
             ("load, page cache warm, to first PCM", "load_to_first_pcm_ms", 1, "ms", None, None)],
     LARGE: [("time per frame", "frame_ms", 1, "ms", 3.6, 2.4),
             ("time per frame, codec beside it", "frame_with_codec_ms", 1, "ms", None, None),
-            ("first PCM, text of 30 words, no prefix kept", "speech_first_pcm_ms", 1, "ms", 20, 10),
-            ("first PCM, prefix kept", "speech_kept_first_pcm_ms", 1, "ms", 10, 6),
+            ("first PCM, text of 30 words, no prefix kept", "first_pcm_all_ms", 1, "ms", 20, 10),
+            ("first PCM, prefix kept", "first_pcm_kept_ms", 1, "ms", 10, 6),
             ("prefill of 1,000 tokens", "prefill_1000_ms", 1, "ms", None, None),
             ("32 slots, audio", "audio_s_per_s", 32, "s/s", 200, 500),
             ("load, page cache warm, to first PCM", "load_to_first_pcm_ms", 1, "ms", None, None)],
@@ -65,6 +65,8 @@ def targets(model, figures):
     print("\n## %s\n\n| | measured | to reach | then | |\n|---|---|---|---|---|" % model)
     for what, figure, slots, unit, reach, then in ROWS[model]:
         v = figures.get((model, figure, slots))
+        if v is None and figure == "first_pcm_all_ms":  # a build that keeps nothing
+            v = figures.get((model, "speech_first_pcm_ms", slots))
         sign = "≥" if unit == "s/s" else "≤"
         limit = lambda x: "" if x is None else "%s %s %s" % (sign, number(x), unit)
         shown = "-" if v is None else "%s %s" % (number(v), unit)
