@@ -172,7 +172,7 @@ typedef struct utter_engine_info {
     int64_t n_params_codec;   /* parameters of the codec */
     int64_t bytes_per_frame;  /* weights that one frame of the AR loop reads, as stored */
     int64_t weight_bytes;     /* packed weights now held by the backend */
-    int64_t work_bytes;       /* caches, codec states and buffers of one stream, and of the plans */
+    int64_t work_bytes;       /* caches and codec states of all slots, and buffers of the plans */
     double load_ms;           /* what utter_engine_open took */
     const char *family;       /* "s1-mini"; strings live as long as the engine */
     const char *model_dir;    /* as given */
@@ -241,7 +241,8 @@ typedef struct utter_stats {
     double x_realtime;         /* audio_s / busy_s */
     double ttfa_ms;            /* from the first text pushed to the first samples; 0 before them */
     double prefill_ms;         /* prompts read by the model, over all generations */
-    double ms_per_frame;       /* one step of the AR loop, on average */
+    double ms_per_frame;       /* one step of the AR loop, on average; this and what follows is the
+                                  time of the calls, in which a GPU may do both at once */
     double codec_ms_per_frame; /* one frame of codec decoding, on average */
     double codec_share;        /* 0 .. 1: the codec's part of busy_s */
     double load_ms;            /* what utter_engine_open took */
@@ -318,7 +319,8 @@ UTTER_API utter_status utter_stream_read(utter_stream *stream, float *pcm, size_
                                          utter_stream_state *state);
 
 /* Make a running or the next utter_stream_read return ERR_CANCELLED, before the next frame or run
- * of the codec begins. Any thread, any time between open and close; safe in a signal handler. */
+ * of the codec begins; a few that a GPU was given already are wasted. Any thread, any time between
+ * open and close; safe in a signal handler. */
 UTTER_API void utter_stream_cancel(utter_stream *stream);
 
 /* Statistics so far. stats must have been initialised; ERR_ARG otherwise. */

@@ -665,7 +665,8 @@ static void info_tells_what_was_opened(void **state)
     assert_int_equal(i.n_codebooks, FAKE_CODEBOOKS);
     assert_int_equal(i.max_positions, FAKE_CAPACITY);
     assert_int_equal(i.weight_bytes, 1000);
-    assert_int_equal(i.work_bytes, 4 * (4 * FAKE_COLUMNS + UT_SP_COUNT + 2 + 5 + FAKE_CAPACITY) + 4 + 3 * 10);
+    assert_int_equal(i.work_bytes,
+                     4 * (4 * FAKE_COLUMNS + UT_SP_COUNT + 2 + 5 + FAKE_CAPACITY) + 4 + 3 * 10);
 }
 
 int main(void)
