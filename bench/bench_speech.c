@@ -1,7 +1,7 @@
 /* bench_speech.c - speech through the library's calls, on any backend: what a program that uses it
  * sees.
  *
- *     bench_speech MODEL_DIR [--backend NAME] [--precision auto|f32|bf16|f16]
+ *     bench_speech MODEL_DIR [--backend NAME] [--device N] [--precision auto|f32|bf16|f16]
  *                  [--voice NAME] [--language NAME] [--text TEXT] [--frames N] [--streams N]
  *                  [--json FILE]
  *
