@@ -36,6 +36,8 @@ class DualAR(nn.Module):
         self.fast = Stack(c["fast"], n, joined)
         self.fast_embeddings = weight(c["codebook_size"], dim)
         self.fast_output = weight(c["fast_codes"], dim)
+        ids = list(range(c["semantic_begin"], c["semantic_begin"] + c["codebook_size"]))
+        self.register_buffer("head_ids", torch.tensor(ids + [c["stop"]]))
         self.register_buffer("offsets", torch.arange(n) * c["codebook_size"])
         self.register_buffer("place", torch.arange(n)[:, None].repeat(1, 2))  # rows of 16 bytes
         self.register_buffer("span", torch.arange(WINDOW))
@@ -84,9 +86,8 @@ class DualAR(nn.Module):
             return self.sample(logits, seen, c["penalty"])
         # rows of the head: semantic ids, then stop; a code taken for an id is none of them
         row = window[:1, 0] - c["semantic_begin"]
-        penalty = torch.where(row >= 0, c["penalty"], 1.0)
-        row = self.sample(logits, row.clamp(min=0), penalty)
-        return torch.where(row < c["codebook_size"], row + c["semantic_begin"], c["stop"])
+        penalty = (row >= 0).float() * (c["penalty"] - 1) + 1
+        return self.head_ids[self.sample(logits, row.clamp(min=0), penalty)]
 
     def choose_code(self, normed, seen):
         logits = F.linear(normed, self.fast_output)[0]
