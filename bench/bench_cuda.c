@@ -1,25 +1,30 @@
 /* bench_cuda.c - a model on a GPU through the engine: the figures that docs/performance.md reports.
  *
  *     bench_cuda MODEL_DIR [--device N] [--precision auto|f32|bf16|f16] [--frames N] [--prompt N]
- *                [--slots N] [--profile] [--soak N]
+ *                [--slots N,N,...] [--profile] [--json FILE] [--soak N]
  *
- * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --profile
- * also times every operation of a frame and of a codec run by itself. --soak speaks N utterances of
- * many lengths instead, and fails unless memory stays as it is. */
+ * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --slots:
+ * after one slot, also this many at a time, for MANY_FRAMES frames. --profile also times every
+ * operation of a frame and of a codec run by itself. --json appends every figure to a file. --soak
+ * speaks N utterances of many lengths instead, and fails unless memory stays as it is. */
 #include "backends/cuda/exec.h"
-#include "base/alloc.h"
 #include "base/os.h"
+#include "cuda_profile.h"
 #include "engine/batch.h"
+#include "figures.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, CODEC_CHUNK = 8, MAX_POSITIONS = 2048, LONG_PROMPT = 1000 };
+enum { ROUNDS = 5, CODEC_CHUNK = 8, MANY_FRAMES = 100, MAX_SIZES = 8 };
+enum { MAX_POSITIONS = 2048, LONG_PROMPT = 1000 };
 
 typedef struct options {
     const char *dir;
     ut_backend_params backend;
-    int32_t frames, prompt, slots, soak;
+    int32_t frames, prompt, soak;
+    int sizes[MAX_SIZES], n_sizes; /* --slots, one aside */
+    const char *json;
     bool profile;
 } options;
 
@@ -31,21 +36,11 @@ typedef struct bench {
     ut_session *sessions[UT_MAX_SLOTS];
     int slots;
     ut_prompt prompt;
+    int32_t frames;  /* of a generation, after frame 0 */
     double frame_ms; /* of audio */
+    figures figures;
     ut_err err;
 } bench;
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, by_value);
-    return v[n / 2];
-}
 
 /* ---- Pieces of a generation ------------------------------------------------------------------ */
 
@@ -101,10 +96,16 @@ static utter_status read_prompt(bench *x, int i, int32_t n, int32_t frames)
                        .seed = (uint64_t)i + 1,
                        .ignore_eos = true,
                        .pause = INT32_MAX};
-    for (int row = 0; row < 2; row++) {
-        g.params[row][UT_SP_TEMPERATURE] = g.params[row][UT_SP_TOP_P] = 0.8f;
-        g.params[row][UT_SP_REPETITION_PENALTY] = 1.1f;
-    }
+    const ut_model_defaults *d = &x->m->defaults;
+    const float sampling[2][UT_SP_COUNT] = {{[UT_SP_TEMPERATURE] = d->temperature,
+                                             [UT_SP_TOP_P] = d->top_p,
+                                             [UT_SP_REPETITION_PENALTY] = d->repetition_penalty,
+                                             [UT_SP_TOP_K] = (float)d->top_k},
+                                            {[UT_SP_TEMPERATURE] = d->sub_temperature,
+                                             [UT_SP_TOP_P] = d->sub_top_p,
+                                             [UT_SP_REPETITION_PENALTY] = 1,
+                                             [UT_SP_TOP_K] = (float)d->sub_top_k}};
+    memcpy(g.params, sampling, sizeof g.params);
     ut_prompt_clear(&x->prompt);
     for (int32_t k = 0; k < n * columns; k++)
         if (!ut_buf_push_i32(&x->prompt.columns, k % columns ? 0 : 100 + 37 * (k / columns) % 1000))
@@ -140,12 +141,12 @@ static utter_status speak(bench *x)
     return UTTER_OK;
 }
 
-/* Prompts, then o.frames frames of every session, with sound or not; seconds of the latter. */
+/* Prompts, then x->frames frames of every session, with sound or not; seconds of the latter. */
 static utter_status generate(bench *x, bool with_codec, double *seconds)
 {
     utter_status st = UTTER_OK;
     for (int i = 0; i < x->slots && st == UTTER_OK; i++)
-        st = read_prompt(x, i, x->o.prompt, x->o.frames);
+        st = read_prompt(x, i, x->o.prompt, x->frames);
     const double start = ut_time_now();
     if (st == UTTER_OK)
         st = with_codec ? speak(x) : make_frames(x);
@@ -166,11 +167,14 @@ static utter_status report_generation(bench *x)
         return st;
     double ms[2];
     for (int codec = 0; codec < 2; codec++)
-        ms[codec] = median(s[codec] + 1, ROUNDS) * 1e3 / x->o.frames;
+        ms[codec] = figures_median(s[codec] + 1, ROUNDS) * 1e3 / x->frames;
     printf("%2d slot%s  frame %8.3f ms, RTF %.4f; with the codec %8.3f ms, RTF %.4f (%+.1f %%); "
            "%.1f s of audio per s\n",
            x->slots, x->slots == 1 ? " " : "s", ms[0], ms[0] / x->frame_ms, ms[1],
            ms[1] / x->frame_ms, 100 * (ms[1] / ms[0] - 1), x->slots * x->frame_ms / ms[1]);
+    figures_put(&x->figures, "frame_ms", x->slots, ms[0]);
+    figures_put(&x->figures, "frame_with_codec_ms", x->slots, ms[1]);
+    figures_put(&x->figures, "audio_s_per_s", x->slots, x->slots * x->frame_ms / ms[1]);
     return UTTER_OK;
 }
 
@@ -186,10 +190,15 @@ static utter_status report_start(bench *x, int32_t n, bool sound)
             st = ut_session_more(x->sessions[0], never, NULL, &x->err);
         s[i] = ut_time_now() - start;
     }
-    if (st == UTTER_OK)
-        printf("prompt of %5d tokens, to %s  %8.3f ms\n", (int)n,
-               sound ? "the first sound" : "frame 0        ", median(s + 2, ROUNDS) * 1e3);
-    return st;
+    if (st != UTTER_OK)
+        return st;
+    const double ms = figures_median(s + 2, ROUNDS) * 1e3;
+    char name[32];
+    snprintf(name, sizeof name, sound ? "first_pcm_ms" : "prefill_%d_ms", (int)n);
+    printf("prompt of %5d tokens, to %s  %8.3f ms\n", (int)n,
+           sound ? "the first sound" : "frame 0        ", ms);
+    figures_put(&x->figures, name, x->slots, ms);
+    return UTTER_OK;
 }
 
 static utter_status report_codec(bench *x, int32_t n)
@@ -208,21 +217,32 @@ static utter_status report_codec(bench *x, int32_t n)
             st = x->err.status;
         s[i] = (ut_time_now() - start) / 10;
     }
-    if (st == UTTER_OK)
-        printf("codec, %d frame%s at a time  %8.3f ms\n", (int)n, n == 1 ? "" : "s",
-               median(s + 1, ROUNDS) * 1e3);
-    return st;
+    if (st != UTTER_OK)
+        return st;
+    const double ms = figures_median(s + 1, ROUNDS) * 1e3;
+    printf("codec, %d frame%s at a time  %8.3f ms\n", (int)n, n == 1 ? "" : "s", ms);
+    figures_put(&x->figures, n == 1 ? "codec_1_ms" : "codec_8_ms", 1, ms);
+    return UTTER_OK;
 }
 
 static void report_memory(bench *x)
 {
     utter_engine_info i;
     utter_engine_info_init(&i);
-    if (utter_engine_get_info(x->e, &i) == UTTER_OK)
-        printf("memory: %.0f MB in use on the device; %.0f MB of weights, %.0f MB of states and "
-               "plans (%d slots)\n",
-               (double)(i.device_total - i.device_free) / 1e6, (double)i.weight_bytes / 1e6,
-               (double)i.work_bytes / 1e6, x->slots);
+    if (utter_engine_get_info(x->e, &i) != UTTER_OK)
+        return;
+    size_t states = ((const cu_state *)x->e->batches->ar)->bytes;
+    for (int k = 0; k < x->slots; k++)
+        states += ((const cu_state *)x->sessions[k]->codec)->bytes;
+    const double used = (double)(i.device_total - i.device_free) / 1e6;
+    const double plans = (double)(i.work_bytes - (int64_t)states) / 1e6;
+    printf("memory: %.0f MB in use on the device; %.0f MB of weights, states %.0f MB, plans %.0f "
+           "MB (%d slots)\n",
+           used, (double)i.weight_bytes / 1e6, (double)states / 1e6, plans, x->slots);
+    figures_put(&x->figures, "memory_mb", x->slots, used);
+    figures_put(&x->figures, "weights_mb", x->slots, (double)i.weight_bytes / 1e6);
+    figures_put(&x->figures, "states_mb", x->slots, (double)states / 1e6);
+    figures_put(&x->figures, "plans_mb", x->slots, plans);
 }
 
 /* ---- Soak ------------------------------------------------------------------------------------ */
@@ -261,101 +281,45 @@ static utter_status soak(bench *x)
     return UTTER_OK;
 }
 
-/* ---- Profile --------------------------------------------------------------------------------- */
-
-typedef struct line {
-    char name[64];
-    double us;
-    int n;
-} line;
-
-static void name_op(const ut_plan *p, const ut_op *op, char *text, size_t size)
-{
-    if (op->kind == UT_OP_LINEAR)
-        snprintf(text, size, "linear %dx%d rows %d*T+%d", (int)op->w[0]->rows, (int)op->w[0]->cols,
-                 (int)p->tensors[op->in[0]].rows_per_t, (int)p->tensors[op->in[0]].rows_fixed);
-    else if (op->kind == UT_OP_ATTENTION || op->kind == UT_OP_SAMPLE || op->kind == UT_OP_SNAKE)
-        snprintf(text, size, "%s of %d columns, rows %d*T+%d", ut_op_name(op->kind),
-                 (int)p->tensors[op->in[0]].cols, (int)p->tensors[op->in[0]].rows_per_t,
-                 (int)p->tensors[op->in[0]].rows_fixed);
-    else
-        snprintf(text, size, "%s", ut_op_name(op->kind));
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const double x = ((const line *)a)->us, y = ((const line *)b)->us;
-    return (x < y) - (x > y);
-}
+/* ---- All ------------------------------------------------------------------------------------- */
 
 static int32_t longest_prompt(const bench *x)
 {
     return x->m->ar.max_prompt < LONG_PROMPT ? x->m->ar.max_prompt : LONG_PROMPT;
 }
 
-static utter_status profile(bench *x, const char *title, ut_exec *e, ut_state *s, int32_t n_t)
-{
-    const ut_plan *p = e->plan;
-    float *ms = ut_calloc((size_t)p->n_ops, sizeof *ms);
-    line *lines = ut_calloc((size_t)p->n_ops, sizeof *lines);
-    utter_status st = ms && lines ? UTTER_OK : ut_fail(&x->err, UTTER_ERR_NOMEM, "no memory");
-    for (int i = 0; i < 2 && st == UTTER_OK; i++) /* the first one warms up */
-        st = cu_run_timed(e, s, 0, n_t, ms, &x->err);
-    int n = 0;
-    double total = 0;
-    for (int32_t i = 0; i < p->n_ops && st == UTTER_OK; i++) {
-        char name[64];
-        name_op(p, &p->ops[i], name, sizeof name);
-        int k = 0;
-        while (k < n && strcmp(lines[k].name, name) != 0)
-            k++;
-        if (k == n)
-            snprintf(lines[n++].name, sizeof lines[0].name, "%s", name);
-        lines[k].us += (double)ms[i] * 1e3;
-        lines[k].n++;
-        total += (double)ms[i] * 1e3;
-    }
-    if (st == UTTER_OK) {
-        qsort(lines, (size_t)n, sizeof *lines, by_time);
-        printf("%s, operations one by one: %.0f us\n", title, total);
-        for (int k = 0; k < n && k < 16; k++)
-            printf("  %7.1f us %4d x %6.2f  %s\n", lines[k].us, lines[k].n,
-                   lines[k].us / lines[k].n, lines[k].name);
-    }
-    ut_free(ms);
-    ut_free(lines);
-    return st;
-}
-
-/* ---- All ------------------------------------------------------------------------------------- */
-
 static utter_status profile_all(bench *x)
 {
     ut_batch *b = x->e->batches;
     utter_status st = read_prompt(x, 0, x->o.prompt, 20);
     if (st == UTTER_OK)
-        st = profile(x, "frame", x->e->frames[x->e->n_frames - 1], b->ar, 1);
+        st = cuda_profile("frame", x->e->frames[x->e->n_frames - 1], b->ar, 1, &x->err);
     if (x->slots > 1 || st != UTTER_OK)
         return st;
     x->ops->state_reset(b->ar, 0);
-    st = profile(x, "prefill", x->e->prefill, b->ar, longest_prompt(x) / 2);
+    st = cuda_profile("prefill", x->e->prefill, b->ar, longest_prompt(x) / 2, &x->err);
     if (st == UTTER_OK)
-        st = profile(x, "codec, 1 frame", x->e->decode, x->sessions[0]->codec, 1);
+        st = cuda_profile("codec, 1 frame", x->e->decode, x->sessions[0]->codec, 1, &x->err);
     if (st == UTTER_OK)
-        st = profile(x, "codec, 8 frames", x->e->decode, x->sessions[0]->codec, CODEC_CHUNK);
+        st = cuda_profile("codec, 8 frames", x->e->decode, x->sessions[0]->codec, CODEC_CHUNK,
+                          &x->err);
     return st;
 }
 
 static utter_status bench_slots(bench *x, int slots)
 {
     double start;
+    x->frames = slots > 1 && x->o.frames > MANY_FRAMES ? MANY_FRAMES : x->o.frames;
     utter_status st = open_engine(x, slots, &start);
     if (st == UTTER_OK && slots == 1) {
         st = read_prompt(x, 0, x->o.prompt, 1);
         if (st == UTTER_OK)
             st = ut_session_more(x->sessions[0], never, NULL, &x->err);
+        const double loaded = ut_time_now() - start;
         if (st == UTTER_OK)
-            printf("from the start of loading to the first sound  %.2f s\n", ut_time_now() - start);
+            printf("from the start of loading to the first sound  %.2f s\n", loaded);
+        if (st == UTTER_OK)
+            figures_put(&x->figures, "load_to_first_pcm_ms", 1, loaded * 1e3);
         if (st == UTTER_OK)
             st = report_start(x, x->o.prompt, true);
         if (st == UTTER_OK)
@@ -375,6 +339,23 @@ static utter_status bench_slots(bench *x, int slots)
     return st;
 }
 
+/* "2,4,8" */
+static bool parse_sizes(options *o, const char *text)
+{
+    o->n_sizes = 0;
+    for (const char *at = text; *at;) {
+        char *end;
+        const long n = strtol(at, &end, 10);
+        if (end == at || n < 1 || n > UT_MAX_SLOTS || o->n_sizes == MAX_SIZES ||
+            (*end && *end != ','))
+            return false;
+        if (n > 1) /* one slot is always measured */
+            o->sizes[o->n_sizes++] = (int)n;
+        at = *end ? end + 1 : end;
+    }
+    return *text;
+}
+
 static bool number(const char *name, const char *value, const char *option, int32_t *out)
 {
     if (strcmp(name, option) != 0)
@@ -387,7 +368,7 @@ static bool parse(options *o, int argc, char **argv)
 {
     static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
     int32_t device = 0;
-    *o = (options){.frames = 400, .prompt = 100, .slots = 1};
+    *o = (options){.frames = 400, .prompt = 100};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--profile") == 0) {
@@ -402,18 +383,21 @@ static bool parse(options *o, int argc, char **argv)
             for (int k = 0; k < 4; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
+        } else if (strcmp(argv[i], "--slots") == 0) {
+            if (!parse_sizes(o, value))
+                return false;
+        } else if (strcmp(argv[i], "--json") == 0) {
+            o->json = value;
         } else if (!number(argv[i], value, "--device", &device) &&
                    !number(argv[i], value, "--frames", &o->frames) &&
                    !number(argv[i], value, "--prompt", &o->prompt) &&
-                   !number(argv[i], value, "--slots", &o->slots) &&
                    !number(argv[i], value, "--soak", &o->soak)) {
             return false;
         }
         i++;
     }
     o->backend.device = device;
-    return o->dir && o->frames > 0 && o->prompt > 0 && o->slots > 0 && o->slots <= UT_MAX_SLOTS &&
-           o->soak >= 0;
+    return o->dir && o->frames > 0 && o->prompt > 0 && o->soak >= 0;
 }
 
 int main(int argc, char **argv)
@@ -421,13 +405,18 @@ int main(int argc, char **argv)
     bench x = {0};
     if (!parse(&x.o, argc, argv)) {
         fprintf(stderr, "usage: bench_cuda MODEL_DIR [--device N] [--precision P] [--frames N] "
-                        "[--prompt N] [--slots N] [--profile] [--soak N]\n");
+                        "[--prompt N] [--slots N,N,...] [--profile] [--json FILE] [--soak N]\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what was measured shows even if time runs out */
     char text[256];
     if (!cu_probe(x.o.backend.device, text, sizeof text)) {
         printf("skipped: no CUDA device: %s\n", text);
         return 0;
+    }
+    if (!figures_open(&x.figures, x.o.json, "utter", x.o.dir)) {
+        fprintf(stderr, "bench_cuda: cannot write %s\n", x.o.json);
+        return 1;
     }
     ut_prompt_init(&x.prompt);
     utter_status st = UTTER_OK;
@@ -439,10 +428,11 @@ int main(int argc, char **argv)
         close_engine(&x);
     } else {
         st = bench_slots(&x, 1);
-        if (st == UTTER_OK && x.o.slots > 1)
-            st = bench_slots(&x, x.o.slots);
+        for (int i = 0; i < x.o.n_sizes && st == UTTER_OK; i++)
+            st = bench_slots(&x, x.o.sizes[i]);
     }
     ut_prompt_free(&x.prompt);
+    figures_close(&x.figures);
     if (st == UTTER_OK)
         return 0;
     fprintf(stderr, "bench_cuda: %s\n", x.err.msg);
