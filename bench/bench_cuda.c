@@ -374,7 +374,7 @@ static utter_status bench_many(bench *x)
 
 static bool parse(options *o, int argc, char **argv)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
     *o = (options){.frames = 400, .prompt = 100, .slots = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -395,7 +395,7 @@ static bool parse(options *o, int argc, char **argv)
         else if (strcmp(argv[i], "--slots") == 0)
             o->slots = atoi(value);
         else if (strcmp(argv[i], "--precision") == 0) {
-            for (int k = 0; k < 4; k++)
+            for (size_t k = 0; k < sizeof precisions / sizeof precisions[0]; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
         } else {

@@ -1,7 +1,7 @@
 /* bench_model.c - how fast a model's plans run, beside the floors that bound them: memory bandwidth
  * for a frame of the AR loop, multiply-adds for prefill and the codec.
  *
- *     bench_model MODEL_DIR [--threads N] [--precision f32|bf16|f16] [--frames N] [--prompt N]
+ *     bench_model MODEL_DIR [--threads N] [--precision P] [--frames N] [--prompt N]
  *
  * Bandwidth is measured in the same run: all threads read a buffer of the size of the weights, or
  * 1 GiB where those are smaller. Figures are medians. */
@@ -136,7 +136,7 @@ static utter_status bench_ar(bench *x, double bandwidth)
         st = run_frames(x, prefill, frame, s, ms, &prefill_ms);
     if (st == UTTER_OK) {
         const double each = median(ms, x->o.frames);
-        const double bytes = (double)x->m->info.bytes_touched_per_frame;
+        const double bytes = (double)ut_plan_matrix_bytes(ar->frame, x->o.backend.precision);
         const double floor_ms = bytes / bandwidth * 1e3;
         const double audio_ms = 1e3 * x->m->codec.hop_samples / x->m->info.sample_rate;
         printf("prefill          %8.1f ms for %d positions\n", prefill_ms, (int)x->o.prompt);
@@ -211,7 +211,7 @@ static utter_status bench_codec(bench *x, const char *name, const ut_plan *plan,
 
 static bool parse(options *o, int argc, char **argv)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
     *o = (options){.frames = 30, .prompt = 100};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -222,7 +222,7 @@ static bool parse(options *o, int argc, char **argv)
         else if (strcmp(argv[i], "--prompt") == 0)
             o->prompt = atoi(value);
         else if (strcmp(argv[i], "--precision") == 0) {
-            for (int k = 0; k < 4; k++)
+            for (size_t k = 0; k < sizeof precisions / sizeof precisions[0]; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
         } else if (argv[i][0] != '-' && !o->dir) {
@@ -256,7 +256,9 @@ int main(int argc, char **argv)
         printf("%s, %s\n%s\nopen             %8.1f ms\n", x.o.dir, x.m->info.summary, text,
                open_ms);
         const int threads = x.o.backend.threads ? x.o.backend.threads : ut_physical_cores();
-        const size_t weights = (size_t)x.m->info.bytes_touched_per_frame, least = (size_t)1 << 30;
+        const size_t least = (size_t)1 << 30;
+        const size_t weights =
+            (size_t)ut_plan_matrix_bytes(x.m->ar.frame, x.o.backend.precision);
         st = bench_ar(&x, read_bandwidth(threads, weights > least ? weights : least));
     }
     if (st == UTTER_OK)

@@ -11,16 +11,9 @@ typedef struct ut_exec ut_exec;       /* a compiled plan; belongs to its backend
 typedef struct ut_state ut_state;     /* state tensors of n slots; belongs to its backend */
 typedef struct ut_backend_ops ut_backend_ops;
 
-typedef enum ut_precision {
-    UT_PRECISION_AUTO,
-    UT_PRECISION_F32,
-    UT_PRECISION_BF16,
-    UT_PRECISION_F16
-} ut_precision;
-
 typedef struct ut_backend_params {
     int threads;            /* CPU: 0 = physical cores */
-    ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
+    ut_precision precision; /* of packed matrices, see ut_weight_kept_type */
     unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
     int device;             /* number of the GPU, from 0 */
 } ut_backend_params;

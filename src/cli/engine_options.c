@@ -65,7 +65,9 @@ static bool parse_precision(const char *s, int32_t *out)
     static const char *const names[] = {[UTTER_PRECISION_AUTO] = "auto",
                                         [UTTER_PRECISION_F32] = "f32",
                                         [UTTER_PRECISION_BF16] = "bf16",
-                                        [UTTER_PRECISION_F16] = "f16"};
+                                        [UTTER_PRECISION_F16] = "f16",
+                                        [UTTER_PRECISION_INT8] = "int8",
+                                        [UTTER_PRECISION_INT4] = "int4"};
     for (int32_t i = 0; i < (int32_t)(sizeof names / sizeof names[0]); i++)
         if (strcmp(s, names[i]) == 0) {
             *out = i;
@@ -84,7 +86,8 @@ int ut_cli_open_engine(const ut_command *c, const ut_engine_options *o, utter_en
     p.max_positions = o->max_positions;
     p.exact_head = o->exact_head;
     if (o->precision && !parse_precision(o->precision, &p.precision))
-        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16 or f16", o->precision);
+        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16, f16, int8 or int4",
+                            o->precision);
     char *model = ut_cli_find_model(o->model);
     if (!model)
         return ut_cli_fail("no model: give --model DIR or set UTTER_MODEL");

@@ -24,7 +24,11 @@ static bool parse_precision(const char *s, ut_precision *out)
     static const struct {
         const char *name;
         ut_precision value;
-    } all[] = {{"f32", UT_PRECISION_F32}, {"bf16", UT_PRECISION_BF16}, {"f16", UT_PRECISION_F16}};
+    } all[] = {{"f32", UT_PRECISION_F32},
+               {"bf16", UT_PRECISION_BF16},
+               {"f16", UT_PRECISION_F16},
+               {"int8", UT_PRECISION_INT8},
+               {"int4", UT_PRECISION_INT4}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (strcmp(s, all[i].name) == 0) {
             *out = all[i].value;

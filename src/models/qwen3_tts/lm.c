@@ -135,32 +135,6 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     ar->first_code_col = 1;
 }
 
-static int64_t weight_bytes(const ut_weight *w)
-{
-    return w ? (int64_t)w->rows * w->cols * (int64_t)ut_dtype_size(w->part[0].dtype) : 0;
-}
-
-static int64_t tf_bytes(const ut_tf *t)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += weight_bytes(y->wqkv) + weight_bytes(y->wo) + weight_bytes(y->w13) +
-             weight_bytes(y->w2);
-    }
-    return n;
-}
-
-int64_t ut_q3_lm_bytes_per_frame(const ut_q3_lm *lm)
-{
-    /* the predictor's first two positions share one pass; every group after the first has a head */
-    int64_t n = weight_bytes(lm->fc1) + weight_bytes(lm->fc2) + tf_bytes(&lm->talker) +
-                weight_bytes(lm->head);
-    for (int32_t g = 1; g < lm->n_groups; g++)
-        n += tf_bytes(&lm->predictor) + weight_bytes(lm->mtp) + weight_bytes(lm->heads[g - 1]);
-    return n;
-}
-
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
 /* A plan being written. */

@@ -81,6 +81,7 @@ static utter_status load_tensors(qwen3_tts *q, const ut_model_options *options, 
     ut_loader_init(&l, q->lm_weights, q->arena, err);
     if (l.status == UTTER_OK && q->config.speaker.n_blocks)
         ut_q3_speaker_load(&l, &q->speaker, &q->config, &m->speaker);
+    l.quantised = true;
     if (l.status == UTTER_OK)
         ut_q3_lm_load(&l, &q->lm, &q->config, options, &m->ar);
     if (l.status != UTTER_OK)
@@ -116,7 +117,6 @@ static void describe(qwen3_tts *q, const char *dir)
     m->info.family = ut_qwen3_tts_ops.family;
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->codec.sample_rate;
-    m->info.bytes_touched_per_frame = ut_q3_lm_bytes_per_frame(&q->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "%s, talker %d layers of %d, predictor %d layers of %d, vocabulary %d, %d codebooks, "
              "frame of %d samples (%.2f Hz), %d positions",

@@ -128,30 +128,6 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ar->first_code_col = 1;
 }
 
-static int64_t weight_bytes(const ut_weight *w)
-{
-    return w ? (int64_t)w->rows * w->cols * (int64_t)ut_dtype_size(w->part[0].dtype) : 0;
-}
-
-static int64_t tf_bytes(const ut_tf *t)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += weight_bytes(y->wqkv) + weight_bytes(y->wo) + weight_bytes(y->w13) +
-             weight_bytes(y->w2);
-    }
-    return n;
-}
-
-int64_t ut_s1_lm_bytes_per_frame(const ut_s1_lm *lm)
-{
-    /* the first two fast positions share one pass; every decision after the first has a head */
-    const int64_t passes = lm->num_codebooks - 1;
-    return tf_bytes(&lm->slow) + weight_bytes(lm->output) + weight_bytes(lm->fast_in) +
-           passes * (tf_bytes(&lm->fast) + weight_bytes(lm->fast_output));
-}
-
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
 /* A plan being written. */

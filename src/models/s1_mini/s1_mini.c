@@ -170,6 +170,7 @@ static utter_status load_tensors(s1_mini *s, const ut_model_options *options, ut
     ut_model *m = &s->head;
     ut_loader l;
     ut_loader_init(&l, s->lm_weights, s->arena, err);
+    l.quantised = true;
     if (l.status == UTTER_OK)
         ut_s1_lm_load(&l, &s->lm, &s->config, &s->ids, options, &m->ar);
     if (l.status != UTTER_OK)
@@ -191,7 +192,6 @@ static void describe(s1_mini *s, const char *dir)
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->sample_rate;
     m->voices = UT_VOICE_REFERENCE | UT_VOICE_NONE;
-    m->info.bytes_touched_per_frame = ut_s1_lm_bytes_per_frame(&s->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "slow %d layers of %d, fast %d layers of %d, vocabulary %d, %d codebooks, frame of %d "
              "samples (%.2f Hz), %d positions",
