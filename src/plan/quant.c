@@ -1,6 +1,7 @@
 /* quant.c - packing of blocks; see quant.h. The CUDA backend's kernels do the same arithmetic. */
 #include "plan/quant.h"
 #include "base/half.h"
+#include <string.h>
 
 #define F16_MAX 65504.0f
 
@@ -28,28 +29,42 @@ static float limit(float v, float low, float high)
     return v < high ? v : high;
 }
 
+/* Loops go over whole blocks, a short one filled up with zeros, for the compiler to unroll. Floats
+ * without their sign order like their bits. */
+
 uint16_t ut_q8_pack(int8_t *q, const float *w, int32_t n)
 {
-    float most = 0, inverse;
-    for (int32_t i = 0; i < n; i++) {
-        const float a = w[i] < 0 ? -w[i] : w[i];
-        most = a > most ? a : most;
-    }
+    float x[UT_Q8_BLOCK] = {0}, most, inverse;
+    int32_t r[UT_Q8_BLOCK], top = 0;
+    memcpy(x, w, (size_t)n * sizeof *x);
+    memcpy(r, x, sizeof r);
+    for (int i = 0; i < UT_Q8_BLOCK; i++)
+        top = (r[i] & 0x7fffffff) > top ? r[i] & 0x7fffffff : top;
+    memcpy(&most, &top, sizeof most);
     const uint16_t scale = scale_of(most / 127.0f, &inverse);
+    for (int i = 0; i < UT_Q8_BLOCK; i++)
+        r[i] = (int32_t)nearest(limit(x[i] * inverse, -127.0f, 127.0f));
     for (int32_t i = 0; i < n; i++)
-        q[i] = (int8_t)nearest(limit(w[i] * inverse, -127.0f, 127.0f));
+        q[i] = (int8_t)r[i];
     return scale;
 }
 
 uint16_t ut_q4_pack(int8_t *q, const float *w, int32_t n)
 {
-    float high = 0, low = 0, inverse;
-    for (int32_t i = 0; i < n; i++) {
-        high = w[i] > high ? w[i] : high;
-        low = w[i] < low ? w[i] : low;
-    }
-    const uint16_t scale = scale_of((high > -low ? high : low) / -8.0f, &inverse);
+    float x[UT_Q4_BLOCK] = {0}, most, inverse;
+    int32_t r[UT_Q4_BLOCK], top = 0, sign = INT32_MIN;
+    memcpy(x, w, (size_t)n * sizeof *x);
+    memcpy(r, x, sizeof r);
+    for (int i = 0; i < UT_Q4_BLOCK; i++)
+        top = (r[i] & 0x7fffffff) > top ? r[i] & 0x7fffffff : top;
+    for (int i = 0; i < UT_Q4_BLOCK; i++) /* of two that are equally large, the positive one */
+        sign = r[i] == top ? 0 : sign;
+    top |= sign;
+    memcpy(&most, &top, sizeof most);
+    const uint16_t scale = scale_of(most / -8.0f, &inverse);
+    for (int i = 0; i < UT_Q4_BLOCK; i++)
+        r[i] = (int32_t)nearest(limit(x[i] * inverse, -8.0f, 7.0f));
     for (int32_t i = 0; i < n; i++)
-        q[i] = (int8_t)nearest(limit(w[i] * inverse, -8.0f, 7.0f));
+        q[i] = (int8_t)r[i];
     return scale;
 }
