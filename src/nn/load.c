@@ -228,3 +228,13 @@ const ut_weight *ut_weight_scaled(ut_loader *l, const ut_weight *a, float scale)
     }
     return w;
 }
+
+int ut_load_state(ut_loader *l, ut_state_set *set, const char *name, ut_dtype dtype, int32_t rows,
+                  int32_t cols)
+{
+    const int index = ut_state_set_add(set, name, dtype, rows, cols);
+    if (index < 0)
+        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
+                       UT_STATE_MAX);
+    return index;
+}

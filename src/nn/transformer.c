@@ -67,11 +67,8 @@ static const ut_weight *load_wqkv(const layer_source *s, const ut_tf *t)
 
 static int add_cache(ut_loader *l, ut_state_set *states, int32_t capacity, int32_t width)
 {
-    const int s = ut_state_set_add(states, "kv_cache", UT_F32, capacity, width);
-    if (s < 0)
-        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
-                       UT_STATE_MAX);
-    else
+    const int s = ut_load_state(l, states, "kv_cache", UT_F32, capacity, width);
+    if (s >= 0)
         states->def[s].keep = true;
     return s;
 }
