@@ -1,7 +1,8 @@
 /* quant.h - the two block-wise types of weights. A row of a matrix is cut into blocks along K, the
- * last one shorter; a block is a scale in f16 and a small whole number for each weight, which stands
- * for scale * number. The product is exact in f32 (11 bits times 8 or 4), so a kernel that takes
- * scale * number as the weight gives the same bits as one that was given those weights in f32.
+ * last one shorter; a block is a scale in f16 and a small whole number for each weight, which
+ * stands for scale * number. The product is exact in f32 (11 bits times 8 or 4), so a kernel that
+ * takes scale * number as the weight gives the same bits as one that was given those weights in
+ * f32.
  *
  *   q8  32 weights, -127 .. 127; scale = max |w| / 127: 8.5 bits a weight
  *   q4  16 weights, -8 .. 7; scale = w / -8 for the largest |w|: 5 bits a weight
@@ -19,7 +20,7 @@ enum { UT_Q8_BLOCK = 32, UT_Q4_BLOCK = 16 };
 /* The numbers of a block of n <= UT_Q8_BLOCK (UT_Q4_BLOCK) weights, nearest and ties to even;
  * returns the scale, f16. |w - scale * q| <= |scale| / 2 for q8 and |scale| for q4 (a weight close
  * to the largest with the other sign), where the scale is a normal f16. Weights that are too large
- * or not finite become the nearest that the type has, NaN any. */
+ * (above 8 million, 500 thousand) become the nearest that the type has, NaN becomes 0. */
 uint16_t ut_q8_pack(int8_t *q, const float *w, int32_t n);
 uint16_t ut_q4_pack(int8_t *q, const float *w, int32_t n);
 

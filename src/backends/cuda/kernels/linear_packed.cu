@@ -14,10 +14,7 @@ UT_DEVICE float number(uint32_t word, int e, int bias)
 template <int TYPE> struct packed;
 template <> struct packed<CU_Q8> {
     static const int PIECES = 1, BIAS = 128, BLOCK = CU_Q8_BLOCK;
-    static UT_DEVICE_MEMBER size_t bytes(size_t n)
-    {
-        return n;
-    }
+    static UT_DEVICE_MEMBER size_t bytes(size_t n) { return n; }
     static UT_DEVICE_MEMBER void split(const uint4 &v, int, uint32_t q[4])
     {
         q[0] = v.x, q[1] = v.y, q[2] = v.z, q[3] = v.w;
@@ -25,10 +22,7 @@ template <> struct packed<CU_Q8> {
 };
 template <> struct packed<CU_Q4> {
     static const int PIECES = 2, BIAS = 8, BLOCK = CU_Q4_BLOCK;
-    static UT_DEVICE_MEMBER size_t bytes(size_t n)
-    {
-        return n / 2;
-    }
+    static UT_DEVICE_MEMBER size_t bytes(size_t n) { return n / 2; }
     static UT_DEVICE_MEMBER void split(const uint4 &v, int piece, uint32_t q[4])
     {
         const uint32_t a = piece ? v.z : v.x, b = piece ? v.w : v.y, low = 0x0f0f0f0fu;
@@ -108,8 +102,8 @@ template <int TYPE, int ROWS> UT_DEVICE void linear_few(const cu_linear_args &a)
                 }
 #pragma unroll
                 for (int r = 0; r < ROWS; r++)
-                    sum[r] = fmaf(scale, (part[r][0] + part[r][1]) + (part[r][2] + part[r][3]),
-                                  sum[r]);
+                    sum[r] =
+                        fmaf(scale, (part[r][0] + part[r][1]) + (part[r][2] + part[r][3]), sum[r]);
             }
         }
     }
@@ -177,16 +171,30 @@ UT_KERNEL(linear_tile_q4, cu_linear_args)
 /* ---- Making them ----------------------------------------------------------------------------- *
  * A block to a thread, the arithmetic of plan/quant.c. */
 
-/* A block's numbers; false: no block for this thread. *at: of the block, counted through. */
-template <int BLOCK> UT_DEVICE bool load_block(const cu_convert_args &a, float w[BLOCK], size_t *at)
+/* A block's weights, none larger than `most`, NaN as 0; at: the block, counted through. False: no
+ * block for this thread. *top: the largest magnitude. */
+template <int BLOCK>
+UT_DEVICE bool take(const cu_convert_args &a, float most, float w[BLOCK], size_t *at, float *top)
 {
     const int64_t i = element();
     const int blocks = a.ld / BLOCK, row = (int)(i / blocks), k = (int)(i % blocks) * BLOCK;
     if (row >= a.rows)
         return false;
+    uint32_t bits = 0;
 #pragma unroll
-    for (int j = 0; j < BLOCK; j++)
-        w[j] = k + j < a.cols ? load_element(a.src_type, a.src, (size_t)row * a.cols + k + j) : 0.0f;
+    for (int j = 0; j < BLOCK; j++) {
+        w[j] =
+            k + j < a.cols ? load_element(a.src_type, a.src, (size_t)row * a.cols + k + j) : 0.0f;
+        const uint32_t magnitude = __float_as_uint(w[j]) & 0x7fffffffu;
+        bits = magnitude > bits ? magnitude : bits;
+    }
+    if (bits > __float_as_uint(most)) {
+        bits = __float_as_uint(most);
+#pragma unroll
+        for (int j = 0; j < BLOCK; j++)
+            w[j] = w[j] > most ? most : w[j] < -most ? -most : w[j] == w[j] ? w[j] : 0.0f;
+    }
+    *top = __uint_as_float(bits);
     *at = (size_t)i;
     return true;
 }
@@ -194,8 +202,6 @@ template <int BLOCK> UT_DEVICE bool load_block(const cu_convert_args &a, float w
 /* s as f16; the scale's inverse is left in *inverse. */
 UT_DEVICE uint16_t scale_of(float s, float *inverse)
 {
-    s = s < 65504.0f ? s : 65504.0f;
-    s = s > -65504.0f ? s : -65504.0f;
     const uint16_t h = f32_to_f16(s);
     const float scale = f16_to_f32(h);
     *inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
@@ -203,61 +209,49 @@ UT_DEVICE uint16_t scale_of(float s, float *inverse)
 }
 
 /* The number nearest to v, as a byte that is `bias` more. */
-UT_DEVICE uint32_t nearest(float v, float low, float high, int bias)
+UT_DEVICE uint32_t nearest(float v, int low, int high, int bias)
 {
-    v = v > low ? v : low;
-    v = v < high ? v : high;
-    return (uint32_t)((int)((v + 12582912.0f) - 12582912.0f) + bias);
+    const int q = (int)((v + 12582912.0f) - 12582912.0f);
+    return (uint32_t)((q < low ? low : q > high ? high : q) + bias);
 }
 
 UT_KERNEL(pack_q8, cu_convert_args)
 {
-    float w[CU_Q8_BLOCK], inverse;
+    float w[CU_Q8_BLOCK], top, inverse;
     size_t at;
-    if (!load_block<CU_Q8_BLOCK>(a, w, &at))
+    if (!take<CU_Q8_BLOCK>(a, 127 * 65504.0f, w, &at, &top))
         return;
-    uint32_t top = 0;
-#pragma unroll
-    for (int j = 0; j < CU_Q8_BLOCK; j++) {
-        const uint32_t magnitude = __float_as_uint(w[j]) & 0x7fffffffu;
-        top = magnitude > top ? magnitude : top;
-    }
-    a.scale[at] = scale_of(__uint_as_float(top) / 127.0f, &inverse);
+    a.scale[at] = scale_of(top / 127.0f, &inverse);
     uint32_t *q = (uint32_t *)((uint8_t *)a.dst + at * CU_Q8_BLOCK);
 #pragma unroll
     for (int j = 0; j < CU_Q8_BLOCK; j += 4) {
         uint32_t word = 0;
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            word |= nearest(w[j + e] * inverse, -127.0f, 127.0f, 128) << (8 * e);
+            word |= nearest(w[j + e] * inverse, -127, 127, 128) << (8 * e);
         q[j / 4] = word;
     }
 }
 
 UT_KERNEL(pack_q4, cu_convert_args)
 {
-    float w[CU_Q4_BLOCK], inverse;
+    float w[CU_Q4_BLOCK], top, inverse;
     size_t at;
-    if (!load_block<CU_Q4_BLOCK>(a, w, &at))
+    if (!take<CU_Q4_BLOCK>(a, 8 * 65504.0f, w, &at, &top))
         return;
-    uint32_t top = 0, sign = 0x80000000u;
-#pragma unroll
-    for (int j = 0; j < CU_Q4_BLOCK; j++) {
-        const uint32_t magnitude = __float_as_uint(w[j]) & 0x7fffffffu;
-        top = magnitude > top ? magnitude : top;
-    }
+    bool positive = false;
 #pragma unroll
     for (int j = 0; j < CU_Q4_BLOCK; j++)
-        sign = __float_as_uint(w[j]) == top ? 0u : sign;
-    a.scale[at] = scale_of(__uint_as_float(top | sign) / -8.0f, &inverse);
+        positive = positive || __float_as_uint(w[j]) == __float_as_uint(top);
+    a.scale[at] = scale_of((positive ? top : -top) / -8.0f, &inverse);
     uint32_t *q = (uint32_t *)((uint8_t *)a.dst + at * (CU_Q4_BLOCK / 2));
 #pragma unroll
     for (int j = 0; j < CU_Q4_BLOCK / 2; j += 4) {
         uint32_t word = 0;
 #pragma unroll
         for (int e = 0; e < 4; e++)
-            word |= nearest(w[j + e] * inverse, -8.0f, 7.0f, 8) << (8 * e) |
-                    nearest(w[j + e + 8] * inverse, -8.0f, 7.0f, 8) << (8 * e + 4);
+            word |= nearest(w[j + e] * inverse, -8, 7, 8) << (8 * e) |
+                    nearest(w[j + e + 8] * inverse, -8, 7, 8) << (8 * e + 4);
         q[j / 4] = word;
     }
 }
