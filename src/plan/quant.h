@@ -18,9 +18,10 @@
 enum { UT_Q8_BLOCK = 32, UT_Q4_BLOCK = 16 };
 
 /* The numbers of a block of n <= UT_Q8_BLOCK (UT_Q4_BLOCK) weights, nearest and ties to even;
- * returns the scale, f16. |w - scale * q| <= |scale| / 2 for q8 and |scale| for q4 (a weight close
- * to the largest with the other sign), where the scale is a normal f16. Weights that are too large
- * (above 8 million, 500 thousand) become the nearest that the type has, NaN becomes 0. */
+ * returns the scale, f16. Where that is a normal f16, a weight moves by at most half of it, but one
+ * of q4 that is about as large as the largest, with the other sign, by up to 1.005 of it. Weights
+ * that are too large (above 8 million, 500 thousand) become the nearest that the type has, NaN
+ * becomes 0. */
 uint16_t ut_q8_pack(int8_t *q, const float *w, int32_t n);
 uint16_t ut_q4_pack(int8_t *q, const float *w, int32_t n);
 
