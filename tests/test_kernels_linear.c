@@ -41,8 +41,7 @@ static void quantise(problem *p, int32_t k)
         for (int32_t k0 = 0; k0 < k; k0 += block) {
             float *w = p->w32.data + (int64_t)o * k + k0;
             const int32_t n = k - k0 < block ? k - k0 : block;
-            const uint16_t scale =
-                block == UT_Q8_BLOCK ? ut_q8_pack(q, w, n) : ut_q4_pack(q, w, n);
+            const uint16_t scale = block == UT_Q8_BLOCK ? ut_q8_pack(q, w, n) : ut_q4_pack(q, w, n);
             for (int32_t i = 0; i < n; i++)
                 w[i] = ut_f16_to_f32(scale) * (float)q[i];
         }
@@ -71,8 +70,8 @@ static void problem_init(problem *p)
         }
     }
     const int32_t cut = p->n_out / 3; /* two parts */
-    p->weight = (ut_weight){
-        .name = "w", .rows = p->n_out, .cols = k, .quantised = true, .n_parts = 1};
+    p->weight =
+        (ut_weight){.name = "w", .rows = p->n_out, .cols = k, .quantised = true, .n_parts = 1};
     if (p->precision == UT_PRECISION_INT8 || p->precision == UT_PRECISION_INT4)
         quantise(p, k);
     p->weight.part[0] = (ut_weight_part){p->w_raw + 1, p->stored, p->n_out};
@@ -174,8 +173,7 @@ static ut_packed *pack(ut_packed_set *set, const ut_kernels *k, const ut_weight 
     ut_pool *pool;
     ut_packed *packed;
     assert_int_equal(ut_pool_new(&pool, 1, &err), UTTER_OK);
-    assert_int_equal(ut_packed_get(set, k, precision, w, UT_FORM_PANELS, &packed, &err),
-                     UTTER_OK);
+    assert_int_equal(ut_packed_get(set, k, precision, w, UT_FORM_PANELS, &packed, &err), UTTER_OK);
     assert_int_equal(ut_packed_fill(set, k, pool, &err), UTTER_OK);
     ut_pool_free(pool);
     return packed;
