@@ -83,7 +83,7 @@ void bench_linear_kernels(void)
         const ut_weight weight = {.name = "w",
                                   .rows = cases[c].out,
                                   .cols = cases[c].k,
-                                  .quantised = true,
+                                  .least_bits = 4,
                                   .n_parts = 1,
                                   .part = {{w, cases[c].type, cases[c].out}}};
         printf("%5d x %4d x %4d %-5s", (int)cases[c].rows, (int)cases[c].k, (int)cases[c].out,

@@ -80,7 +80,7 @@ static const ut_weight *weight(test_case *c, int32_t rows, int32_t cols, ut_dtyp
         h[i] = type == UT_BF16 ? ut_f32_to_bf16(f[i]) : ut_f32_to_f16(f[i]);
     }
     const void *data = type == UT_F32 ? (void *)f : (void *)h;
-    *w = (ut_weight){.name = "w", .rows = rows, .cols = cols, .quantised = true, .n_parts = 1};
+    *w = (ut_weight){.name = "w", .rows = rows, .cols = cols, .least_bits = 4, .n_parts = 1};
     w->part[0] = (ut_weight_part){data, type, rows};
     if (rows > 4) { /* of two parts */
         const size_t row_bytes = (size_t)cols * ut_dtype_size(type);

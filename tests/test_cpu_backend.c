@@ -179,7 +179,7 @@ static void test_weights_are_shared(void **state)
     (void)state;
     const ut_state_set set = small_set();
     ut_weight *w = fixture_weight(40, 6, UT_BF16, 1.0f);
-    w->quantised = true;
+    w->least_bits = 4;
     ut_plan *p = small_plan(&set, w);
     for (int precision = 0; precision <= UT_PRECISION_INT4; precision++) {
         ut_backend *b = fixture_open(1, 0, (ut_precision)precision);
@@ -223,7 +223,7 @@ static void test_precision(void **state)
     (void)state;
     const ut_state_set set = small_set();
     ut_weight *w = fixture_weight(5, 6, UT_F32, 1.0f);
-    w->quantised = true;
+    w->least_bits = 4;
     ut_plan *p = small_plan(&set, w);
     const float x[6] = {0.5f, -1.0f, 2.0f, 0.25f, 1.0f, -0.5f};
     for (int precision = 0; precision <= UT_PRECISION_INT4; precision++) {

@@ -71,7 +71,7 @@ static void problem_init(problem *p)
     }
     const int32_t cut = p->n_out / 3; /* two parts */
     p->weight =
-        (ut_weight){.name = "w", .rows = p->n_out, .cols = k, .quantised = true, .n_parts = 1};
+        (ut_weight){.name = "w", .rows = p->n_out, .cols = k, .least_bits = 4, .n_parts = 1};
     if (p->precision == UT_PRECISION_INT8 || p->precision == UT_PRECISION_INT4)
         quantise(p, k);
     p->weight.part[0] = (ut_weight_part){p->w_raw + 1, p->stored, p->n_out};

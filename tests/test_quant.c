@@ -122,7 +122,10 @@ static void test_kept(void **state)
     assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_INT8), UT_BF16);
     assert_int_equal(ut_weight_kept_bytes(&w, UT_PRECISION_INT4), 3 * 33 * 2);
     assert_int_equal(ut_weight_kept_bytes(&w, UT_PRECISION_F32), 3 * 33 * 4);
-    w.quantised = true;
+    w.least_bits = 8;
+    assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_INT8), UT_Q8);
+    assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_INT4), UT_Q8);
+    w.least_bits = 4;
     assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_AUTO), UT_BF16);
     assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_F16), UT_F16);
     assert_int_equal(ut_weight_kept_type(&w, UT_PRECISION_INT8), UT_Q8);

@@ -100,7 +100,7 @@ static ut_weight *new_weight(ut_loader *l, const char *name, int32_t rows, int32
     w->name = copy;
     w->rows = rows;
     w->cols = cols;
-    w->quantised = l->quantised;
+    w->least_bits = l->least_bits;
     return w;
 }
 

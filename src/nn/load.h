@@ -19,7 +19,7 @@ typedef struct ut_loader {
     const ut_view **used; /* views that were asked for, in arena */
     size_t n_used;
     int64_t n_params; /* elements of the views that were asked for */
-    bool quantised;   /* of the weights made from here on, see ut_weight */
+    int least_bits;   /* of the weights made from here on, see ut_weight */
 } ut_loader;
 
 /* Where shape lookups start: err is borrowed, status becomes OK or NOMEM. */

@@ -56,9 +56,11 @@ ut_dtype ut_weight_kept_type(const ut_weight *w, ut_precision precision)
     case UT_PRECISION_F16:
         return UT_F16;
     case UT_PRECISION_INT8:
-        return w->quantised ? UT_Q8 : ut_weight_dtype(w);
+        return w->least_bits ? UT_Q8 : ut_weight_dtype(w);
     case UT_PRECISION_INT4:
-        return w->quantised ? UT_Q4 : ut_weight_dtype(w);
+        return w->least_bits == 4   ? UT_Q4
+               : w->least_bits == 8 ? UT_Q8
+                                    : ut_weight_dtype(w);
     default:
         return ut_weight_dtype(w);
     }

@@ -5,7 +5,6 @@
 #define UT_PLAN_WEIGHT_H
 
 #include "base/dtype.h"
-#include <stdbool.h>
 #include <stdint.h>
 
 #define UT_WEIGHT_MAX_PARTS 32
@@ -20,7 +19,7 @@ typedef struct ut_weight {
     const char *name; /* for messages and `utter info`; borrowed */
     int32_t rows;     /* output features of a linear; entries of a table; 1 for a vector */
     int32_t cols;     /* input features, taps included; width of a row */
-    bool quantised;   /* UT_PRECISION_INT8 and _INT4 are for this matrix, too */
+    int least_bits;   /* of an element at UT_PRECISION_INT4: 4, 8; 0: no whole numbers at all */
     int n_parts;
     ut_weight_part part[UT_WEIGHT_MAX_PARTS]; /* same cols; rows add up */
 } ut_weight;
@@ -31,7 +30,7 @@ typedef enum ut_precision {
     UT_PRECISION_F32,
     UT_PRECISION_BF16,
     UT_PRECISION_F16,
-    UT_PRECISION_INT8, /* q8 and q4 (plan/quant.h) where ut_weight says so, else as stored */
+    UT_PRECISION_INT8, /* q8 and q4 (plan/quant.h) as far as ut_weight allows, else as stored */
     UT_PRECISION_INT4
 } ut_precision;
 

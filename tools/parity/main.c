@@ -28,7 +28,7 @@ static const struct {
                   {"bf16", UT_PRECISION_BF16, 0.999, 0.1},
                   {"f16", UT_PRECISION_F16, 0.999, 0.1},
                   {"int8", UT_PRECISION_INT8, 0.999, 0.1},
-                  {"int4", UT_PRECISION_INT4, 0.94, 0.5}};
+                  {"int4", UT_PRECISION_INT4, 0.96, 0.5}};
 
 static bool parse_precision(const char *s, parity *p, ut_precision *out)
 {

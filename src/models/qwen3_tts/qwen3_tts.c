@@ -81,7 +81,6 @@ static utter_status load_tensors(qwen3_tts *q, const ut_model_options *options, 
     ut_loader_init(&l, q->lm_weights, q->arena, err);
     if (l.status == UTTER_OK && q->config.speaker.n_blocks)
         ut_q3_speaker_load(&l, &q->speaker, &q->config, &m->speaker);
-    l.quantised = true;
     if (l.status == UTTER_OK)
         ut_q3_lm_load(&l, &q->lm, &q->config, options, &m->ar);
     if (l.status != UTTER_OK)

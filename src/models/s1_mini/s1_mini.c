@@ -170,7 +170,6 @@ static utter_status load_tensors(s1_mini *s, const ut_model_options *options, ut
     ut_model *m = &s->head;
     ut_loader l;
     ut_loader_init(&l, s->lm_weights, s->arena, err);
-    l.quantised = true;
     if (l.status == UTTER_OK)
         ut_s1_lm_load(&l, &s->lm, &s->config, &s->ids, options, &m->ar);
     if (l.status != UTTER_OK)
