@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct options {
     const char *dir;
@@ -89,8 +90,9 @@ static double read_bandwidth(int threads, size_t bytes)
 
 /* ---- The AR loop ---------------------------------------------------------------------------- */
 
+/* cpu_ms: processor time of all threads per frame, which says more than time on a busy machine. */
 static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_state *s, double *ms,
-                               double *prefill_ms)
+                               double *cpu_ms, double *prefill_ms)
 {
     static const float params[UT_SP_COUNT] = {
         [UT_SP_TEMPERATURE] = 0.8f, [UT_SP_TOP_P] = 0.8f, [UT_SP_REPETITION_PENALTY] = 1.1f};
@@ -105,6 +107,7 @@ static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_st
     if (st == UTTER_OK)
         st = x->ops->ring_wait(s, ar->ring, 0, 0, column, &x->err);
     *prefill_ms = (ut_time_now() - start) * 1e3;
+    const clock_t cpu_start = clock();
     for (int32_t f = 0; st == UTTER_OK && f < x->o.frames; f++) {
         start = ut_time_now();
         st = x->ops->run(frame, s, 0, 1, &x->err);
@@ -112,6 +115,7 @@ static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_st
             st = x->ops->ring_wait(s, ar->ring, 0, f + 1, column, &x->err);
         ms[f] = (ut_time_now() - start) * 1e3;
     }
+    *cpu_ms = (double)(clock() - cpu_start) * 1e3 / CLOCKS_PER_SEC / x->o.frames;
     return st;
 }
 
@@ -120,7 +124,7 @@ static utter_status bench_ar(bench *x, double bandwidth)
     const ut_ar *ar = &x->m->ar;
     ut_exec *prefill = NULL, *frame = NULL;
     ut_state *s = NULL;
-    double *ms = ut_calloc((size_t)x->o.frames, sizeof *ms), prefill_ms = 0;
+    double *ms = ut_calloc((size_t)x->o.frames, sizeof *ms), prefill_ms = 0, cpu_ms = 0;
     utter_status st = ms ? UTTER_OK : ut_fail(&x->err, UTTER_ERR_NOMEM, "no memory");
     const double start = ut_time_now();
     if (st == UTTER_OK)
@@ -133,14 +137,15 @@ static utter_status bench_ar(bench *x, double bandwidth)
         printf("pack             %8.1f ms for %.0f MB\n", (ut_time_now() - start) * 1e3,
                (double)x->ops->weight_bytes(x->b) / 1e6);
     if (st == UTTER_OK)
-        st = run_frames(x, prefill, frame, s, ms, &prefill_ms);
+        st = run_frames(x, prefill, frame, s, ms, &cpu_ms, &prefill_ms);
     if (st == UTTER_OK) {
         const double each = median(ms, x->o.frames);
         const double bytes = (double)ut_plan_matrix_bytes(ar->frame, x->o.backend.precision);
         const double floor_ms = bytes / bandwidth * 1e3;
         const double audio_ms = 1e3 * x->m->codec.hop_samples / x->m->info.sample_rate;
         printf("prefill          %8.1f ms for %d positions\n", prefill_ms, (int)x->o.prompt);
-        printf("frame            %8.3f ms   RTF %.4f\n", each, each / audio_ms);
+        printf("frame            %8.3f ms   RTF %.4f   %.3f ms of processor time\n", each,
+               each / audio_ms, cpu_ms);
         printf(
             "  floor          %8.3f ms   %.1f MB of weights at %.1f GB/s; measured / floor %.2f\n",
             floor_ms, bytes / 1e6, bandwidth / 1e9, each / floor_ms);
@@ -257,8 +262,7 @@ int main(int argc, char **argv)
                open_ms);
         const int threads = x.o.backend.threads ? x.o.backend.threads : ut_physical_cores();
         const size_t least = (size_t)1 << 30;
-        const size_t weights =
-            (size_t)ut_plan_matrix_bytes(x.m->ar.frame, x.o.backend.precision);
+        const size_t weights = (size_t)ut_plan_matrix_bytes(x.m->ar.frame, x.o.backend.precision);
         st = bench_ar(&x, read_bandwidth(threads, weights > least ? weights : least));
     }
     if (st == UTTER_OK)
