@@ -62,12 +62,10 @@ char *ut_cli_find_model(const char *given)
 
 static bool parse_precision(const char *s, int32_t *out)
 {
-    static const char *const names[] = {[UTTER_PRECISION_AUTO] = "auto",
-                                        [UTTER_PRECISION_F32] = "f32",
-                                        [UTTER_PRECISION_BF16] = "bf16",
-                                        [UTTER_PRECISION_F16] = "f16",
-                                        [UTTER_PRECISION_INT8] = "int8",
-                                        [UTTER_PRECISION_INT4] = "int4"};
+    static const char *const names[] = {
+        [UTTER_PRECISION_AUTO] = "auto", [UTTER_PRECISION_F32] = "f32",
+        [UTTER_PRECISION_BF16] = "bf16", [UTTER_PRECISION_F16] = "f16",
+        [UTTER_PRECISION_INT8] = "int8", [UTTER_PRECISION_INT4] = "int4"};
     for (int32_t i = 0; i < (int32_t)(sizeof names / sizeof names[0]); i++)
         if (strcmp(s, names[i]) == 0) {
             *out = i;

@@ -147,12 +147,10 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
 utter_status utter_engine_open(const char *model_dir, const utter_engine_params *params,
                                utter_engine **out)
 {
-    static const ut_precision precision[] = {[UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO,
-                                             [UTTER_PRECISION_F32] = UT_PRECISION_F32,
-                                             [UTTER_PRECISION_BF16] = UT_PRECISION_BF16,
-                                             [UTTER_PRECISION_F16] = UT_PRECISION_F16,
-                                             [UTTER_PRECISION_INT8] = UT_PRECISION_INT8,
-                                             [UTTER_PRECISION_INT4] = UT_PRECISION_INT4};
+    static const ut_precision precision[] = {
+        [UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO, [UTTER_PRECISION_F32] = UT_PRECISION_F32,
+        [UTTER_PRECISION_BF16] = UT_PRECISION_BF16, [UTTER_PRECISION_F16] = UT_PRECISION_F16,
+        [UTTER_PRECISION_INT8] = UT_PRECISION_INT8, [UTTER_PRECISION_INT4] = UT_PRECISION_INT4};
     double start = ut_time_now();
     ut_err *err = ut_api_err(NULL);
     if (!out)

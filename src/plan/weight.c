@@ -19,8 +19,7 @@ void ut_weight_read_f32(const ut_weight *w, int32_t row, int32_t col, int32_t n,
     while (row >= w->part[i].rows)
         row -= w->part[i++].rows;
     const size_t first = (size_t)row * (size_t)w->cols + (size_t)col;
-    const uint8_t *src =
-        (const uint8_t *)w->part[i].data + first * ut_dtype_size(w->part[i].dtype);
+    const uint8_t *src = (const uint8_t *)w->part[i].data + first * ut_dtype_size(w->part[i].dtype);
     uint16_t h;
     switch (w->part[i].dtype) {
     case UT_BF16:
@@ -58,9 +57,7 @@ ut_dtype ut_weight_kept_type(const ut_weight *w, ut_precision precision)
     case UT_PRECISION_INT8:
         return w->least_bits ? UT_Q8 : ut_weight_dtype(w);
     case UT_PRECISION_INT4:
-        return w->least_bits == 4   ? UT_Q4
-               : w->least_bits == 8 ? UT_Q8
-                                    : ut_weight_dtype(w);
+        return w->least_bits == 4 ? UT_Q4 : w->least_bits == 8 ? UT_Q8 : ut_weight_dtype(w);
     default:
         return ut_weight_dtype(w);
     }

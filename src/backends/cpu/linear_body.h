@@ -180,10 +180,8 @@ TILES(Q4)
 
 /* [type][rows], rows 0: one row of GEMV_PANELS panels */
 static tile_fn *const tiles[UT_PACK_COUNT][TILE_ROWS + 1] = {
-    [UT_PACK_F32] = TILE_LIST(F32),
-    [UT_PACK_BF16] = TILE_LIST(BF16),
-    [UT_PACK_F16] = TILE_LIST(F16),
-    [UT_PACK_Q8] = TILE_LIST(Q8),
+    [UT_PACK_F32] = TILE_LIST(F32), [UT_PACK_BF16] = TILE_LIST(BF16),
+    [UT_PACK_F16] = TILE_LIST(F16), [UT_PACK_Q8] = TILE_LIST(Q8),
     [UT_PACK_Q4] = TILE_LIST(Q4),
 };
 

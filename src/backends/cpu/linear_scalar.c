@@ -17,7 +17,8 @@ static inline float f16_at(const uint8_t *p)
 }
 
 /* One column of a panel. scale: of the block, by output. */
-static inline void unpack(ut_packing type, const uint8_t *p, const float scale[PANEL], float w[PANEL])
+static inline void unpack(ut_packing type, const uint8_t *p, const float scale[PANEL],
+                          float w[PANEL])
 {
     for (int o = 0; o < PANEL; o++) {
         if (type == UT_PACK_F32) {

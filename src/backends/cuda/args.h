@@ -36,8 +36,8 @@
 #define CU_SAMPLE_SHARED 5120
 
 /* Element types of matrices and caches. A matrix of CU_Q8 or CU_Q4 (plan/quant.h) has rows of ldw
- * numbers, + 128 a byte each or + 8 two to a byte, and behind all rows the scales, f16 [n_out, ldw /
- * block]. The 16 numbers of a block of q4 are 8 bytes, number i low and i + 8 high in byte i. */
+ * numbers, + 128 a byte each or + 8 two to a byte, and behind all rows the scales, f16 [n_out, ldw
+ * / block]. The 16 numbers of a block of q4 are 8 bytes, number i low and i + 8 high in byte i. */
 typedef enum cu_type { CU_F32, CU_BF16, CU_F16, CU_Q8, CU_Q4 } cu_type;
 #define CU_Q8_BLOCK 32
 #define CU_Q4_BLOCK 16
