@@ -1,6 +1,6 @@
 /* bench_cuda.c - a model on a GPU through the engine: the figures that docs/performance.md reports.
  *
- *     bench_cuda MODEL_DIR [--device N] [--precision auto|f32|bf16|f16] [--frames N] [--prompt N]
+ *     bench_cuda MODEL_DIR [--device N] [--precision P] [--frames N] [--prompt N]
  *                [--slots N,N,...] [--profile] [--json FILE] [--soak N]
  *
  * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --slots:
@@ -366,7 +366,7 @@ static bool number(const char *name, const char *value, const char *option, int3
 
 static bool parse(options *o, int argc, char **argv)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
     int32_t device = 0;
     *o = (options){.frames = 400, .prompt = 100};
     for (int i = 1; i < argc; i++) {
@@ -380,7 +380,7 @@ static bool parse(options *o, int argc, char **argv)
             continue;
         }
         if (strcmp(argv[i], "--precision") == 0) {
-            for (int k = 0; k < 4; k++)
+            for (size_t k = 0; k < sizeof precisions / sizeof precisions[0]; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
         } else if (strcmp(argv[i], "--slots") == 0) {

@@ -1,9 +1,8 @@
 /* bench_speech.c - speech through the library's calls, on any backend: what a program that uses it
  * sees.
  *
- *     bench_speech MODEL_DIR [--backend NAME] [--device N] [--precision auto|f32|bf16|f16]
- *                  [--voice NAME] [--language NAME] [--text TEXT] [--frames N] [--streams N]
- *                  [--json FILE]
+ *     bench_speech MODEL_DIR [--backend NAME] [--device N] [--precision P] [--voice NAME]
+ *                  [--language NAME] [--text TEXT] [--frames N] [--streams N] [--json FILE]
  *
  * Prints how long loading took, the time from a text to its first samples, and the time per frame
  * of N frames of speech, alone and, with --streams, of that many at once. The end of speech is
@@ -180,7 +179,7 @@ static utter_status run_one(bench *x)
 
 static bool parse(options *o, int argc, char **argv)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
     utter_engine_params_init(&o->engine);
     utter_synth_params_init(&o->synth);
     o->engine.max_positions = 2048;
@@ -213,7 +212,7 @@ static bool parse(options *o, int argc, char **argv)
             known = (o->streams = atoi(value)) > 0 && o->streams <= MAX_STREAMS;
         else if (strcmp(name, "--precision") == 0) {
             o->engine.precision = -1;
-            for (int k = 0; k < 4; k++)
+            for (int k = 0; k < (int)(sizeof precisions / sizeof precisions[0]); k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->engine.precision = k;
             known = o->engine.precision >= 0;

@@ -110,12 +110,16 @@ UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_
 
 /* ---- Engine ------------------------------------------------------------------------------- */
 
-/* In which type the large matrices are kept. */
+/* In which type the large matrices are kept. INT8 and INT4: those of the language model in blocks
+ * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored; the part
+ * that makes a frame's codes one after another has 8.5 bits in both. Sums stay f32. */
 typedef enum utter_precision {
     UTTER_PRECISION_AUTO = 0, /* as stored in the checkpoint */
     UTTER_PRECISION_F32 = 1,
     UTTER_PRECISION_BF16 = 2,
-    UTTER_PRECISION_F16 = 3
+    UTTER_PRECISION_F16 = 3,
+    UTTER_PRECISION_INT8 = 4,
+    UTTER_PRECISION_INT4 = 5
 } utter_precision;
 
 /* Kernels of attention, on backends that have several. */
@@ -175,7 +179,7 @@ typedef struct utter_engine_info {
     float repetition_penalty; /* ... */
     int64_t n_params_lm;      /* parameters of the language model */
     int64_t n_params_codec;   /* parameters of the codec */
-    int64_t bytes_per_frame;  /* weights that one frame of the AR loop reads, as stored */
+    int64_t bytes_per_frame;  /* weights that one frame of the AR loop reads, as kept */
     int64_t weight_bytes;     /* packed weights now held by the backend */
     int64_t work_bytes;       /* caches and codec states of all slots, and buffers of the plans */
     double load_ms;           /* what utter_engine_open took */

@@ -289,6 +289,16 @@ expect "info tells the family" grep -q 'family: s1-mini' out
 expect "info tells the memory" grep -q 'memory: .* MB of packed weights' out
 run 0 info --json "$model"
 expect "info as JSON" grep -q '"family": "s1-mini"' out
+bytes() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" out; }
+stored=$(bytes weight_bytes) read=$(bytes bytes_per_frame)
+for precision in int8 int4; do
+    run 0 info --json --precision $precision "$model"
+    expect "$precision: fewer bytes kept" [ "$(bytes weight_bytes)" -lt "$stored" ]
+    expect "$precision: fewer bytes read per frame" [ "$(bytes bytes_per_frame)" -lt "$read" ]
+    stored=$(bytes weight_bytes) read=$(bytes bytes_per_frame)
+done
+run 0 say -m "$model" --precision int4 --max-frames 3 -o int4.wav Hi
+expect "speaks at int4" is_wav int4.wav
 refuses 1 'no such model directory' info no/model
 refuses 2 'takes one model' info a b
 "$codec" "$model" say.wav copy.wav 2>err

@@ -12,13 +12,6 @@ typedef struct ut_state ut_state;     /* state tensors of n slots; belongs to it
 typedef struct ut_saved ut_saved;     /* rows of state tensors put aside; belongs to its backend */
 typedef struct ut_backend_ops ut_backend_ops;
 
-typedef enum ut_precision {
-    UT_PRECISION_AUTO,
-    UT_PRECISION_F32,
-    UT_PRECISION_BF16,
-    UT_PRECISION_F16
-} ut_precision;
-
 /* Kernels of attention, where a backend has several. */
 typedef enum ut_attention {
     UT_ATTENTION_AUTO,
@@ -28,7 +21,7 @@ typedef enum ut_attention {
 
 typedef struct ut_backend_params {
     int threads;            /* CPU: 0 = physical cores */
-    ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
+    ut_precision precision; /* of packed matrices, see ut_weight_kept_type */
     unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
     int device;             /* number of the device, from 0 */
     ut_attention attention; /* ERR_UNSUPPORTED where a backend has not that kind */

@@ -102,7 +102,7 @@ typedef struct ut_engine_options {
         {0,                                                                                        \
          "precision",                                                                              \
          "TYPE",                                                                                   \
-         "of large matrices: auto, f32, bf16, f16 (default: auto)",                                \
+         "of large matrices: auto, f32, bf16, f16, int8, int4 (default: auto)",                    \
          UT_OPTION_STRING,                                                                         \
          &(o)->precision,                                                                          \
          0,                                                                                        \

@@ -64,6 +64,8 @@ static const char *const precisions[] = {[UTTER_PRECISION_AUTO] = "auto",
                                          [UTTER_PRECISION_F32] = "f32",
                                          [UTTER_PRECISION_BF16] = "bf16",
                                          [UTTER_PRECISION_F16] = "f16",
+                                         [UTTER_PRECISION_INT8] = "int8",
+                                         [UTTER_PRECISION_INT4] = "int4",
                                          NULL};
 static const char *const attentions[] = {[UTTER_ATTENTION_AUTO] = "auto",
                                          [UTTER_ATTENTION_FLASH] = "flash",
@@ -93,7 +95,8 @@ int ut_cli_open_engine(const ut_command *c, const ut_engine_options *o, utter_en
     p.prefix_cache_bytes = (int64_t)o->prefix_cache_mb << 20;
     p.device = o->device;
     if (!choose(o->precision, precisions, &p.precision))
-        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16 or f16", o->precision);
+        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16, f16, int8 or int4",
+                            o->precision);
     if (!choose(o->attention, attentions, &p.attention))
         return ut_cli_usage(c, "--attention %s: expected auto, flash or math", o->attention);
     char *model = ut_cli_find_model(o->model);

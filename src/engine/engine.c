@@ -155,7 +155,7 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
     if (p->threads < 0 || p->threads > MAX_THREADS)
         return ut_fail(err, UTTER_ERR_ARG, "threads is %d, expected 0..%d", (int)p->threads,
                        MAX_THREADS);
-    if (p->precision < UTTER_PRECISION_AUTO || p->precision > UTTER_PRECISION_F16)
+    if (p->precision < UTTER_PRECISION_AUTO || p->precision > UTTER_PRECISION_INT4)
         return ut_fail(err, UTTER_ERR_ARG, "precision is %d, expected a value of utter_precision",
                        (int)p->precision);
     if (p->max_positions != 0 &&
@@ -182,10 +182,10 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
 utter_status utter_engine_open(const char *model_dir, const utter_engine_params *params,
                                utter_engine **out)
 {
-    static const ut_precision precision[] = {[UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO,
-                                             [UTTER_PRECISION_F32] = UT_PRECISION_F32,
-                                             [UTTER_PRECISION_BF16] = UT_PRECISION_BF16,
-                                             [UTTER_PRECISION_F16] = UT_PRECISION_F16};
+    static const ut_precision precision[] = {
+        [UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO, [UTTER_PRECISION_F32] = UT_PRECISION_F32,
+        [UTTER_PRECISION_BF16] = UT_PRECISION_BF16, [UTTER_PRECISION_F16] = UT_PRECISION_F16,
+        [UTTER_PRECISION_INT8] = UT_PRECISION_INT8, [UTTER_PRECISION_INT4] = UT_PRECISION_INT4};
     static const ut_attention attention[] = {[UTTER_ATTENTION_AUTO] = UT_ATTENTION_AUTO,
                                              [UTTER_ATTENTION_FLASH] = UT_ATTENTION_FLASH,
                                              [UTTER_ATTENTION_MATH] = UT_ATTENTION_MATH};
@@ -221,6 +221,7 @@ utter_status utter_engine_open(const char *model_dir, const utter_engine_params 
     if (st != UTTER_OK)
         return st;
     (*out)->prefixes.limit = (size_t)p.prefix_cache_bytes;
+    (*out)->precision = on.precision;
     (*out)->load_ms = (ut_time_now() - start) * 1e3;
     return UTTER_OK;
 }
@@ -293,7 +294,7 @@ utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
         .repetition_penalty = m->defaults.repetition_penalty,
         .n_params_lm = m->info.n_params_lm,
         .n_params_codec = m->info.n_params_codec,
-        .bytes_per_frame = m->info.bytes_touched_per_frame,
+        .bytes_per_frame = ut_plan_matrix_bytes(m->ar.frame, e->precision),
         .weight_bytes = (int64_t)e->backend->ops->weight_bytes(e->backend),
         .work_bytes = work_bytes(e),
         .load_ms = e->load_ms,

@@ -39,6 +39,7 @@ struct utter_engine {
     char backend_text[256]; /* for utter_engine_info */
     char codec_id[UT_CODEC_ID_CHARS + 1];
     char encoder_id[UT_CODEC_ID_CHARS + 1]; /* of the speaker encoder; "" without one */
+    ut_precision precision;
     double load_ms;
     uint64_t n_seeds; /* seeds made up so far */
     ut_err err;

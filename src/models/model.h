@@ -123,8 +123,7 @@ typedef struct ut_model_info {
     char dir[1024];
     int32_t sample_rate;
     int64_t n_params_lm, n_params_codec;
-    int64_t bytes_touched_per_frame; /* of weights, by one frame of the AR loop, as stored */
-    char summary[512];               /* layers, dims, codebooks: one line for people */
+    char summary[512]; /* layers, dims, codebooks: one line for people */
 } ut_model_info;
 
 /* What voices a model can speak with. */

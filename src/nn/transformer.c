@@ -129,17 +129,6 @@ int ut_tf_caches(const ut_tf *t, int *first)
     return t->layers ? 2 * t->n_layers : 0;
 }
 
-int64_t ut_tf_bytes(const ut_tf *t)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += ut_weight_bytes(y->wqkv) + ut_weight_bytes(y->wo) + ut_weight_bytes(y->w13) +
-             ut_weight_bytes(y->w2);
-    }
-    return n;
-}
-
 static ut_tid norm(ut_plan *p, ut_tid x, const ut_weight *gain, const ut_weight *bias, float eps)
 {
     return bias ? ut_op_layer_norm(p, x, gain, bias, eps) : ut_op_rms_norm(p, x, gain, eps);

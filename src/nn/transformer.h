@@ -59,9 +59,6 @@ void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *pref
 /* How many caches the layers have, and the first of their states, which lie in a row. */
 int ut_tf_caches(const ut_tf *t, int *first);
 
-/* Bytes of matrices that one pass reads, as stored. */
-int64_t ut_tf_bytes(const ut_tf *t);
-
 /* All layers over x [rows, dim], the final norm not included. Row r stands at position first_pos +
  * r + pos (an i32 state, or UT_NONE). */
 ut_tid ut_tf_emit(ut_plan *p, const ut_tf *t, ut_tid x, ut_tid pos, int32_t first_pos);

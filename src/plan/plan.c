@@ -291,6 +291,15 @@ static void check_order(ut_plan *p)
     ut_free(written);
 }
 
+int64_t ut_plan_matrix_bytes(const ut_plan *p, ut_precision precision)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_LINEAR)
+            bytes += ut_weight_kept_bytes(p->ops[i].w[0], precision);
+    return bytes;
+}
+
 utter_status ut_plan_finish(ut_plan *p, ut_err *err)
 {
     if (p->err.status == UTTER_OK)

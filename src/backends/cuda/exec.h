@@ -269,6 +269,9 @@ void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t gr
 int32_t cu_linear_parts(const cu_backend *b, int64_t rows, int32_t n_out, int32_t ld);
 int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
+/* Launch a linear whose matrix is in blocks (launch_packed.c); false: it is not. */
+bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
+
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,
     cu_launch_snake, cu_launch_act, cu_launch_scale, cu_launch_dwconv;

@@ -116,7 +116,6 @@ static void describe(qwen3_tts *q, const char *dir)
     m->info.family = ut_qwen3_tts_ops.family;
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->codec.sample_rate;
-    m->info.bytes_touched_per_frame = ut_q3_lm_bytes_per_frame(&q->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "%s, talker %d layers of %d, predictor %d layers of %d, vocabulary %d, %d codebooks, "
              "frame of %d samples (%.2f Hz), %d positions",

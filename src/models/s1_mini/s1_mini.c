@@ -191,7 +191,6 @@ static void describe(s1_mini *s, const char *dir)
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->sample_rate;
     m->voices = UT_VOICE_REFERENCE | UT_VOICE_NONE;
-    m->info.bytes_touched_per_frame = ut_s1_lm_bytes_per_frame(&s->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "slow %d layers of %d, fast %d layers of %d, vocabulary %d, %d codebooks, frame of %d "
              "samples (%.2f Hz), %d positions",
