@@ -1,0 +1,53 @@
+/* main.c - every operation of plan.h on a backend, through small plans, against the scalar CPU
+ * backend; and the rule of all operations: a row has the same bits alone, in a chunk, and beside
+ * other slots.
+ *
+ *     test_backend_ops [BACKEND [--small]]      (default cpu)
+ *
+ * --small leaves out what takes long under a memory checker.
+ * A backend that is not available here is skipped, and that is no failure. */
+#include "fixture.h"
+#include <stdio.h>
+#include <string.h>
+
+static bool is_available(const char *name)
+{
+    for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
+        if (strcmp((*b)->name, name) == 0) {
+            char text[256] = "";
+            if ((*b)->probe(text, sizeof text))
+                return true;
+            printf("skipped: no %s device: %s\n", strcmp(name, "cuda") ? name : "CUDA", text);
+            return false;
+        }
+    printf("skipped: this build has no backend %s\n", name);
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "cpu";
+    const bool small = argc > 2 && strcmp(argv[2], "--small") == 0;
+    const ut_backend_params scalar = {.threads = 1, .cpu_flags_off = ~0u}, usual = {.threads = 2};
+    ut_err err = {0};
+    if (!is_available(name))
+        return 0;
+    if (ut_backend_open(&reference, "cpu", &scalar, &err) != UTTER_OK ||
+        ut_backend_open(&tested, name, &usual, &err) != UTTER_OK) {
+        printf("FAIL %s\n", err.msg);
+        return 1;
+    }
+    char text[256];
+    tested->ops->describe(tested, text, sizeof text);
+    printf("%s\n", text);
+    test_linears();
+    test_signals();
+    test_rows();
+    test_look_ups();
+    test_attentions();
+    test_decisions(small);
+    tested->ops->close(tested);
+    reference->ops->close(reference);
+    printf("%d passed, %d failed\n", ops_passed, ops_failed);
+    return ops_failed ? 1 : 0;
+}
