@@ -1,6 +1,9 @@
 /* attention.c - rotation, caches, attention. */
 #include "fixture.h"
+#include "base/alloc.h"
+#include "base/half.h"
 #include <stdio.h>
+#include <string.h>
 
 static void set_pos(const ut_backend_ops *ops, ut_state *s, int slot, int role)
 {
@@ -67,6 +70,82 @@ static void test_fixed_attention(void)
     test(&c);
 }
 
+/* A decoding step over caches of different lengths. */
+enum { STEP_POS, STEP_K, STEP_V };
+static const int32_t step_pos[] = {1, 130,
+                                   777}; /* of the slots; the caches are filled up to there */
+
+static void fill_caches(const ut_backend_ops *ops, ut_state *s, int slot, int role)
+{
+    for (int i = STEP_K; i <= STEP_V; i++) {
+        const ut_state_def *d = &s->set->def[i];
+        const size_t n = (size_t)d->rows * (size_t)d->cols, size = ut_dtype_size(d->dtype);
+        uint8_t *data = must(ut_malloc(n * size));
+        uint32_t bits = 77u * (uint32_t)role + (uint32_t)i;
+        for (size_t k = 0; k < n; k++) {
+            bits = bits * 1664525u + 1013904223u;
+            const float f = (float)(bits >> 8) / 8388608.0f - 1.0f;
+            const uint16_t h = ut_f32_to_bf16(f);
+            memcpy(data + k * size, d->dtype == UT_BF16 ? (const void *)&h : (const void *)&f,
+                   size);
+        }
+        ops->state_write(s, i, slot, 0, d->rows, data);
+        ut_free(data);
+    }
+    ops->state_write(s, STEP_POS, slot, 0, 1, &step_pos[role]);
+}
+
+static void test_step(int32_t heads, int32_t kv_heads, int32_t dim, int32_t window,
+                      int32_t capacity, int32_t rows, ut_dtype cache)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "attention of %d rows, %d/%d heads of %d, window %d of %d, %s",
+             (int)rows, (int)heads, (int)kv_heads, (int)dim, (int)window, (int)capacity,
+             type_names[cache]);
+    ut_plan *p = begin(&c, name, 1);
+    c.prepare = fill_caches;
+    const int pos = ut_state_set_add(&c.states, "pos", UT_I32, 1, 1);
+    const int k = ut_state_set_add(&c.states, "k", cache, capacity, kv_heads * dim);
+    const int v = ut_state_set_add(&c.states, "v", cache, capacity, kv_heads * dim);
+    const ut_tid q = ut_plan_input(p, "q", UT_F32, 0, rows, heads * dim);
+    const ut_attn_args a = {.n_heads = heads,
+                            .n_kv_heads = kv_heads,
+                            .head_dim = dim,
+                            .window = window,
+                            .pos = ut_plan_state(p, pos),
+                            .cache_k = ut_plan_state(p, k),
+                            .cache_v = ut_plan_state(p, v)};
+    ut_plan_output(p, ut_op_attention(p, q, &a), "y");
+    test(&c);
+}
+
+static void test_steps(void)
+{
+    for (int type = 0; type < 2; type++) {
+        const ut_dtype cache = type ? UT_BF16 : UT_F32;
+        test_step(2, 1, 128, 0, 800, 1, cache);
+        test_step(4, 4, 64, 0, 2100, 2, cache);
+        test_step(8, 1, 40, 0, 4200, 1, cache);
+        test_step(3, 1, 16, 0, 800, 3, cache);
+        test_step(12, 3, 136, 100, 101, 2, cache);
+        test_step(16, 2, 128, 300, 333, 1, cache);
+        test_step(1, 1, 30, 0, 800, 1, cache); /* no multiple of 8 */
+    }
+}
+
+/* Many rows: tiles of rows and of positions, and their edges. */
+static void test_many_rows(void)
+{
+    static const int32_t shapes[][5] = {/* heads, heads of keys, dimensions, window, steps */
+                                        {2, 1, 128, 0, 150}, {4, 4, 64, 0, 70},  {8, 1, 16, 0, 40},
+                                        {3, 1, 24, 40, 100}, {4, 1, 72, 64, 70}, {2, 2, 40, 7, 33},
+                                        {1, 1, 120, 0, 65}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        test_attention(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], UT_BF16, i % 2,
+                       shapes[i][4], i % 3 ? UT_ROPE_PAIRS : UT_ROPE_HALVES);
+}
+
 void test_attentions(void)
 {
     test_attention(4, 2, 16, 0, UT_F32, true, 9, UT_ROPE_PAIRS);
@@ -80,4 +159,6 @@ void test_attentions(void)
     test_attention(4, 2, 16, 0, UT_F32, true, 9, UT_ROPE_HALVES);
     test_attention(3, 1, 70, 5, UT_BF16, false, 5, UT_ROPE_HALVES);
     test_fixed_attention();
+    test_many_rows();
+    test_steps();
 }

@@ -14,9 +14,11 @@ typedef struct test_case {
     int32_t n_t; /* steps of the longest run */
     ut_weight *weights[MAX_WEIGHTS];
     int n_weights;
-    int32_t id_range; /* i32 inputs are below it */
-    int32_t id_first; /* and at least this */
-    double tolerance; /* relative to the largest value of a tensor */
+    int32_t id_range;   /* i32 inputs are below it */
+    int32_t id_first;   /* and at least this */
+    double tolerance;   /* relative to the largest value of a tensor */
+    bool bf16_inputs;   /* f32 inputs are numbers of bf16, so that rounding them changes nothing */
+    bool alone_differs; /* on a GPU one slot has a kernel of its own, several share another */
     /* before the first run: slot of the state, and which slot of the case it plays */
     void (*prepare)(const ut_backend_ops *ops, ut_state *s, int slot, int role);
 } test_case;

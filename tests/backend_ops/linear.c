@@ -11,6 +11,11 @@ static void test_linear(int32_t n_out, int32_t k, ut_dtype type, int32_t rows_pe
     snprintf(name, sizeof name, "linear %dx%d %s rows %dT+%d act %d%s", (int)n_out, (int)k,
              type_names[type], (int)rows_per_t, (int)rows_fixed, (int)act, all ? " all" : "");
     ut_plan *p = begin(&c, name, rows_per_t ? 7 : 1);
+    if (type == UT_BF16) {
+        c.bf16_inputs = true;
+        c.alone_differs = rows_per_t == 0;
+        c.tolerance = 3e-5; /* tensor cores cut off what does not fit into a sum */
+    }
     const ut_tid x = ut_plan_input(p, "x", UT_F32, rows_per_t, rows_fixed, k);
     ut_linear_args a = {
         .w = weight(&c, n_out, k, type, 1.0f / sqrtf((float)k)), .act = act, .residual = UT_NONE};
@@ -42,4 +47,11 @@ void test_linears(void)
         test_linear(33, 48, UT_BF16, 0, 2, (ut_act)act, true);
     }
     test_linear(70, 96, UT_F32, 40, 0, UT_ACT_NONE, true); /* many rows */
+    /* more than one tile, odd edges, and parts of K */
+    test_linear(200, 1030, UT_BF16, 20, 0, UT_ACT_NONE, true);
+    test_linear(130, 2080, UT_BF16, 1, 0, UT_ACT_SILU, false);
+    test_linear(513, 72, UT_BF16, 23, 5, UT_ACT_NONE, true);
+    for (int32_t rows = 3; rows <= 30; rows += rows / 2 + 3) /* of each of the slots */
+        test_linear(150, 530, UT_BF16, 0, rows, UT_ACT_GELU, true);
+    test_linear(66, 256, UT_BF16, 0, 11, UT_ACT_NONE, false);
 }

@@ -2,7 +2,7 @@
  * backend; and the rule of all operations: a row has the same bits alone, in a chunk, and beside
  * other slots.
  *
- *     test_backend_ops [BACKEND [--small]]      (default cpu)
+ *     test_backend_ops [BACKEND] [--small] [--attention auto|flash|math]      (default cpu)
  *
  * --small leaves out what takes long under a memory checker.
  * A backend that is not available here is skipped, and that is no failure. */
@@ -24,11 +24,36 @@ static bool is_available(const char *name)
     return false;
 }
 
+static bool parse(int argc, char **argv, const char **name, bool *small, ut_backend_params *params)
+{
+    static const char *const attention[] = {"auto", "flash", "math"};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--small") == 0) {
+            *small = true;
+        } else if (strcmp(argv[i], "--attention") == 0 && i + 1 < argc) {
+            i++;
+            for (int k = 0; k < 3; k++)
+                if (strcmp(argv[i], attention[k]) == 0)
+                    params->attention = (ut_attention)k;
+        } else if (argv[i][0] != '-' && i == 1) {
+            *name = argv[i];
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "cpu";
-    const bool small = argc > 2 && strcmp(argv[2], "--small") == 0;
-    const ut_backend_params scalar = {.threads = 1, .cpu_flags_off = ~0u}, usual = {.threads = 2};
+    const char *name = "cpu";
+    bool small = false;
+    const ut_backend_params scalar = {.threads = 1, .cpu_flags_off = ~0u};
+    ut_backend_params usual = {.threads = 2};
+    if (!parse(argc, argv, &name, &small, &usual)) {
+        printf("usage: test_backend_ops [BACKEND] [--small] [--attention auto|flash|math]\n");
+        return 2;
+    }
     ut_err err = {0};
     if (!is_available(name))
         return 0;

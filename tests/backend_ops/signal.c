@@ -14,6 +14,10 @@ static void test_conv(int32_t channels, int32_t n_out, int32_t in_rows, int32_t 
     snprintf(name, sizeof name, "conv %d*%d -> %d, %d taps, dilation %d, %s", (int)in_rows,
              (int)channels, (int)n_out, (int)taps, (int)dilation, type_names[type]);
     ut_plan *p = begin(&c, name, 6);
+    if (type == UT_BF16) {
+        c.bf16_inputs = true;
+        c.tolerance = 3e-5;
+    }
     const int32_t cols = channels * in_rows, k = taps * cols;
     const int state = ut_state_set_add(&c.states, "history", UT_F32, (taps - 1) * dilation, cols);
     ut_tid x = ut_op_copy(p, ut_plan_input(p, "x", UT_F32, in_rows, 0, channels));
@@ -52,6 +56,9 @@ static void test_convs(void)
     test_conv(5, 9, 4, 2, 1, UT_F32, UT_ACT_TANH);
     test_conv(1, 16, 1, 7, 1, UT_F16, UT_ACT_NONE);
     test_conv(96, 24, 2, 2, 1, UT_BF16, UT_ACT_NONE);
+    test_conv(24, 70, 1, 7, 3, UT_BF16, UT_ACT_SNAKE);
+    test_conv(5, 30, 1, 3, 2, UT_BF16, UT_ACT_NONE);
+    test_conv(72, 140, 30, 3, 1, UT_BF16, UT_ACT_NONE);
     test_dwconv(5, 7);
     test_dwconv(300, 3);
 }

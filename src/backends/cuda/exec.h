@@ -69,6 +69,8 @@ typedef struct cu_backend {
     cu_function kernels[CU_K_COUNT];
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
+    ut_attention attention;
+    bool mma; /* the kernels of mma.cuh can be used */
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -112,6 +114,10 @@ void cu_weight_set_free(cu_backend *b);
 utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes, ut_err *err);
 
 /* ---- States (state.c) ------------------------------------------------------------------------ */
+
+/* The type in which a state tensor is kept: key and value caches are bf16 where the precision is.
+ */
+ut_dtype cu_state_dtype(const cu_backend *b, const ut_state_def *d);
 
 typedef struct cu_state {
     ut_state head;
@@ -193,6 +199,9 @@ typedef struct cu_exec {
     size_t arena_bytes;
     cu_ptr tables, part, work;
     size_t table_bytes, part_bytes, work_bytes;
+    cu_ptr half,
+        arrived; /* x of products as bf16; counters of blocks (last_block), 0 between them */
+    size_t half_bytes, arrived_bytes;
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -254,6 +263,18 @@ void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t gr
  * which there are parts. */
 int32_t cu_linear_parts(const cu_backend *b, int64_t rows, int32_t n_out, int32_t ld);
 int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
+
+/* launch_matmul.c, launch_attention.c: scratch of one step, in bytes. */
+typedef struct cu_scratch {
+    size_t part, half, arrived;
+} cu_scratch;
+cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Launch a linear on tensor cores; false: it is not one for them. */
+bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
+/* Can the fast kernels compute this attention? Where not, why: a few words. */
+bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why);
+cu_type cu_cache_type(const cu_place *cache);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,

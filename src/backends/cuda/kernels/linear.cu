@@ -1,32 +1,6 @@
 /* linear.cu - products with matrices: one kernel for a few rows (decoding: every weight is read
  * once, a warp to an output), one for many (prefill, codec: tiles of results). */
-#include "backends/cuda/kernels/device.cuh"
-
-/* What follows the sum of row m, output o. */
-UT_DEVICE void finish(const cu_linear_args &a, int m, int o, float v)
-{
-    const int slot = m / a.rows, row = m % a.rows;
-    if (a.bias)
-        v += a.bias[o];
-    v = activate(a.act, v, a.alpha ? a.alpha[o] : 0.0f, a.beta ? a.beta[o] : 0.0f);
-    if (a.gamma)
-        v *= a.gamma[o];
-    const int64_t at = (int64_t)row * a.n_out + o;
-    if (a.residual)
-        v += a.residual[slot * a.residual_slot + at];
-    a.y[slot * a.y_slot + at] = v;
-}
-
-/* Where row m's sum starts to read. */
-UT_DEVICE const float *row_start(const cu_linear_args &a, int m)
-{
-    return a.x + (m / a.rows) * a.x_slot + (int64_t)(m % a.rows) * a.cols;
-}
-
-UT_DEVICE float x_at(const cu_linear_args &a, const float *row, int k)
-{
-    return k < a.k ? row[(int64_t)(k / a.seg) * a.seg_step + k % a.seg] : 0.0f;
-}
+#include "backends/cuda/kernels/linear.cuh"
 
 /* ---- Few rows -------------------------------------------------------------------------------- *
  * Lane l of a warp takes groups l, l + 32, ... of 16 bytes of a matrix row, with four chains of
@@ -114,7 +88,7 @@ struct tile_fetch {
 template <int TYPE>
 UT_DEVICE void fetch(const cu_linear_args &a, const float *row, int o, int k, tile_fetch *f)
 {
-    const int64_t at = (int64_t)(k / a.seg) * a.seg_step + k % a.seg;
+    const int64_t at = x_offset(a, k);
     if (!row) {
         f->x[0] = f->x[1] = f->x[2] = f->x[3] = 0.0f;
     } else if (a.vector && k + 3 < a.k) {
