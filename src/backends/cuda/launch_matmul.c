@@ -43,7 +43,7 @@ static slots_grid cut_slots(int64_t rows, int32_t n_out, int32_t ld)
 static void launch_slots(cu_run *r, cu_linear_args *a)
 {
     const slots_grid g = cut_slots((int64_t)a->rows * a->slots, a->n_out, a->ldw);
-    a->part = g.parts > 1 ? r->e->part : 0;
+    a->part = r->e->part;
     a->arrived = r->e->arrived;
     cu_launch(r, g.kernel, g.outputs, g.parts, g.rows, CU_SLOTS_SHARED((size_t)g.at_once), a);
 }
@@ -136,8 +136,7 @@ cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu
     if (is_decoding(s)) {
         const int64_t rows = (int64_t)s->in[0].rows_fixed * e->n_slots;
         const slots_grid g = cut_slots(rows, n_out, s->w[0]->ld);
-        if (g.parts > 1)
-            need.part = 4 * (size_t)g.parts * (size_t)rows * (size_t)n_out;
+        need.part = 4 * (size_t)g.parts * (size_t)rows * (size_t)n_out;
         need.arrived = 4 * (size_t)g.outputs * (size_t)g.rows;
     } else {
         const packed_x x = pack_of(s, e->max_t);

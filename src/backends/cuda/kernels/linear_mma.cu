@@ -69,6 +69,30 @@ template <int ROWS> struct tile_source {
     }
 };
 
+/* The sums v of outputs o .. o + 3 of row m of all slots, o < n_out: to the parts, or what follows.
+ */
+UT_DEVICE void finish_four(const cu_linear_args &a, int m, int o, const float *v)
+{
+    const int slot = m / a.rows, row = m % a.rows;
+    const int64_t at = (int64_t)row * a.n_out + o;
+    float *part = a.part + ((size_t)blockIdx.z * a.rows * a.slots + m) * a.n_out + o;
+    if (a.n_out % 4 || (!a.part && (a.act || a.bias || a.gamma))) {
+#pragma unroll 1
+        for (int j = 0; j < 4 && o + j < a.n_out; j++)
+            if (a.part)
+                part[j] = v[j];
+            else
+                finish_row(a, slot, row, o + j, v[j]);
+        return;
+    }
+    float4 four = *(const float4 *)v;
+    if (a.residual && !a.part) {
+        const float4 r = *(const float4 *)(a.residual + slot * a.residual_slot + at);
+        four = float4{four.x + r.x, four.y + r.y, four.z + r.z, four.w + r.w};
+    }
+    *(float4 *)(a.part ? part : a.y + slot * a.y_slot + at) = four;
+}
+
 template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_linear_args &a)
 {
     UT_SHARED(uint4, tiles); /* [CU_MMA_STAGES][BM + BN rows][8] */
@@ -154,28 +178,28 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
         }
     }
 
+    /* through shared memory, so that neighbours write what lies together */
+    float *out = (float *)tiles; /* [BM][PITCH] */
+    const int PITCH = BN + 8;
+    copy_wait<0>();
+    __syncthreads();
 #pragma unroll
     for (int i = 0; i < M; i++)
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int m = m0 + wm + 16 * i + 8 * h + lane / 4;
-            if (m >= all)
-                continue;
-            const int slot = m / a.rows, row = m % a.rows;
+        for (int j = 0; j < N; j++)
 #pragma unroll
-            for (int j = 0; j < N; j++)
-#pragma unroll
-                for (int c = 0; c < 2; c++) {
-                    const int o = o0 + wn + 8 * j + lane % 4 * 2 + c;
-                    const float v = total[i][j][2 * h + c];
-                    if (o >= a.n_out)
-                        continue;
-                    if (a.part)
-                        a.part[((size_t)blockIdx.z * all + m) * a.n_out + o] = v;
-                    else
-                        finish_row(a, slot, row, o, v);
-                }
-        }
+            for (int h = 0; h < 2; h++) {
+                const int r = wm + 16 * i + 8 * h + lane / 4, c = wn + 8 * j + lane % 4 * 2;
+                *(float2 *)(out + r * PITCH + c) =
+                    float2{total[i][j][2 * h], total[i][j][2 * h + 1]};
+            }
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < BM * BN / 4; i += CU_THREADS) {
+        const int r = i / (BN / 4), c = i % (BN / 4) * 4;
+        if (m0 + r < all && o0 + c < a.n_out)
+            finish_four(a, m0 + r, o0 + c, out + r * PITCH + c);
+    }
 }
 
 /* ---- Slots ----------------------------------------------------------------------------------- *
@@ -259,13 +283,11 @@ template <int ROWS> UT_DEVICE void linear_slots(const cu_linear_args &a)
                 const float v = sum[n][c] + other[((warp * N + n) * 4 + c) * 32 + lane];
                 if (m >= all || out >= a.n_out)
                     continue;
-                if (parts == 1)
-                    finish(a, m, out, v);
-                else
-                    a.part[((size_t)part * all + m) * a.n_out + out] = v;
+                a.part[((size_t)part * all + m) * a.n_out + out] = v;
             }
-    if (parts == 1 || !last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
+    if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
         return;
+#pragma unroll 1
     for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS) {
         const int m = m0 + i / CU_SLOTS_N, out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
         if (m >= all || out >= a.n_out)
