@@ -95,8 +95,9 @@ static void fill_caches(const ut_backend_ops *ops, ut_state *s, int slot, int ro
     ops->state_write(s, STEP_POS, slot, 0, 1, &step_pos[role]);
 }
 
+/* keep: caches as models have them, which a backend may narrow to its precision. */
 static void test_step(int32_t heads, int32_t kv_heads, int32_t dim, int32_t window,
-                      int32_t capacity, int32_t rows, ut_dtype cache)
+                      int32_t capacity, int32_t rows, ut_dtype cache, bool keep)
 {
     test_case c;
     char name[96];
@@ -108,6 +109,8 @@ static void test_step(int32_t heads, int32_t kv_heads, int32_t dim, int32_t wind
     const int pos = ut_state_set_add(&c.states, "pos", UT_I32, 1, 1);
     const int k = ut_state_set_add(&c.states, "k", cache, capacity, kv_heads * dim);
     const int v = ut_state_set_add(&c.states, "v", cache, capacity, kv_heads * dim);
+    c.states.def[k].keep = c.states.def[v].keep = keep;
+    c.tolerance = keep ? 4e-3 : 1e-5;
     const ut_tid q = ut_plan_input(p, "q", UT_F32, 0, rows, heads * dim);
     const ut_attn_args a = {.n_heads = heads,
                             .n_kv_heads = kv_heads,
@@ -124,13 +127,13 @@ static void test_steps(void)
 {
     for (int type = 0; type < 2; type++) {
         const ut_dtype cache = type ? UT_BF16 : UT_F32;
-        test_step(2, 1, 128, 0, 800, 1, cache);
-        test_step(4, 4, 64, 0, 2100, 2, cache);
-        test_step(8, 1, 40, 0, 4200, 1, cache);
-        test_step(3, 1, 16, 0, 800, 3, cache);
-        test_step(12, 3, 136, 100, 101, 2, cache);
-        test_step(16, 2, 128, 300, 333, 1, cache);
-        test_step(1, 1, 30, 0, 800, 1, cache); /* no multiple of 8 */
+        test_step(2, 1, 128, 0, 800, 1, cache, false);
+        test_step(4, 4, 64, 0, 2100, 2, cache, false);
+        test_step(8, 1, 40, 0, 4200, 1, cache, false);
+        test_step(3, 1, 16, 0, 800, 3, cache, false);
+        test_step(12, 3, 136, 100, 101, 2, cache, false);
+        test_step(16, 2, 128, 300, 333, 1, cache, false);
+        test_step(1, 1, 30, 0, 800, 1, cache, false); /* no multiple of 8 */
     }
 }
 
@@ -144,6 +147,47 @@ static void test_many_rows(void)
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         test_attention(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], UT_BF16, i % 2,
                        shapes[i][4], i % 3 ? UT_ROPE_PAIRS : UT_ROPE_HALVES);
+}
+
+/* With the precision bf16, caches that a model keeps in f32 may be bf16 on the device: written,
+ * used and read as what they are. And `flash` is refused where the plain kernel would have to do.
+ */
+static void test_precisions(void)
+{
+    ut_backend *usual = tested;
+    ut_err err = {0};
+    const ut_backend_params bf16 = {.threads = 2, .precision = UT_PRECISION_BF16};
+    const ut_backend_params flash = {
+        .threads = 2, .precision = UT_PRECISION_F32, .attention = UT_ATTENTION_FLASH};
+    check(ut_backend_open(&tested, usual->ops->name, &bf16, &err) == UTTER_OK, "bf16", err.msg);
+    if (tested) {
+        test_step(4, 2, 128, 0, 800, 1, UT_F32, true);
+        test_step(3, 1, 12, 0, 800, 2, UT_F32, true);
+        tested->ops->close(tested);
+    }
+    ut_backend *b = NULL;
+    if (strcmp(usual->ops->name, "cuda") == 0 &&
+        ut_backend_open(&b, usual->ops->name, &flash, &err) == UTTER_OK) {
+        test_case c;
+        ut_plan *p = begin(&c, "flash over f32", 4);
+        const int k = ut_state_set_add(&c.states, "k", UT_F32, 8, 32);
+        const ut_attn_args a = {.n_heads = 2,
+                                .n_kv_heads = 1,
+                                .head_dim = 32,
+                                .pos = UT_NONE,
+                                .cache_k = ut_plan_state(p, k),
+                                .cache_v = ut_plan_state(p, k)};
+        ut_plan_output(p, ut_op_attention(p, ut_plan_input(p, "q", UT_F32, 1, 0, 64), &a), "y");
+        ut_exec *e = NULL;
+        check(ut_plan_finish(p, &err) == UTTER_OK, c.name, err.msg);
+        check(b->ops->compile(b, p, 1, 4, &e, &err) == UTTER_ERR_UNSUPPORTED &&
+                  strstr(err.msg, "precision bf16"),
+              c.name, err.msg);
+        b->ops->exec_free(e);
+        b->ops->close(b);
+        end(&c);
+    }
+    tested = usual;
 }
 
 void test_attentions(void)
@@ -161,4 +205,5 @@ void test_attentions(void)
     test_fixed_attention();
     test_many_rows();
     test_steps();
+    test_precisions();
 }

@@ -22,7 +22,7 @@ UT_DEVICE void copy_tile(const cu_attention_args &a, uint4 *tile, const void *ca
         const int p = first + r;
         const bool live = p >= oldest && p <= newest && 8 * chunk < a.dim;
         const uint16_t *src = (const uint16_t *)cache + base + p % a.capacity * stride + 8 * chunk;
-        copy_async(tile + r * chunks + swizzle(r, chunk), live ? src : 0, live);
+        copy_async(tile + r * chunks + swizzle(r, chunk), live ? src : cache, live);
     }
 }
 

@@ -56,6 +56,7 @@ UT_KERNEL(linear_pack, cu_linear_args)
 /* Copy `rows` rows of 64 columns; thread t brings group t % 8 of rows t / 8, t / 8 + 32, ... */
 template <int ROWS> struct tile_source {
     const uint16_t *row[ROWS / 32]; /* NULL: past the end, zeros */
+    const void *any;                /* an address to give where nothing is read */
 
     UT_DEVICE_MEMBER void copy(uint4 *tile, int64_t offset, bool live) const
     {
@@ -64,7 +65,7 @@ template <int ROWS> struct tile_source {
         for (int i = 0; i < ROWS / 32; i++) {
             const int r = first + 32 * i;
             const bool here = live && row[i];
-            copy_async(tile + r * 8 + swizzle(r, chunk), here ? row[i] + offset : 0, here);
+            copy_async(tile + r * 8 + swizzle(r, chunk), here ? row[i] + offset : any, here);
         }
     }
 };
@@ -106,6 +107,7 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
 
     tile_source<BM> x;
     tile_source<BN> w;
+    x.any = w.any = a.w;
 #pragma unroll
     for (int i = 0; i < BM / 32; i++) {
         const int m = m0 + threadIdx.x / 8 + 32 * i;
