@@ -18,18 +18,19 @@ typedef enum ut_precision {
     UT_PRECISION_F16
 } ut_precision;
 
+/* Kernels of attention, where a backend has several. */
 typedef enum ut_attention {
-    UT_ATTENTION_AUTO,  /* what is fastest on the device */
-    UT_ATTENTION_FLASH, /* the fast kernels only: an error where they cannot be used */
-    UT_ATTENTION_MATH   /* the plain kernel, the reference of the others */
+    UT_ATTENTION_AUTO,
+    UT_ATTENTION_FLASH, /* without the matrix of scores in memory */
+    UT_ATTENTION_MATH   /* the plain formula, for checking */
 } ut_attention;
 
 typedef struct ut_backend_params {
     int threads;            /* CPU: 0 = physical cores */
     ut_precision precision; /* of packed matrices; AUTO keeps the stored type */
     unsigned cpu_flags_off; /* CPU: UT_CPU_* not to use, for tests */
-    int device;             /* number of the GPU, from 0 */
-    ut_attention attention; /* CUDA: kernels of attention */
+    int device;             /* number of the device, from 0 */
+    ut_attention attention; /* ERR_UNSUPPORTED where a backend has not that kind */
 } ut_backend_params;
 
 struct ut_backend { /* the head of each backend's own struct */

@@ -48,7 +48,7 @@ void test_linears(void)
     }
     test_linear(70, 96, UT_F32, 40, 0, UT_ACT_NONE, true); /* many rows */
     /* more than one tile, odd edges, and parts of K */
-    test_linear(200, 1030, UT_BF16, 20, 0, UT_ACT_NONE, true);
+    test_linear(200, 530, UT_BF16, 20, 0, UT_ACT_NONE, true);
     test_linear(130, 2080, UT_BF16, 1, 0, UT_ACT_SILU, false);
     test_linear(513, 72, UT_BF16, 23, 5, UT_ACT_NONE, true);
     for (int32_t rows = 3; rows <= 30; rows += rows / 2 + 3) /* of each of the slots */

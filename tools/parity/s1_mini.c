@@ -103,14 +103,7 @@ static void check_prompt(parity *p, ut_model *m, const ut_view *tokens)
 typedef struct sampling {
     float params[UT_SP_COUNT];
     const float *noise_slow, *noise_fast; /* of one frame, or NULL */
-    const int32_t *forced; /* [columns]: the frame to go along instead of choosing, or NULL */
 } sampling;
-
-/* Which entry makes decision k of a frame what it was. */
-static int32_t forced_entry(const sampling *s, int32_t k)
-{
-    return s->forced[k ? k + 1 : 0]; /* column 1 follows from column 0 */
-}
 
 static void set_noise(lm *l, ut_exec *e, const sampling *s)
 {
@@ -122,10 +115,6 @@ static void set_noise(lm *l, ut_exec *e, const sampling *s)
         float *dst = l->p->ops->input(e, t, 1);
         for (size_t i = 0; i < n; i++)
             dst[i] = 1.0f;
-        if (s->forced) {
-            dst[forced_entry(s, k) < (int32_t)n ? forced_entry(s, k) : (int32_t)n - 1] = 1e-30f;
-            continue;
-        }
         if (k == 0 && s->noise_slow)
             memcpy(dst, s->noise_slow, n * sizeof *dst);
         if (k > 0 && s->noise_fast)
@@ -283,9 +272,8 @@ static void keep_frame(lm *l, ut_exec *e, generated *g, int64_t f)
     }
 }
 
-/* forced: frames [n, columns] to go along instead of choosing, or NULL. */
 static utter_status generate(lm *l, const ut_view *prompt, sampling s, const ut_view *noise_slow,
-                             const ut_view *noise_fast, const int32_t *forced, generated *g)
+                             const ut_view *noise_fast, generated *g)
 {
     parity *p = l->p;
     float *slow = noise_slow ? golden_f32(noise_slow) : NULL;
@@ -295,7 +283,6 @@ static utter_status generate(lm *l, const ut_view *prompt, sampling s, const ut_
     g->tokens = need_memory((size_t)(g->n * l->columns), sizeof *g->tokens);
     g->margin = need_memory((size_t)(g->n * (l->columns - 1)), sizeof *g->margin);
     for (int64_t f = 0; st == UTTER_OK && f < g->n && !g->stopped; f++) {
-        s.forced = forced ? forced + f * l->columns : NULL;
         s.noise_slow = slow ? slow + f * noise_slow->dim[1] : NULL;
         s.noise_fast = fast ? fast + f * noise_fast->dim[1] * noise_fast->dim[2] : NULL;
         if (f == 0) {
@@ -345,19 +332,8 @@ static void check_generation(lm *l, const char *stem)
     if (params)
         ut_view_to_f32(params, 0, n_recorded_params, s.params);
     generated g = {.n = tokens->dim[1], .n_logits = logits ? logits->dim[0] : 0};
-    /* other types than f32 part ways after a near tie: they go along what was recorded */
-    int32_t *forced = NULL;
-    if (!p->exact) {
-        int32_t *rows = golden_i32(tokens);
-        forced = transposed_i32(rows, l->columns, g.n);
-        ut_free(rows);
-        s.params[UT_SP_TEMPERATURE] = s.params[UT_SP_TOP_P] = 1.0f;
-    }
-    const bool ok =
-        prompt && generate(l, prompt, s, golden(p, "gen/%s/noise_slow", stem),
-                           golden(p, "gen/%s/noise_fast", stem), forced, &g) == UTTER_OK;
-    ut_free(forced);
-    if (!ok) {
+    if (!prompt || generate(l, prompt, s, golden(p, "gen/%s/noise_slow", stem),
+                            golden(p, "gen/%s/noise_fast", stem), &g) != UTTER_OK) {
         report_missing(p, tokens->name, prompt ? p->err.msg : "has no prompt");
         return;
     }
