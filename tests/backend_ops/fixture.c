@@ -13,7 +13,12 @@ const char *const type_names[] = {[UT_F32] = "f32", [UT_BF16] = "bf16", [UT_F16]
 
 /* ---- Random numbers -------------------------------------------------------------------------- */
 
-static uint64_t random_state = 0x9e3779b97f4a7c15u;
+static uint64_t random_state;
+
+void seed(uint64_t group)
+{
+    random_state = 0x9e3779b97f4a7c15u * (group + 1);
+}
 
 static uint32_t random_bits(void)
 {

@@ -31,6 +31,8 @@ extern const char *const type_names[]; /* of a ut_dtype */
 void check(bool ok, const char *name, const char *what);
 void *must(void *p);
 
+/* Random numbers from here on: a group's do not depend on what other groups took. */
+void seed(uint64_t group);
 /* Random weights, which live as long as the case: values up to scale, or in [low, high]. */
 const ut_weight *weight(test_case *c, int32_t rows, int32_t cols, ut_dtype type, float scale);
 const ut_weight *vector(test_case *c, int32_t n, float scale);

@@ -65,11 +65,14 @@ int main(int argc, char **argv)
     char text[256];
     tested->ops->describe(tested, text, sizeof text);
     printf("%s\n", text);
-    test_linears();
-    test_signals();
-    test_rows();
-    test_look_ups();
-    test_attentions();
+    static void (*const groups[])(void) = {test_linears, test_signals, test_rows, test_look_ups,
+                                           test_attentions};
+    enum { GROUPS = sizeof groups / sizeof groups[0] };
+    for (int i = 0; i < GROUPS; i++) {
+        seed((uint64_t)i);
+        groups[i]();
+    }
+    seed(GROUPS);
     test_decisions(small);
     tested->ops->close(tested);
     reference->ops->close(reference);
