@@ -214,7 +214,9 @@ typedef struct utter_synth_params {
     const utter_voice *voice; /* NULL (default): the engine's default voice. Borrowed until
                                  utter_synth returns or the stream is closed. */
     int64_t seed;             /* >= 0: same seed, text, voice, build and backend give the same
-                                 samples. -1 (default): a new one each time, see utter_stats */
+                                 samples, on a GPU with bf16 matrices and several slots only
+                                 when as many speak. -1 (default): a new one each time, see
+                                 utter_stats */
     float temperature;        /* 0 .. 2; 0 is greedy; -1 (default): the model's default */
     float top_p;              /* 0 < top_p <= 1; -1 (default): the model's default */
     float repetition_penalty; /* 0.5 .. 2; 1 is none; -1 (default): the model's default */

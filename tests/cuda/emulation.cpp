@@ -6,7 +6,7 @@
  *
  * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
  * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory. */
-#include "emulation.h"
+#include "emulation_mma.h"
 #include "emulation_queue.h"
 
 #include <cstdio>
@@ -76,11 +76,17 @@ static void context_swap(context *from, context *to)
 
 enum wait { RUNS, AT_WARP, AT_BLOCK, ENDED };
 
+struct copy {
+    void *dst;
+    const void *src; /* NULL: zeros */
+};
+
 struct fiber {
     context c;
     std::unique_ptr<char[]> stack;
     wait state;
-    int parity; /* of its next exchange */
+    int parity, block_parity;              /* of its next exchanges */
+    std::vector<std::vector<copy>> copies; /* groups not waited for, the last one open */
 };
 
 static const size_t STACK = 64 << 10;
@@ -91,6 +97,7 @@ static const emu_kernel *kernel_now;
 static const void *args_now;
 static std::vector<unsigned char> shared_now;
 static uint64_t exchanged[2][1024];
+static emu_words published[2][1024];
 static unsigned n_launches;
 
 [[noreturn]] static void die(const char *what)
@@ -129,6 +136,19 @@ void __syncwarp(void)
     wait_at(AT_WARP);
 }
 
+int __syncthreads_or(int any)
+{
+    static int found[2];
+    int *mine = &found[fibers[now].block_parity];
+    fibers[now].block_parity ^= 1; /* the next one must not disturb slower threads */
+    *mine |= any;
+    wait_at(AT_BLOCK);
+    const int result = *mine;
+    wait_at(AT_BLOCK);
+    *mine = 0;
+    return result;
+}
+
 uint64_t emu_exchange(uint64_t mine, unsigned from)
 {
     const unsigned me = now;
@@ -137,6 +157,41 @@ uint64_t emu_exchange(uint64_t mine, unsigned from)
     slots[me] = mine;
     wait_at(AT_WARP);
     return slots[me / 32 * 32 + from];
+}
+
+const emu_words *emu_publish(const emu_words &mine)
+{
+    const unsigned me = now;
+    emu_words *slots = published[fibers[me].parity];
+    fibers[me].parity ^= 1;
+    slots[me] = mine;
+    wait_at(AT_WARP);
+    return slots + me / 32 * 32;
+}
+
+void emu_copy_async(void *dst, const void *src)
+{
+    if ((uintptr_t)dst % 16 || (uintptr_t)src % 16)
+        die("a copy to or from an address that is no multiple of 16");
+    fibers[now].copies.back().push_back({dst, src});
+}
+
+void emu_copy_group_end(void)
+{
+    fibers[now].copies.emplace_back();
+}
+
+void emu_copy_wait(int newest)
+{
+    auto &groups = fibers[now].copies;
+    while ((int)groups.size() - 1 > newest) {
+        for (const copy &c : groups.front())
+            if (c.src)
+                memcpy(c.dst, c.src, 16);
+            else
+                memset(c.dst, 0, 16);
+        groups.erase(groups.begin());
+    }
 }
 
 /* Let those go on whose barrier all have reached; false: nobody can. */
@@ -167,7 +222,8 @@ static void run_block(unsigned n, size_t shared_bytes, bool reverse)
         if (!f.stack)
             f.stack.reset(new char[STACK]);
         f.state = RUNS;
-        f.parity = 0;
+        f.parity = f.block_parity = 0;
+        f.copies.assign(1, {});
         context_make(&f.c, f.stack.get(), STACK, fiber_main);
     }
     for (;;) {
@@ -337,6 +393,11 @@ API cuModuleGetFunction(void **f, void *, const char *name)
 }
 API cuFuncSetAttribute(void *, int, int)
 {
+    return OK;
+}
+API cuFuncGetAttribute(int *v, int, void *)
+{
+    *v = 90;
     return OK;
 }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total)

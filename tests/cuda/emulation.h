@@ -52,6 +52,7 @@ struct emu_kernel {
 
 void __syncthreads(void);
 void __syncwarp(void);
+int __syncthreads_or(int any);
 static inline void __threadfence_system(void) {}
 static inline void __threadfence(void) {}
 
@@ -78,7 +79,20 @@ template <class T> static inline T __shfl_sync(unsigned, T v, int from)
     return emu_shuffle(v, (unsigned)from % 32);
 }
 
+/* Blocks run one after another. */
+static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
+{
+    const uint32_t old = *p;
+    *p += v;
+    return old;
+}
+
 /* ---- Small things ---------------------------------------------------------------------------- */
+
+template <class T> static inline T __ldcg(const T *p)
+{
+    return *p;
+}
 
 template <class T> static inline T __ldg(const T *p)
 {

@@ -28,6 +28,13 @@
 #define CU_TILE_K      16
 #define CU_TILE_PITCH  (CU_TILE_M + 4)
 #define CU_TILE_SHARED (2 * CU_TILE_K * CU_TILE_PITCH * 4)
+/* Tensor cores: buffers of the tile kernels, and what they take of shared memory with tiles of n by
+ * n; outputs of a block of the slot kernels, columns of its part of K, and its shared memory. */
+#define CU_MMA_STAGES         3
+#define CU_MMA_SHARED(n)      (CU_MMA_STAGES * 2 * (n)*128)
+#define CU_SLOTS_N            64
+#define CU_SLOTS_K            256
+#define CU_SLOTS_SHARED(rows) ((rows) * (CU_SLOTS_K + 32) * 2)
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
@@ -63,7 +70,14 @@ typedef struct cu_linear_args {
     int64_t y_slot;
     int32_t rows, slots; /* rows of a slot */
     int32_t vector;      /* rows of x are whole, aligned groups of 4 elements */
-    UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blockIdx.z counts parts, else 0 */
+    UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blocks make parts of sums, else 0 */
+    /* linear_mma.cu: x as bf16 in rows of ldx elements, to which seg and seg_step apply, too; with
+     * two terms what the first has rounded away follows x16_rest elements behind */
+    UT_DEV(uint16_t) x16;
+    int64_t x16_slot, x16_rest;
+    UT_DEV(uint32_t)
+    arrived; /* [tiles of results] blocks that have left their part; 0 again after */
+    int32_t ldx, terms;
 } cu_linear_args;
 
 /* ---- Row by row ------------------------------------------------------------------------------ */
@@ -243,7 +257,19 @@ typedef struct cu_attention_args {
     int32_t rows, slots, heads, kv_heads, dim;
     int32_t first_pos, capacity, cache_type, reach; /* positions seen at most */
     float scale;
+    int32_t at_once; /* heads of a block, which share keys; of the kernels below */
+    /* attention_split.cu: positions of a block, and what blocks leave to the last of a row and its
+     * heads: part [slots * rows, heads, max_chunks, dim + 2], arrived [slots * rows, heads /
+     * at_once], see cu_linear_args */
+    int32_t chunk, max_chunks;
+    UT_DEV(float) part;
+    UT_DEV(uint32_t) arrived;
 } cu_attention_args;
+
+/* Positions that a block of attention_flash.cu takes at a time, and its shared memory for heads of
+ * up to d dimensions. */
+#define CU_FLASH_KEYS      64
+#define CU_FLASH_SHARED(d) (4 * CU_FLASH_KEYS * (d)*2)
 
 /* ---- Deciding -------------------------------------------------------------------------------- */
 
@@ -344,6 +370,13 @@ typedef struct cu_convert_args {
     X(linear_few_q4_4, cu_linear_args)                                                             \
     X(linear_tile_q8, cu_linear_args)                                                              \
     X(linear_tile_q4, cu_linear_args)                                                              \
+    X(linear_pack, cu_linear_args)                                                                 \
+    X(linear_mma_128, cu_linear_args)                                                              \
+    X(linear_mma_64, cu_linear_args)                                                               \
+    X(linear_slots_8, cu_linear_args)                                                              \
+    X(linear_slots_16, cu_linear_args)                                                             \
+    X(linear_slots_32, cu_linear_args)                                                             \
+    X(linear_slots_64, cu_linear_args)                                                             \
     X(rms_norm, cu_norm_args)                                                                      \
     X(layer_norm, cu_norm_args)                                                                    \
     X(swiglu, cu_map_args)                                                                         \
@@ -363,6 +396,12 @@ typedef struct cu_convert_args {
     X(rope_angles, cu_angles_args)                                                                 \
     X(qkv, cu_qkv_args)                                                                            \
     X(attention, cu_attention_args)                                                                \
+    X(attention_split_1, cu_attention_args)                                                        \
+    X(attention_split_2, cu_attention_args)                                                        \
+    X(attention_split_4, cu_attention_args)                                                        \
+    X(attention_split_8, cu_attention_args)                                                        \
+    X(flash_64, cu_attention_args)                                                                 \
+    X(flash_128, cu_attention_args)                                                                \
     X(nearest, cu_nearest_args)                                                                    \
     X(sample, cu_sample_args)                                                                      \
     X(token_code, cu_token_code_args)                                                              \

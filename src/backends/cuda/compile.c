@@ -44,14 +44,16 @@ static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
         const ut_tensor *t = &p->tensors[i];
         const ut_tid root = ut_plan_root(p, i);
         const ut_tensor *m = &p->tensors[root];
-        e->places[i] = (cu_place){.set = true,
-                                  .state = m->role == UT_STATE ? m->state : -1,
-                                  .offset = m->role == UT_STATE ? 0 : offset[root],
-                                  .dtype = t->dtype,
-                                  .rows_per_t = t->rows_per_t,
-                                  .rows_fixed = t->rows_fixed,
-                                  .cols = t->cols,
-                                  .lead = (int64_t)m->lead * m->cols};
+        const bool is_state = m->role == UT_STATE;
+        e->places[i] =
+            (cu_place){.set = true,
+                       .state = is_state ? m->state : -1,
+                       .offset = is_state ? 0 : offset[root],
+                       .dtype = is_state ? cu_state_dtype(b, &p->states->def[m->state]) : t->dtype,
+                       .rows_per_t = t->rows_per_t,
+                       .rows_fixed = t->rows_fixed,
+                       .cols = t->cols,
+                       .lead = (int64_t)m->lead * m->cols};
     }
     ut_free(offset);
     return st;
@@ -172,6 +174,11 @@ static utter_status make_step(cu_exec *e, cu_backend *b, cu_step *s, const ut_op
             s->out[i] = e->places[op->out[i]];
     for (int i = 0; i < (int)(sizeof op->w / sizeof op->w[0]) && st == UTTER_OK; i++)
         st = use(e, b, op->w[i], form_of(op, i), &s->w[i], err);
+    const char *why;
+    if (st == UTTER_OK && op->kind == UT_OP_ATTENTION && b->attention == UT_ATTENTION_FLASH &&
+        !cu_attention_is_fast(b, s, &why))
+        st = ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: attention flash cannot be used here: %s",
+                     e->head.plan->name, why);
     return st;
 }
 
@@ -279,21 +286,36 @@ static size_t work_bytes(const cu_exec *e, const cu_step *s)
     return 8 * (size_t)s->in[0].cols * (size_t)e->n_slots;
 }
 
+static void grow(size_t *bytes, size_t wanted)
+{
+    *bytes = wanted > *bytes ? wanted : *bytes;
+}
+
 static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
 {
     for (int32_t i = 0; i < e->n_steps; i++) {
         const cu_step *s = &e->steps[i];
-        const size_t parts = s->op->kind == UT_OP_LINEAR ? part_bytes(e, b, s) : 0;
-        const size_t work = work_bytes(e, s);
-        e->part_bytes = parts > e->part_bytes ? parts : e->part_bytes;
-        e->work_bytes = work > e->work_bytes ? work : e->work_bytes;
+        const bool linear = s->op->kind == UT_OP_LINEAR;
+        const cu_scratch need =
+            linear ? cu_linear_mma_scratch(e, b, s) : cu_attention_scratch(e, b, s);
+        grow(&e->part_bytes, need.part);
+        grow(&e->part_bytes, linear ? part_bytes(e, b, s) : 0);
+        grow(&e->half_bytes, need.half);
+        grow(&e->arrived_bytes, need.arrived);
+        grow(&e->work_bytes, work_bytes(e, s));
     }
-    utter_status st =
-        cu_alloc(b, e->part_bytes, &e->part, err, "partial sums of plan %s", e->head.plan->name);
+    const char *name = e->head.plan->name;
+    utter_status st = cu_alloc(b, e->part_bytes, &e->part, err, "partial sums of plan %s", name);
     if (st == UTTER_OK)
-        st =
-            cu_alloc(b, e->work_bytes, &e->work, err, "the sampler of plan %s", e->head.plan->name);
-    return st;
+        st = cu_alloc(b, e->half_bytes, &e->half, err, "operands of plan %s", name);
+    if (st == UTTER_OK)
+        st = cu_alloc(b, e->arrived_bytes, &e->arrived, err, "counters of plan %s", name);
+    if (st == UTTER_OK)
+        st = cu_alloc(b, e->work_bytes, &e->work, err, "the sampler of plan %s", name);
+    if (st != UTTER_OK || e->arrived_bytes == 0)
+        return st;
+    const cu_result r = b->d.set8(e->arrived, 0, e->arrived_bytes, b->stream);
+    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "counters", err);
 }
 
 /* ---- All of it ------------------------------------------------------------------------------- */
@@ -357,7 +379,8 @@ utter_status cu_compile(ut_backend *backend, const ut_plan *plan, int n_slots, i
 size_t cu_exec_bytes(const ut_exec *exec)
 {
     const cu_exec *e = (const cu_exec *)exec;
-    return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes;
+    return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes + e->half_bytes +
+           e->arrived_bytes;
 }
 
 void cu_exec_free(ut_exec *exec)
@@ -387,6 +410,8 @@ void cu_exec_free(ut_exec *exec)
     cu_free(b, e->tables);
     cu_free(b, e->part);
     cu_free(b, e->work);
+    cu_free(b, e->half);
+    cu_free(b, e->arrived);
     ut_free(e->inputs);
     ut_free(e->outputs);
     ut_free(e->weights);

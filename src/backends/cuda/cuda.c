@@ -7,9 +7,10 @@ static void describe(const ut_backend *backend, char *text, size_t size)
 {
     const cu_backend *b = (const cu_backend *)backend;
     snprintf(text, size,
-             "cuda: device %d, %s, %.1f GB, compute capability %d.%d, driver for CUDA %d.%d",
+             "cuda: device %d, %s, %.1f GB, compute capability %d.%d, driver for CUDA %d.%d%s",
              b->ordinal, b->name, (double)b->memory / 1e9, b->cc / 10, b->cc % 10,
-             b->driver_version / 1000, b->driver_version % 1000 / 10);
+             b->driver_version / 1000, b->driver_version % 1000 / 10,
+             b->mma ? ", tensor cores" : "");
 }
 
 static size_t weight_bytes(const ut_backend *backend)

@@ -218,6 +218,23 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     return UTTER_OK;
 }
 
+/* Kernels for tensor cores do nothing when compiled for what has none; and they need more shared
+ * memory than a block has by default. */
+static void prepare_mma(cu_backend *b)
+{
+    static const struct {
+        int kernel, shared_bytes;
+    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128)}, {CU_K_flash_128, CU_FLASH_SHARED(128)}};
+    int version = 0;
+    b->mma = b->cc >= 80 &&
+             b->d.function_get(&version, CU_FUNC_PTX_VERSION, b->kernels[CU_K_linear_mma_128]) ==
+                 CU_OK &&
+             version >= 80;
+    for (size_t i = 0; i < sizeof large / sizeof large[0] && b->mma; i++)
+        b->mma = b->d.function_set(b->kernels[large[i].kernel], CU_FUNC_MAX_DYNAMIC_SHARED,
+                                   large[i].shared_bytes) == CU_OK;
+}
+
 void cu_close(ut_backend *backend)
 {
     if (!backend)
@@ -283,6 +300,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     st = load_kernels(b, err);
     if (st != UTTER_OK)
         goto done;
+    prepare_mma(b);
     *out = &b->head;
     b = NULL; /* handed over */
 done:

@@ -31,6 +31,7 @@ enum {
     CU_ATTR_COOPERATIVE = 95,
     CU_ATTR_SHARED_PER_BLOCK = 97, /* with the attribute below raised */
 
+    CU_FUNC_PTX_VERSION = 5, /* 80 for 8.0: what the kernel was compiled for */
     CU_FUNC_MAX_DYNAMIC_SHARED = 8,
     CU_HOST_PORTABLE_MAPPED = 3,
     CU_STREAM_NON_BLOCKING = 1,
@@ -58,6 +59,7 @@ enum {
     X(module_unload, "cuModuleUnload", (cu_module))                                                \
     X(module_function, "cuModuleGetFunction", (cu_function *, cu_module, const char *))            \
     X(function_set, "cuFuncSetAttribute", (cu_function, int, int))                                 \
+    X(function_get, "cuFuncGetAttribute", (int *, int, cu_function))                               \
     X(mem_info, "cuMemGetInfo_v2", (size_t *, size_t *))                                           \
     X(mem_alloc, "cuMemAlloc_v2", (cu_ptr *, size_t))                                              \
     X(mem_free, "cuMemFree_v2", (cu_ptr))                                                          \

@@ -70,6 +70,7 @@ typedef struct cu_backend {
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
     ut_attention attention;
+    bool mma; /* the kernels of mma.cuh can be used */
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -115,6 +116,10 @@ utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes,
 
 /* ---- States (state.c) ------------------------------------------------------------------------ */
 
+/* The type in which a state tensor is kept: key and value caches are bf16 where matrices are or
+ * have fewer bits. */
+ut_dtype cu_state_dtype(const cu_backend *b, const ut_state_def *d);
+
 typedef struct cu_state {
     ut_state head;
     uint64_t id;
@@ -141,7 +146,8 @@ void cu_state_reset(ut_state *s, int slot);
 void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, const void *src);
 void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
 cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row);
-size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows);
+/* Bytes of n rows as the device has them. */
+size_t cu_rows_bytes(const cu_state *s, const ut_state_def *d, int32_t n_rows);
 utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err);
 bool cu_ring_ready(ut_state *s, int index, int slot, int64_t frame);
@@ -206,6 +212,9 @@ typedef struct cu_exec {
     size_t table_bytes, part_bytes, work_bytes;
     cu_ptr
         n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
+    cu_ptr half,
+        arrived; /* x of products as bf16; counters of blocks (last_block), 0 between them */
+    size_t half_bytes, arrived_bytes;
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -271,6 +280,17 @@ int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
 /* Launch a linear whose matrix is in blocks (launch_packed.c); false: it is not. */
 bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
+/* launch_matmul.c, launch_attention.c: scratch of one step, in bytes. */
+typedef struct cu_scratch {
+    size_t part, half, arrived;
+} cu_scratch;
+cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Launch a linear on tensor cores; false: it is not one for them. */
+bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
+/* Can the fast kernels compute this attention? Where not, why: a few words. */
+bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why);
+cu_type cu_cache_type(const cu_place *cache);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,

@@ -24,11 +24,16 @@ FATBIN(rows);
 FATBIN(signal);
 FATBIN(attention);
 FATBIN(decide);
+FATBIN(linear_mma);
+FATBIN(attention_flash);
+FATBIN(attention_split);
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear,    ut_fatbin_linear_packed,
-                                         ut_fatbin_rows,      ut_fatbin_signal,
-                                         ut_fatbin_attention, ut_fatbin_decide};
+    const void *const all[CU_FATBINS] = {ut_fatbin_linear,          ut_fatbin_linear_packed,
+                                         ut_fatbin_linear_mma,      ut_fatbin_rows,
+                                         ut_fatbin_signal,          ut_fatbin_attention,
+                                         ut_fatbin_attention_flash, ut_fatbin_attention_split,
+                                         ut_fatbin_decide};
     return all[i];
 }

@@ -1,11 +1,6 @@
-/* launch_decide.c - launches of attention, and of what chooses: nearest entries and sampling. */
+/* launch_decide.c - launches of what goes to caches, and of what chooses: nearest entries and
+ * sampling. */
 #include "backends/cuda/exec.h"
-#include <math.h>
-
-static cu_type cache_type(const cu_place *p)
-{
-    return p->dtype == UT_BF16 ? CU_BF16 : CU_F32;
-}
 
 void cu_launch_qkv(cu_run *r, const cu_step *s)
 {
@@ -33,42 +28,12 @@ void cu_launch_qkv(cu_run *r, const cu_step *s)
                            .dim = op->u.attn.head_dim,
                            .first_pos = op->u.attn.first_pos,
                            .capacity = k.rows,
-                           .cache_type = cache_type(&s->in[2]),
+                           .cache_type = cu_cache_type(&s->in[2]),
                            .halves = op->u.attn.rope == UT_ROPE_HALVES,
                            .eps = op->u.attn.eps,
                            .n_t = s->in[0].rows_per_t ? r->e->n_t : 0};
     const int32_t heads = a.heads + 2 * a.kv_heads, at_once = CU_THREADS / 32;
     cu_launch(r, CU_K_qkv, (int64_t)x.rows * a.slots, (heads + at_once - 1) / at_once, 1, 0, &a);
-}
-
-void cu_launch_attention(cu_run *r, const cu_step *s)
-{
-    const ut_op *op = s->op;
-    const cu_view q = cu_view_of(r, &s->in[0]), pos = cu_view_of(r, &s->in[4]);
-    const cu_view k = cu_view_of(r, &s->in[2]), v = cu_view_of(r, &s->in[3]);
-    const cu_view y = cu_view_of(r, &s->out[0]);
-    const int32_t window = op->u.attn.window;
-    const cu_attention_args a = {.q = q.p,
-                                 .q_slot = q.slot,
-                                 .pos = pos.p,
-                                 .pos_slot = pos.slot,
-                                 .cache_k = k.p,
-                                 .cache_v = v.p,
-                                 .cache_slot = k.slot,
-                                 .y = y.p,
-                                 .y_slot = y.slot,
-                                 .rows = q.rows,
-                                 .slots = r->e->n_slots,
-                                 .heads = op->u.attn.n_heads,
-                                 .kv_heads = op->u.attn.n_kv_heads,
-                                 .dim = op->u.attn.head_dim,
-                                 .first_pos = op->u.attn.first_pos,
-                                 .capacity = k.rows,
-                                 .cache_type = cache_type(&s->in[2]),
-                                 .reach = window && window < k.rows ? window : k.rows,
-                                 .scale = 1.0f / sqrtf((float)op->u.attn.head_dim)};
-    cu_launch(r, CU_K_attention, (int64_t)q.rows * a.slots, a.heads, 1,
-              sizeof(float) * (CU_THREADS / 32 + CU_THREADS + (size_t)a.dim), &a);
 }
 
 void cu_launch_nearest(cu_run *r, const cu_step *s)

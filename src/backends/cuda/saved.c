@@ -12,9 +12,9 @@ typedef struct cu_saved {
     cu_event in_use; /* after the last copy so far */
 } cu_saved;
 
-static size_t saved_bytes(const ut_saved *x, const ut_state_def *d)
+static size_t saved_bytes(const ut_saved *x, const cu_state *s, const ut_state_def *d)
 {
-    return cu_rows_bytes(d, x->n_rows < d->rows ? x->n_rows : d->rows);
+    return cu_rows_bytes(s, d, x->n_rows < d->rows ? x->n_rows : d->rows);
 }
 
 static size_t aligned(size_t bytes)
@@ -29,7 +29,7 @@ static cu_result copy_rows(cu_saved *x, const cu_state *s, int slot, bool in)
     cu_ptr at = x->memory;
     cu_result r = CU_OK;
     for (int i = x->head.first; i < x->head.first + x->head.n && r == CU_OK; i++) {
-        const size_t bytes = saved_bytes(&x->head, &s->head.set->def[i]);
+        const size_t bytes = saved_bytes(&x->head, s, &s->head.set->def[i]);
         const cu_ptr rows = cu_state_rows(s, i, slot, 0);
         r = d->copy(in ? at : rows, in ? rows : at, bytes, s->stream);
         at += aligned(bytes);
@@ -47,7 +47,8 @@ utter_status cu_save(ut_state *state, int slot, int first, int n, int32_t n_rows
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory to save states");
     x->head = (ut_saved){&b->head, first, n, n_rows, 0};
     for (int i = first; i < first + n; i++)
-        x->head.bytes += aligned(saved_bytes(&x->head, &state->set->def[i]));
+        x->head.bytes +=
+            aligned(saved_bytes(&x->head, (const cu_state *)state, &state->set->def[i]));
     cu_enter(b);
     utter_status st = cu_alloc(b, x->head.bytes, &x->memory, err, "saving states");
     if (st == UTTER_OK) {

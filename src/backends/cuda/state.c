@@ -7,6 +7,7 @@
  */
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
+#include "base/half.h"
 #include "base/os.h"
 #include <stdatomic.h>
 #include <string.h>
@@ -15,9 +16,22 @@
 #define SMALL      16    /* 32-bit words that are written as constants */
 #define QUERY_MASK 0x3ff /* how often a waiting loop asks whether the device is well */
 
-static size_t tensor_bytes(const ut_state_def *d)
+ut_dtype cu_state_dtype(const cu_backend *b, const ut_state_def *d)
 {
-    return (size_t)d->cols * ut_dtype_size(d->dtype) * (size_t)d->rows;
+    const bool cache = d->keep && d->dtype == UT_F32;
+    const ut_precision p = b->precision;
+    const bool narrow = p == UT_PRECISION_BF16 || p == UT_PRECISION_INT8 || p == UT_PRECISION_INT4;
+    return cache && narrow ? UT_BF16 : d->dtype;
+}
+
+static ut_dtype stored(const cu_state *s, const ut_state_def *d)
+{
+    return cu_state_dtype((const cu_backend *)s->head.backend, d);
+}
+
+size_t cu_rows_bytes(const cu_state *s, const ut_state_def *d, int32_t n_rows)
+{
+    return (size_t)n_rows * (size_t)d->cols * ut_dtype_size(stored(s, d));
 }
 
 static bool is_ring(const ut_state_def *d)
@@ -47,7 +61,7 @@ static bool lay_out(cu_state *s, const ut_state_set *set)
         if (d->keep)
             continue;
         s->data[i] = reset;
-        if (!add_aligned(&reset, tensor_bytes(d), 64))
+        if (!add_aligned(&reset, cu_rows_bytes(s, d, d->rows), 64))
             return false;
     }
     s->reset_bytes = (reset + ALIGN - 1) / ALIGN * ALIGN;
@@ -60,7 +74,7 @@ static bool lay_out(cu_state *s, const ut_state_set *set)
             continue;
         size_t bytes;
         s->data[i] = total;
-        s->slot[i] = (tensor_bytes(d) + ALIGN - 1) / ALIGN * ALIGN;
+        s->slot[i] = (cu_rows_bytes(s, d, d->rows) + ALIGN - 1) / ALIGN * ALIGN;
         if (!ut_size_mul(s->slot[i], slots, &bytes) || !ut_size_add(total, bytes, &total))
             return false;
     }
@@ -75,7 +89,7 @@ static utter_status new_mirror(cu_state *s, const ut_state_set *set, ut_err *err
     for (int i = 0; i < set->n; i++)
         if (is_ring(&set->def[i])) {
             s->ring[i] = total;
-            total += (slots * tensor_bytes(&set->def[i]) + 63) / 64 * 64;
+            total += (slots * cu_rows_bytes(s, &set->def[i], set->def[i].rows) + 63) / 64 * 64;
             s->stamp[i] = total;
             total += (slots * (size_t)set->def[i].rows * sizeof(uint64_t) + 63) / 64 * 64;
         }
@@ -166,14 +180,17 @@ void cu_state_reset(ut_state *state, int slot)
 
 cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row)
 {
-    const ut_state_def *d = &s->head.set->def[index];
     return s->data[index] + (size_t)slot * s->slot[index] +
-           (size_t)row * (size_t)d->cols * ut_dtype_size(d->dtype);
+           cu_rows_bytes(s, &s->head.set->def[index], row);
 }
 
-size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows)
+/* f32 rows as the bf16 that the device keeps: a copy for the caller to free. */
+static uint16_t *narrowed(const float *src, size_t n)
 {
-    return (size_t)n_rows * (size_t)d->cols * ut_dtype_size(d->dtype);
+    uint16_t *h = ut_malloc(n * sizeof *h);
+    for (size_t i = 0; h && i < n; i++)
+        h[i] = ut_f32_to_bf16(src[i]);
+    return h;
 }
 
 /* A few words go to the device inside the call itself, so that nothing waits. */
@@ -182,34 +199,51 @@ void cu_state_write(ut_state *state, int index, int slot, int32_t row, int32_t n
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
+    const ut_state_def *d = &state->set->def[index];
     const cu_ptr dst = cu_state_rows(s, index, slot, row);
-    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
+    const size_t bytes = cu_rows_bytes(s, d, n_rows);
+    uint16_t *half = NULL;
     cu_enter(b);
+    if (stored(s, d) != d->dtype) {
+        src = half = narrowed(src, bytes / sizeof *half);
+        if (!half) {
+            cu_note(b, CU_OUT_OF_MEMORY, "writing a state");
+            return;
+        }
+    }
     if (bytes % 4 || bytes > 4 * SMALL) {
         cu_result r = b->d.to_device(dst, src, bytes, s->stream);
         if (r == CU_OK)
             r = b->d.stream_sync(s->stream); /* src is the caller's again */
         cu_note(b, r, "writing a state");
-        return;
+    } else {
+        for (size_t i = 0; i < bytes / 4; i++) {
+            uint32_t word;
+            memcpy(&word, (const uint8_t *)src + 4 * i, sizeof word);
+            cu_note(b, b->d.set32(dst + 4 * i, word, 1, s->stream), "writing a state");
+        }
     }
-    for (size_t i = 0; i < bytes / 4; i++) {
-        uint32_t word;
-        memcpy(&word, (const uint8_t *)src + 4 * i, sizeof word);
-        cu_note(b, b->d.set32(dst + 4 * i, word, 1, s->stream), "writing a state");
-    }
+    ut_free(half);
 }
 
 void cu_state_read(ut_state *state, int index, int slot, int32_t row, int32_t n_rows, void *dst)
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
-    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
+    const ut_state_def *d = &state->set->def[index];
+    const size_t bytes = cu_rows_bytes(s, d, n_rows), n = (size_t)n_rows * (size_t)d->cols;
     cu_enter(b);
-    memset(dst, 0, bytes);
+    memset(dst, 0, n * ut_dtype_size(d->dtype));
     cu_result r = b->d.to_host(dst, cu_state_rows(s, index, slot, row), bytes, s->stream);
     if (r == CU_OK)
         r = b->d.stream_sync(s->stream);
     cu_note(b, r, "reading a state");
+    if (stored(s, d) != d->dtype) /* widened in place, from the last element on */
+        for (size_t i = n; i-- > 0;) {
+            uint16_t h;
+            memcpy(&h, (const uint8_t *)dst + 2 * i, sizeof h);
+            ((float *)dst)[i] = ut_bf16_to_f32(h);
+        }
 }
 
 /* ---- Rings ----------------------------------------------------------------------------------- */
@@ -261,7 +295,7 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
         if (st != UTTER_OK)
             return st;
     }
-    const size_t row_bytes = cu_rows_bytes(d, 1);
+    const size_t row_bytes = cu_rows_bytes(s, d, 1);
     const size_t at = (size_t)slot * (size_t)d->rows + (size_t)(frame % d->rows);
     memcpy(dst, s->mirror + s->ring[index] + at * row_bytes, row_bytes);
     return UTTER_OK;

@@ -151,6 +151,23 @@ template <class T> UT_DEVICE T block_max(T v, T *scratch)
     return best;
 }
 
+/* Of the `expected` blocks that share *arrived, is this the last to come here? It sees what the
+ * others wrote before (with __ldcg). *arrived is 0 before the first and after the last. */
+UT_DEVICE bool last_block(uint32_t *arrived, uint32_t expected)
+{
+    bool last = false;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(arrived, 1u) + 1 == expected;
+        if (last)
+            *arrived = 0;
+    }
+    last = __syncthreads_or(last);
+    __threadfence();
+    return last;
+}
+
 /* The larger value, the smaller index where values are equal. */
 struct best_entry {
     float value;

@@ -1,0 +1,112 @@
+/* mma.cuh - what the kernels of compute capability 8.0 and newer use beside the language: products
+ * of 16 x 16 by 16 x 8 tiles of bf16 with f32 sums, their operands from shared memory, and copies
+ * to shared memory that go on beside the arithmetic. The only instructions written as PTX.
+ *
+ * Where a kernel is compiled for something older its body is empty (UT_MMA); the host looks at what
+ * it was compiled for before it launches one (device.c).
+ *
+ * Fragments of a warp, g = lane / 4, q = lane % 4, each register two elements, the lower first:
+ *   A [16, 16]  a[0] row g, columns 2q, 2q + 1; a[1] row g + 8; a[2], a[3] the same, columns + 8
+ *   B [16, 8]   b[0] rows 2q, 2q + 1 of column g; b[1] rows + 8
+ *   C [16, 8]   c[0], c[1] row g, columns 2q, 2q + 1; c[2], c[3] row g + 8 (f32) */
+#pragma once
+
+#include "backends/cuda/kernels/device.cuh"
+
+#if defined(__CUDACC__)
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+#define UT_MMA 1
+
+/* c += a b. */
+UT_DEVICE void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Four matrices of 8 rows of 16 bytes; lane l gives the row l % 8 of matrix l / 8. r[i]: elements
+ * 2q, 2q + 1 of row g of matrix i, or (trans) elements g of its rows 2q, 2q + 1. */
+UT_DEVICE void load_matrices(uint32_t r[4], const void *row)
+{
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+UT_DEVICE void load_matrices_trans(uint32_t r[4], const void *row)
+{
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+/* 16 bytes to shared memory, or zeros where not `live`: there once its group has been waited for
+ * and the block has met at a barrier. */
+UT_DEVICE void copy_async(void *shared, const void *src, bool live)
+{
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(at), "l"(src), "r"(live ? 16 : 0)
+                 : "memory");
+}
+
+/* The copies since the last end are a group. */
+UT_DEVICE void copy_group_end(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/* Wait for all groups of this thread but the N newest. */
+template <int N> UT_DEVICE void copy_wait(void)
+{
+    asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
+}
+
+/* Two f32 as bf16, `low` in the lower half. */
+UT_DEVICE uint32_t pack_bf16(float low, float high)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+/* 16 bytes that nobody reads again soon. */
+UT_DEVICE uint4 load_once(const void *p)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+#endif
+#else
+#define UT_MMA 1
+#include "emulation_mma.h"
+
+UT_DEVICE uint32_t pack_bf16(float low, float high)
+{
+    return (uint32_t)f32_to_bf16(high) << 16 | f32_to_bf16(low);
+}
+#endif
+
+/* The body of a kernel of these. */
+#if UT_MMA
+#define UT_MMA_BODY(...) __VA_ARGS__
+#else
+#define UT_MMA_BODY(...)
+#endif
+
+/* Where 16-byte group `chunk` of a row of at least 8 groups lies in a tile of shared memory, in
+ * groups from the row's begin: rows of a matrix of load_matrices fall into different banks. */
+UT_DEVICE int swizzle(int row, int chunk)
+{
+    return chunk ^ (row & 7);
+}

@@ -1,0 +1,141 @@
+/* launch_attention.c - launches of attention: which kernel computes it, and the memory of the
+ * partial results of decoding. */
+#include "backends/cuda/exec.h"
+#include <math.h>
+
+enum { MAX_SPLIT_DIM = 256, MAX_FLASH_DIM = 128, MAX_SPLIT_WIDTH = 1024 /* heads * dim */ };
+
+cu_type cu_cache_type(const cu_place *cache)
+{
+    return cache->dtype == UT_BF16 ? CU_BF16 : CU_F32;
+}
+
+static bool is_decoding(const cu_step *s)
+{
+    return s->in[0].rows_per_t == 0;
+}
+
+bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why)
+{
+    const int32_t dim = s->op->u.attn.head_dim;
+    const bool decoding = is_decoding(s);
+    *why = NULL;
+    if (b->attention == UT_ATTENTION_MATH)
+        *why = "the plain kernel was asked for";
+    else if (dim % 8 || dim > (decoding ? MAX_SPLIT_DIM : MAX_FLASH_DIM))
+        *why = "a head's dimensions are no multiple of 8, or more than 128 (decoding: 256)";
+    else if (!decoding && cu_cache_type(&s->in[2]) != CU_BF16)
+        *why = "caches are f32: use the precision bf16";
+    else if (!decoding && !b->mma)
+        *why = "the device has no tensor cores for bf16, or no kernels were built for it";
+    return !*why;
+}
+
+/* ---- Decoding -------------------------------------------------------------------------------- */
+
+/* Heads that read the same keys, as many as a block takes. */
+static int32_t heads_at_once(const ut_op *op, int32_t most)
+{
+    const int32_t group = op->u.attn.n_heads / op->u.attn.n_kv_heads;
+    int32_t n = 8;
+    while (group % n || n > most)
+        n /= 2;
+    return n;
+}
+
+/* Positions of a block: longer caches have longer chunks, so that a row has few blocks. */
+static int32_t chunk_of(int32_t capacity)
+{
+    return capacity <= 2048 ? 128 : capacity <= 4096 ? 256 : 512;
+}
+
+/* Chunks that hold `reach` neighbouring positions, wherever they begin. */
+static int32_t max_chunks(int32_t reach, int32_t chunk)
+{
+    return (reach + chunk - 2) / chunk + 1;
+}
+
+static int32_t reach_of(const ut_op *op, int32_t capacity)
+{
+    const int32_t window = op->u.attn.window;
+    return window && window < capacity ? window : capacity;
+}
+
+static void launch_split(cu_run *r, const cu_step *s, cu_attention_args *a)
+{
+    const int64_t rows = (int64_t)a->rows * a->slots;
+    a->at_once = heads_at_once(s->op, MAX_SPLIT_WIDTH / a->dim);
+    a->chunk = chunk_of(a->capacity);
+    a->max_chunks = max_chunks(a->reach, a->chunk);
+    a->part = r->e->part;
+    a->arrived = r->e->arrived;
+    const int kernel = a->at_once == 8   ? CU_K_attention_split_8
+                       : a->at_once == 4 ? CU_K_attention_split_4
+                       : a->at_once == 2 ? CU_K_attention_split_2
+                                         : CU_K_attention_split_1;
+    const size_t lanes = a->dim <= 64 ? 8 : a->dim <= 128 ? 16 : 32;
+    const size_t shared = 4 * (CU_THREADS / 32) * (size_t)a->at_once * (8 * lanes + 2);
+    cu_launch(r, kernel, a->max_chunks, a->heads / a->at_once, rows, shared, a);
+}
+
+cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
+{
+    const ut_op *op = s->op;
+    const char *why;
+    cu_scratch need = {0};
+    if (op->kind != UT_OP_ATTENTION || !is_decoding(s) || !cu_attention_is_fast(b, s, &why))
+        return need;
+    const int32_t capacity = s->in[2].rows_fixed;
+    const int32_t chunks = max_chunks(reach_of(op, capacity), chunk_of(capacity));
+    const size_t rows = (size_t)s->in[0].rows_fixed * (size_t)e->n_slots;
+    const size_t heads = (size_t)op->u.attn.n_heads;
+    if (chunks > 1)
+        need.part = 4 * rows * heads * (size_t)chunks * ((size_t)op->u.attn.head_dim + 2);
+    need.arrived = 4 * rows * heads;
+    return need;
+}
+
+/* ---- Many rows ------------------------------------------------------------------------------- */
+
+static void launch_flash(cu_run *r, const cu_step *s, cu_attention_args *a)
+{
+    a->at_once = heads_at_once(s->op, 8);
+    const int32_t rows = CU_THREADS / 32 * 16 / a->at_once, d = a->dim <= 64 ? 64 : 128;
+    cu_launch(r, d == 64 ? CU_K_flash_64 : CU_K_flash_128, (a->rows + rows - 1) / rows,
+              a->heads / a->at_once, a->slots, CU_FLASH_SHARED((size_t)d), a);
+}
+
+void cu_launch_attention(cu_run *r, const cu_step *s)
+{
+    const ut_op *op = s->op;
+    const cu_view q = cu_view_of(r, &s->in[0]), pos = cu_view_of(r, &s->in[4]);
+    const cu_view k = cu_view_of(r, &s->in[2]), v = cu_view_of(r, &s->in[3]);
+    const cu_view y = cu_view_of(r, &s->out[0]);
+    const char *why;
+    cu_attention_args a = {.q = q.p,
+                           .q_slot = q.slot,
+                           .pos = pos.p,
+                           .pos_slot = pos.slot,
+                           .cache_k = k.p,
+                           .cache_v = v.p,
+                           .cache_slot = k.slot,
+                           .y = y.p,
+                           .y_slot = y.slot,
+                           .rows = q.rows,
+                           .slots = r->e->n_slots,
+                           .heads = op->u.attn.n_heads,
+                           .kv_heads = op->u.attn.n_kv_heads,
+                           .dim = op->u.attn.head_dim,
+                           .first_pos = op->u.attn.first_pos,
+                           .capacity = k.rows,
+                           .cache_type = cu_cache_type(&s->in[2]),
+                           .reach = reach_of(op, k.rows),
+                           .scale = 1.0f / sqrtf((float)op->u.attn.head_dim)};
+    if (!cu_attention_is_fast(r->b, s, &why))
+        cu_launch(r, CU_K_attention, (int64_t)q.rows * a.slots, a.heads, 1,
+                  sizeof(float) * (CU_THREADS / 32 + CU_THREADS + (size_t)a.dim), &a);
+    else if (is_decoding(s))
+        launch_split(r, s, &a);
+    else
+        launch_flash(r, s, &a);
+}

@@ -1,0 +1,147 @@
+/* launch_matmul.c - launches of products on tensor cores: which of them go there, how the grid is
+ * cut, and the memory that takes. */
+#include "backends/cuda/exec.h"
+
+static int64_t div_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Products of bf16. Those whose rows do not depend on T are decoding; with one slot they stay with
+ * the kernels for few rows. */
+static bool takes(const cu_backend *b, const cu_step *s, int n_slots)
+{
+    return b->mma && s->w[0]->type == CU_BF16 && (s->in[0].rows_per_t > 0 || n_slots > 1);
+}
+
+static bool is_decoding(const cu_step *s)
+{
+    return s->in[0].rows_per_t == 0;
+}
+
+/* ---- Slots of a decoding step ---------------------------------------------------------------- */
+
+typedef struct slots_grid {
+    int kernel;
+    int32_t at_once; /* rows of a block */
+    int64_t outputs, parts, rows;
+} slots_grid;
+
+static slots_grid cut_slots(int64_t rows, int32_t n_out, int32_t ld)
+{
+    slots_grid g = {CU_K_linear_slots_64, 64, div_up(n_out, CU_SLOTS_N), div_up(ld, CU_SLOTS_K), 0};
+    if (rows <= 8)
+        g.kernel = CU_K_linear_slots_8, g.at_once = 8;
+    else if (rows <= 16)
+        g.kernel = CU_K_linear_slots_16, g.at_once = 16;
+    else if (rows <= 32)
+        g.kernel = CU_K_linear_slots_32, g.at_once = 32;
+    g.rows = div_up(rows, g.at_once);
+    return g;
+}
+
+static void launch_slots(cu_run *r, cu_linear_args *a)
+{
+    const slots_grid g = cut_slots((int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    a->part = r->e->part;
+    a->arrived = r->e->arrived;
+    cu_launch(r, g.kernel, g.outputs, g.parts, g.rows, CU_SLOTS_SHARED((size_t)g.at_once), a);
+}
+
+/* ---- Tiles ----------------------------------------------------------------------------------- */
+
+/* A plan that chooses codes may round x to bf16, as the models' own programs do. What others
+ * compute is heard, or searched for nearest entries: they keep 16 bits of x. */
+static int32_t terms_of(const ut_plan *p)
+{
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_SAMPLE)
+            return 1;
+    return 2;
+}
+
+/* x as bf16: a copy of its rows and of the history in front of them where their groups of 8
+ * elements stay whole, else the rows that the product sees, tap beside tap. */
+typedef struct packed_x {
+    bool rows_as_they_are;
+    int32_t rows, ld; /* of a slot */
+} packed_x;
+
+static packed_x pack_of(const cu_step *s, int32_t n_t)
+{
+    const int32_t cols = s->in[0].cols, rows = cu_rows(&s->in[0], n_t);
+    const int32_t history = (s->op->u.linear.taps - 1) * s->op->u.linear.dilation;
+    if (cols % 8 == 0)
+        return (packed_x){true, rows + history, cols};
+    return (packed_x){false, rows, s->w[0]->ld};
+}
+
+static void launch_pack(cu_run *r, const packed_x *x, cu_linear_args *a)
+{
+    cu_linear_args p = *a;
+    a->x16 = p.x16 = r->e->half;
+    a->x16_slot = p.x16_slot = (int64_t)x->rows * x->ld;
+    a->x16_rest = p.x16_rest = a->x16_slot * a->slots;
+    a->ldx = p.ldx = x->ld;
+    a->terms = p.terms = terms_of(r->e->head.plan);
+    p.rows = x->rows;
+    if (x->rows_as_they_are) {
+        p.k = p.seg = x->ld;
+    } else {
+        a->seg = x->ld; /* one segment */
+        a->seg_step = 0;
+    }
+    cu_launch(r, CU_K_linear_pack, div_up((int64_t)p.rows * (p.ldx / 8), CU_THREADS), a->slots, 1,
+              0, &p);
+}
+
+static void launch_tiles(cu_run *r, const cu_step *s, cu_linear_args *a)
+{
+    const int64_t rows = (int64_t)a->rows * a->slots;
+    const packed_x x = pack_of(s, r->n_t);
+    launch_pack(r, &x, a);
+    /* large tiles need half of the traffic; they pay where they occupy a third of the device */
+    if (3 * div_up(rows, 128) * div_up(a->n_out, 128) >= r->b->sm_count) {
+        cu_launch(r, CU_K_linear_mma_128, div_up(a->n_out, 128), div_up(rows, 128), 1,
+                  CU_MMA_SHARED(128), a);
+        return;
+    }
+    const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);
+    a->part = parts > 1 ? r->e->part : 0;
+    cu_launch(r, CU_K_linear_mma_64, div_up(a->n_out, 64), div_up(rows, 64), parts,
+              CU_MMA_SHARED(64), a);
+    if (parts > 1)
+        cu_launch(r, CU_K_linear_finish, div_up(rows * a->n_out, CU_THREADS), 1, 1, 0, a);
+}
+
+bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
+{
+    if (!takes(r->b, s, r->e->n_slots))
+        return false;
+    if (is_decoding(s))
+        launch_slots(r, a);
+    else
+        launch_tiles(r, s, a);
+    return true;
+}
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
+{
+    cu_scratch need = {0};
+    if (!takes(b, s, e->n_slots))
+        return need;
+    const int32_t n_out = s->op->w[0]->rows;
+    if (is_decoding(s)) {
+        const int64_t rows = (int64_t)s->in[0].rows_fixed * e->n_slots;
+        const slots_grid g = cut_slots(rows, n_out, s->w[0]->ld);
+        need.part = 4 * (size_t)g.parts * (size_t)rows * (size_t)n_out;
+        need.arrived = 4 * (size_t)g.outputs * (size_t)g.rows;
+    } else {
+        const packed_x x = pack_of(s, e->max_t);
+        need.half =
+            2 * (size_t)x.rows * (size_t)x.ld * (size_t)e->n_slots * (size_t)terms_of(e->head.plan);
+    }
+    return need;
+}
