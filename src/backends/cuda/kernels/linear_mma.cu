@@ -289,16 +289,28 @@ template <int ROWS> UT_DEVICE void linear_slots(const cu_linear_args &a)
             }
     if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
         return;
+    /* all of a thread's loads go out together; sums wait in shared memory for what follows */
+    const int SUMS = ROWS * CU_SLOTS_N / CU_THREADS;
+    float v[SUMS];
+#pragma unroll
+    for (int e = 0; e < SUMS; e++)
+        v[e] = 0.0f;
+    for (int p = 0; p < parts; p++)
+#pragma unroll
+        for (int e = 0; e < SUMS; e++) {
+            const int i = threadIdx.x + e * CU_THREADS, m = m0 + i / CU_SLOTS_N;
+            const int out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
+            if (m < all && out < a.n_out)
+                v[e] += __ldcg(a.part + ((size_t)p * all + m) * a.n_out + out);
+        }
+#pragma unroll
+    for (int e = 0; e < SUMS; e++)
+        other[threadIdx.x + e * CU_THREADS] = v[e];
 #pragma unroll 1
     for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS) {
         const int m = m0 + i / CU_SLOTS_N, out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
-        if (m >= all || out >= a.n_out)
-            continue;
-        float v = 0.0f;
-#pragma unroll 4
-        for (int p = 0; p < parts; p++)
-            v += __ldcg(a.part + ((size_t)p * all + m) * a.n_out + out);
-        finish(a, m, out, v);
+        if (m < all && out < a.n_out)
+            finish(a, m, out, other[i]);
     }
 }
 #endif
