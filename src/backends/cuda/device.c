@@ -1,7 +1,6 @@
 /* device.c - opening a device: driver, context, kernels; its memory; waiting for it. */
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/exec.h"
-#include "backends/cuda/fatbin.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include <stdarg.h>

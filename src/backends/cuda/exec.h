@@ -8,6 +8,7 @@
 #include "backends/backend.h"
 #include "backends/cuda/args.h"
 #include "backends/cuda/driver.h"
+#include "backends/cuda/fatbin.h"
 
 /* Numbers of the kernels. */
 enum {
@@ -64,7 +65,7 @@ typedef struct cu_backend {
     size_t memory;             /* bytes of the device */
     int driver_version;        /* 13000 for 13.0 */
     char name[96];
-    cu_module modules[8];
+    cu_module modules[CU_FATBINS];
     int n_modules;
     cu_function kernels[CU_K_COUNT];
     cu_stream stream; /* of uploads and of plans without states */
