@@ -68,6 +68,49 @@ template <class T> static inline T emu_shuffle(T v, unsigned from)
     return v;
 }
 
+/* The whole grid, of a cooperative launch. */
+void emu_grid_wait(void);
+static inline void grid_arrive(uint32_t *)
+{
+    __syncthreads();
+}
+static inline void grid_wait(const uint32_t *, uint32_t)
+{
+    emu_grid_wait();
+}
+static inline uint32_t grid_turn(const uint32_t *)
+{
+    return 0;
+}
+static inline void wait_for_kernel_before(void) {}
+static inline void let_next_kernel_start(void) {}
+
+/* Copies arrive at once; *done counts them, so that waiting for one that was never started shows.
+ */
+static inline void copy_init(uint64_t *done)
+{
+    *done = 0;
+}
+static inline void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+{
+    memcpy(dst, src, bytes);
+    ++*done;
+}
+void emu_copy_missing(void);
+static inline void copy_wait(const uint64_t *done, uint32_t parity)
+{
+    __syncwarp(); /* the lane that starts copies may be behind */
+    if ((*done & 1) == parity)
+        emu_copy_missing();
+}
+
+static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
+{
+    const uint32_t old = *p;
+    *p += v;
+    return old;
+}
+
 template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask)
 {
     return emu_shuffle(v, (threadIdx.x % 32) ^ (unsigned)mask);
@@ -81,6 +124,11 @@ template <class T> static inline T __shfl_sync(unsigned, T v, int from)
 /* ---- Small things ---------------------------------------------------------------------------- */
 
 template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
+
+template <class T> static inline T __ldcg(const T *p)
 {
     return *p;
 }

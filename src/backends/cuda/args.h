@@ -354,6 +354,7 @@ typedef struct cu_convert_args {
     X(ring_put, cu_ring_args)                                                                      \
     X(ring_get, cu_ring_get_args)                                                                  \
     X(advance, cu_advance_args)                                                                    \
-    X(convert, cu_convert_args)
+    X(convert, cu_convert_args)                                                                    \
+    X(frame, cu_frame_args)
 
 #endif

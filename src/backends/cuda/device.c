@@ -201,7 +201,9 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     for (int k = 0; k < CU_K_COUNT; k++)
         if (!b->kernels[k])
             return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", names[k]);
-    return UTTER_OK;
+    const cu_result r =
+        b->d.function_set(b->kernels[CU_K_frame], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
+    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "the frame's shared memory", err);
 }
 
 void cu_close(ut_backend *backend)
@@ -252,6 +254,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     b->sm_count = attribute(&b->d, b->device, CU_ATTR_SM_COUNT);
     b->cc = attribute(&b->d, b->device, CU_ATTR_CC_MAJOR) * 10 +
             attribute(&b->d, b->device, CU_ATTR_CC_MINOR);
+    b->shared_limit = (size_t)attribute(&b->d, b->device, CU_ATTR_SHARED_PER_BLOCK);
     r = b->d.context_retain(&b->context, b->device);
     if (r != CU_OK) {
         b->context = NULL;

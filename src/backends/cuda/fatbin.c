@@ -23,10 +23,11 @@ FATBIN(rows);
 FATBIN(signal);
 FATBIN(attention);
 FATBIN(decide);
+FATBIN(frame);
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear, ut_fatbin_rows, ut_fatbin_signal,
-                                         ut_fatbin_attention, ut_fatbin_decide};
+    const void *const all[CU_FATBINS] = {ut_fatbin_linear,    ut_fatbin_rows,   ut_fatbin_signal,
+                                         ut_fatbin_attention, ut_fatbin_decide, ut_fatbin_frame};
     return all[i];
 }

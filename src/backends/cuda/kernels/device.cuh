@@ -75,7 +75,15 @@ template <int TYPE> struct group {
     static const int N = 8;
     static UT_DEVICE_MEMBER void load(const void *p, size_t i, float f[8])
     {
-        const uint4 v = __ldg((const uint4 *)((const uint16_t *)p + i));
+        unpack(__ldg((const uint4 *)((const uint16_t *)p + i)), f);
+    }
+    /* from shared memory */
+    static UT_DEVICE_MEMBER void read(const void *p, size_t i, float f[8])
+    {
+        unpack(*(const uint4 *)((const uint16_t *)p + i), f);
+    }
+    static UT_DEVICE_MEMBER void unpack(uint4 v, float f[8])
+    {
         const uint32_t u[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -94,6 +102,11 @@ template <> struct group<CU_F32> {
     static UT_DEVICE_MEMBER void load(const void *p, size_t i, float f[4])
     {
         const float4 v = __ldg((const float4 *)((const float *)p + i));
+        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+    }
+    static UT_DEVICE_MEMBER void read(const void *p, size_t i, float f[4])
+    {
+        const float4 v = *(const float4 *)((const float *)p + i);
         f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
     }
 };

@@ -1,0 +1,308 @@
+/* frame_linear.cuh - products with matrices inside a frame: every weight is read once, fetched
+ * ahead into a ring of shared memory that each warp keeps for itself. */
+#pragma once
+
+#include "backends/cuda/kernels/frame_device.cuh"
+
+UT_DEVICE int units_of(int ld)
+{
+    return (ld + CU_UNIT - 1) / CU_UNIT;
+}
+
+/* Outputs of this block: [first, first + count). */
+struct output_range {
+    int first, count;
+};
+
+UT_DEVICE output_range outputs_of_block(int outputs)
+{
+    const int b = (int)blockIdx.x, n = (int)gridDim.x;
+    const int first = (int)((int64_t)outputs * b / n);
+    const output_range r = {first, (int)((int64_t)outputs * (b + 1) / n) - first};
+    return r;
+}
+
+/* ---- The ring -------------------------------------------------------------------------------- *
+ * A warp works through the units warp, warp + UT_WARPS, ... of its block's outputs, phase after
+ * phase, and asks for them in that order. */
+
+struct weight_ring {
+    unsigned char *places; /* of this warp: [n, bytes] */
+    uint64_t *done;        /* [n] */
+    int n, bytes;
+    int next, taken; /* places of the next unit to ask for and to take */
+    uint32_t parity; /* of the next to take */
+    int waiting;     /* asked for and not taken */
+    int load, unit;  /* next to ask for */
+};
+
+/* Fill the ring. The places of units taken before are free: all lanes have read them. */
+UT_DEVICE void ring_fill(weight_ring &r, const cu_frame_load *loads, int n_loads)
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    while (r.waiting < r.n && r.load < n_loads) {
+        const cu_frame_load &l = loads[r.load];
+        const output_range o = outputs_of_block(l.outputs);
+        const int per_row = units_of(l.ld), per_output = per_row * l.matrices;
+        if (r.unit >= o.count * per_output) {
+            r.load++;
+            r.unit = warp;
+            continue;
+        }
+        const int output = r.unit / per_output, rest = r.unit % per_output;
+        const int matrix = rest / per_row, at = rest % per_row * CU_UNIT;
+        const size_t element =
+            (size_t)(matrix * l.outputs + o.first + output) * (size_t)l.ld + (size_t)at;
+        const int size = l.type == CU_F32 ? 4 : 2;
+        const int n = l.ld - at < CU_UNIT ? l.ld - at : CU_UNIT;
+        if (lane == 0)
+            copy_start(r.places + r.next * r.bytes, (const unsigned char *)l.w + element * size,
+                       (uint32_t)(n * size), &r.done[r.next]);
+        r.next = r.next + 1 == r.n ? 0 : r.next + 1;
+        r.waiting++;
+        r.unit += UT_WARPS;
+    }
+}
+
+/* The next unit of the ring, once it is there. */
+UT_DEVICE const void *ring_take(weight_ring &r)
+{
+    copy_wait(&r.done[r.taken], r.parity);
+    const void *unit = r.places + r.taken * r.bytes;
+    if (++r.taken == r.n) {
+        r.taken = 0;
+        r.parity ^= 1;
+    }
+    r.waiting--;
+    return unit;
+}
+
+/* ---- Sums ------------------------------------------------------------------------------------ */
+
+/* Columns of a unit that a lane has: groups lane, lane + 32, ... of 16 bytes. */
+template <int TYPE> struct lane_columns {
+    static const int N = group<TYPE>::N, GROUPS = CU_UNIT / 32 / N;
+};
+
+template <int TYPE> UT_DEVICE void load_x(const float *x, float v[CU_UNIT / 32])
+{
+    typedef lane_columns<TYPE> C;
+#pragma unroll
+    for (int g = 0; g < C::GROUPS; g++)
+#pragma unroll
+        for (int j = 0; j < C::N; j += 4) {
+            const float4 f = *(const float4 *)(x + (threadIdx.x % 32) * C::N + g * 32 * C::N + j);
+            v[g * C::N + j] = f.x, v[g * C::N + j + 1] = f.y;
+            v[g * C::N + j + 2] = f.z, v[g * C::N + j + 3] = f.w;
+        }
+}
+
+/* The lane's part of unit w [n columns] times x. */
+template <int TYPE> UT_DEVICE float unit_dot(const void *w, int n, const float x[CU_UNIT / 32])
+{
+    typedef lane_columns<TYPE> C;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int g = 0; g < C::GROUPS; g++) {
+        const int at = ((int)threadIdx.x % 32) * C::N + g * 32 * C::N;
+        float f[C::N];
+        if (at < n) {
+            group<TYPE>::read(w, at, f);
+        } else {
+#pragma unroll
+            for (int j = 0; j < C::N; j++)
+                f[j] = 0.0f;
+        }
+#pragma unroll
+        for (int j = 0; j < C::N; j++)
+            sum[j % 4] = fmaf(x[g * C::N + j], f[j], sum[j % 4]);
+    }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* N units, found at w and with x at xs, into sums[unit]. */
+template <int TYPE, int N>
+UT_DEVICE void group_dot(const void *const w[], const int columns[], const float *const x[],
+                         bool same_x, const int unit[], float *sums)
+{
+    float v[N], mine[CU_UNIT / 32];
+    if (same_x) {
+        load_x<TYPE>(x[0], mine);
+#pragma unroll
+        for (int q = 0; q < N; q++)
+            v[q] = unit_dot<TYPE>(w[q], columns[q], mine);
+    } else {
+#pragma unroll
+        for (int q = 0; q < N; q++) {
+            load_x<TYPE>(x[q], mine);
+            v[q] = unit_dot<TYPE>(w[q], columns[q], mine);
+        }
+    }
+#pragma unroll
+    for (int q = 0; q < N; q++)
+        v[q] = warp_sum(v[q]);
+    if (threadIdx.x % 32 == 0)
+#pragma unroll
+        for (int q = 0; q < N; q++)
+            sums[unit[q]] = v[q];
+}
+
+/* All units of this block's outputs: sums [rows, units]. xs [rows, per_row * CU_UNIT]. */
+template <int TYPE, bool RING>
+UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, const float *xs,
+                         float *sums, weight_ring &ring, const cu_frame_load *loads, int n_loads)
+{
+    const int per_row = units_of(p.a.ldw), matrices = p.swiglu ? 2 : 1;
+    const int per_output = per_row * matrices, outputs = p.a.n_out / matrices;
+    const int units = o.count * per_output, size = TYPE == CU_F32 ? 4 : 2;
+    for (int u = threadIdx.x / 32; u < units; u += UT_WARPS * CU_UNITS_AT_ONCE) {
+        const void *w[CU_UNITS_AT_ONCE];
+        int columns[CU_UNITS_AT_ONCE], part[CU_UNITS_AT_ONCE], unit[CU_UNITS_AT_ONCE], n = 0;
+        bool same = true;
+#pragma unroll
+        for (int q = 0; q < CU_UNITS_AT_ONCE; q++) {
+            unit[q] = u + q * UT_WARPS;
+            part[q] = unit[q] % per_row;
+            const int at = part[q] * CU_UNIT;
+            columns[q] = p.a.ldw - at < CU_UNIT ? p.a.ldw - at : CU_UNIT;
+            w[q] = NULL;
+            if (unit[q] >= units)
+                continue;
+            n = q + 1;
+            same = same && part[q] == part[0];
+            if (RING) {
+                w[q] = ring_take(ring);
+            } else {
+                const int row = unit[q] / per_row, output = row / matrices;
+                const size_t element =
+                    (size_t)(row % matrices * outputs + o.first + output) * (size_t)p.a.ldw +
+                    (size_t)at;
+                w[q] = (const unsigned char *)p.a.w + element * size;
+            }
+        }
+        for (int m = 0; m < rows; m++) {
+            const float *x[CU_UNITS_AT_ONCE];
+#pragma unroll
+            for (int q = 0; q < CU_UNITS_AT_ONCE; q++)
+                x[q] = xs + (m * per_row + part[q]) * CU_UNIT;
+            float *to = sums + m * units;
+            if (n == 4)
+                group_dot<TYPE, 4>(w, columns, x, same, unit, to);
+            else if (n == 3)
+                group_dot<TYPE, 3>(w, columns, x, same, unit, to);
+            else if (n == 2)
+                group_dot<TYPE, 2>(w, columns, x, same, unit, to);
+            else
+                group_dot<TYPE, 1>(w, columns, x, same, unit, to);
+        }
+        __syncwarp(); /* the places may be filled again */
+        if (RING && u + UT_WARPS * CU_UNITS_AT_ONCE < units)
+            ring_fill(ring, loads, n_loads);
+    }
+}
+
+template <int TYPE>
+UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, const float *xs,
+                         float *sums, weight_ring &ring, const cu_frame_load *loads, int n_loads)
+{
+    if (ring.n)
+        all_units<TYPE, true>(p, o, rows, xs, sums, ring, loads, n_loads);
+    else
+        all_units<TYPE, false>(p, o, rows, xs, sums, ring, loads, n_loads);
+}
+
+/* ---- The phase ------------------------------------------------------------------------------- */
+
+/* x times the norm's gain to shared memory, columns from K on 0; every thread's part of the sum of
+ * squares of row m to squares [rows, UT_WARPS]. */
+UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squares)
+{
+    const int k = p.a.k, padded = units_of(p.a.ldw) * CU_UNIT;
+    for (int m = 0; m < rows; m++) {
+        const float *row = p.a.x + (m / p.a.rows) * p.a.x_slot + (int64_t)(m % p.a.rows) * k;
+        float square = 0.0f;
+        for (int c = threadIdx.x * 4; c < padded; c += CU_THREADS * 4) {
+            float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (c < k)
+                v = __ldcg((const float4 *)(row + c));
+            if (p.gain && c < k) {
+                const float4 g = __ldg((const float4 *)(p.gain + c));
+                square = fmaf(v.x, v.x, square);
+                square = fmaf(v.y, v.y, square);
+                square = fmaf(v.z, v.z, square);
+                square = fmaf(v.w, v.w, square);
+                v.x *= g.x, v.y *= g.y, v.z *= g.z, v.w *= g.w;
+            }
+            *(float4 *)(xs + m * padded + c) = v;
+        }
+        if (p.gain) {
+            square = warp_sum(square);
+            if (threadIdx.x % 32 == 0)
+                squares[m * UT_WARPS + threadIdx.x / 32] = square;
+        }
+    }
+}
+
+/* What follows the sums of row m, output o of all. */
+UT_DEVICE float frame_finish(const cu_frame_linear &p, float scale, const float *sums, int matrices,
+                             int per_row, int o, float residual)
+{
+    float v[2] = {0.0f, 0.0f};
+    for (int i = 0; i < matrices; i++) {
+        for (int k = 0; k < per_row; k++)
+            v[i] += sums[i * per_row + k];
+        v[i] *= scale;
+    }
+    if (p.swiglu)
+        return silu(v[0]) * v[1];
+    if (p.a.bias)
+        v[0] += p.a.bias[o];
+    v[0] = activate(p.a.act, v[0], p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
+    if (p.a.gamma)
+        v[0] *= p.a.gamma[o];
+    return p.a.residual ? v[0] + residual : v[0];
+}
+
+/* sums: floats for rows * units; squares: [rows, UT_WARPS]. */
+UT_DEVICE void frame_linear(const cu_frame_linear &p, float *xs, float *sums, float *squares,
+                            weight_ring &ring, const cu_frame_load *loads, int n_loads)
+{
+    const int rows = p.a.rows * p.a.slots, matrices = p.swiglu ? 2 : 1;
+    const int outputs = p.a.n_out / matrices, per_row = units_of(p.a.ldw);
+    const output_range o = outputs_of_block(outputs);
+    const int results = o.count * rows, units = o.count * matrices * per_row;
+    if (o.count == 0)
+        return;
+    float residual = 0.0f; /* of this thread's first result, on its way while others work */
+    {
+        const int i = threadIdx.x, m = i / o.count;
+        if (p.a.residual && i < results)
+            residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
+                              (int64_t)(m % p.a.rows) * outputs + o.first + i % o.count);
+    }
+    bring_x(p, rows, xs, squares);
+    __syncthreads();
+    if (p.type == CU_F32)
+        all_units<CU_F32>(p, o, rows, xs, sums, ring, loads, n_loads);
+    else if (p.type == CU_BF16)
+        all_units<CU_BF16>(p, o, rows, xs, sums, ring, loads, n_loads);
+    else
+        all_units<CU_F16>(p, o, rows, xs, sums, ring, loads, n_loads);
+    __syncthreads();
+    for (int i = threadIdx.x; i < results; i += CU_THREADS) {
+        const int m = i / o.count, own = i % o.count;
+        const int64_t at = (int64_t)(m % p.a.rows) * outputs + o.first + own;
+        float scale = 1.0f;
+        if (p.gain) {
+            float square = 0.0f;
+            for (int w = 0; w < UT_WARPS; w++)
+                square += squares[m * UT_WARPS + w];
+            scale = 1.0f / sqrtf(square / (float)p.a.k + p.eps);
+        }
+        if (p.a.residual && i >= CU_THREADS)
+            residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot + at);
+        p.a.y[(m / p.a.rows) * p.a.y_slot + at] =
+            frame_finish(p, scale, sums + m * units + own * matrices * per_row, matrices, per_row,
+                         o.first + own, residual);
+    }
+}
