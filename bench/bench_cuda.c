@@ -1,12 +1,13 @@
 /* bench_cuda.c - a model on a GPU, end to end: the figures that docs/performance.md reports.
  *
  *     bench_cuda MODEL_DIR [--device N] [--precision auto|f32|bf16|f16] [--frames N] [--prompt N]
- *                [--slots N] [--profile]
+ *                [--slots N] [--frames-as auto|steps|phases|whole] [--profile]
  *
  * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --profile
  * also times every operation of a frame and of a codec run by itself. */
 #include "backends/backend.h"
 #include "backends/cuda/exec.h"
+#include "backends/cuda/frame.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include "models/model.h"
@@ -21,6 +22,7 @@ typedef struct options {
     ut_backend_params backend;
     int32_t frames, prompt, slots;
     bool profile;
+    cu_frames frame_kernel;
 } options;
 
 typedef struct bench {
@@ -268,7 +270,7 @@ static void report_memory(const bench *x)
 
 typedef struct line {
     char name[64];
-    double us;
+    double us, part[5];
     int n;
 } line;
 
@@ -325,6 +327,61 @@ static utter_status profile(bench *x, const char *title, ut_exec *e, ut_state *s
     return st;
 }
 
+/* The phases of a whole frame on one block: ticks by what a phase does. */
+static utter_status trace_frame(bench *x)
+{
+    const cu_exec *e = (const cu_exec *)x->frame;
+    if (!e->frame || e->frames != CU_FRAMES_WHOLE)
+        return UTTER_OK;
+    const int32_t n = e->frame->n_phases;
+    uint64_t *t = ut_calloc((size_t)n * CU_TRACE, sizeof *t);
+    utter_status st = t ? UTTER_OK : ut_fail(&x->err, UTTER_ERR_NOMEM, "no memory");
+    for (int i = 0; i < 3 && st == UTTER_OK; i++)
+        st = cu_frame_traced(x->frame, x->ar, t, &x->err);
+    line lines[64] = {0};
+    int n_lines = 0;
+    for (int32_t i = 0; i + 1 < n && st == UTTER_OK; i++) {
+        const cu_fused *f = &e->frame->phases[i];
+        const uint64_t *at = t + (size_t)i * CU_TRACE;
+        char name[64];
+        if (f->kind == CU_PHASE_SLOTS)
+            snprintf(name, sizeof name, "%d of slots, first %s", (int)f->count,
+                     ut_op_name(e->head.plan->ops[e->frame->slot_ops[f->first]].kind));
+        else
+            name_op(e->head.plan, &e->head.plan->ops[f->linear >= 0 ? f->linear : f->attention],
+                    name, sizeof name);
+        int k = 0;
+        while (k < n_lines && strcmp(lines[k].name, name) != 0)
+            k++;
+        if (k == n_lines && n_lines++ < 63)
+            snprintf(lines[k].name, sizeof lines[k].name, "%s", name);
+        const uint64_t stamp[6] = {at[0], at[1], at[2], at[3], at[4], at[CU_TRACE]};
+        for (int j = 0; j < 5; j++) {
+            int next = j + 1;
+            while (!stamp[next])
+                next++;
+            if (stamp[j])
+                lines[k].part[j] += (double)(stamp[next] - stamp[j]);
+        }
+        lines[k].us += (double)(at[CU_TRACE] - at[0]);
+        lines[k].n++;
+    }
+    if (st == UTTER_OK) {
+        qsort(lines, (size_t)n_lines, sizeof *lines, by_time);
+        printf("frame of %d phases, %.0f ticks; a phase: x there, sums there, end, arrived, all "
+               "there\n",
+               (int)n, (double)(t[(size_t)(n - 1) * CU_TRACE + 3] - t[0]));
+        for (int k = 0; k < n_lines; k++) {
+            printf("  %9.0f %4d x %7.0f  (", lines[k].us, lines[k].n, lines[k].us / lines[k].n);
+            for (int j = 0; j < 5; j++)
+                printf(" %6.0f", lines[k].part[j] / lines[k].n);
+            printf(" )  %s\n", lines[k].name);
+        }
+    }
+    ut_free(t);
+    return st;
+}
+
 /* ---- All ------------------------------------------------------------------------------------- */
 
 static utter_status bench_one(bench *x)
@@ -345,6 +402,8 @@ static utter_status bench_one(bench *x)
         report_memory(x);
     if (st == UTTER_OK && x->o.profile)
         st = profile(x, "frame", x->frame, x->ar, 1);
+    if (st == UTTER_OK && x->o.profile)
+        st = trace_frame(x);
     if (st == UTTER_OK && x->o.profile)
         st = profile(x, "prefill", x->prefill, x->ar, longest);
     if (st == UTTER_OK && x->o.profile)
@@ -375,6 +434,7 @@ static utter_status bench_many(bench *x)
 static bool parse(options *o, int argc, char **argv)
 {
     static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const frames_as[] = {"auto", "steps", "phases", "whole"};
     *o = (options){.frames = 400, .prompt = 100, .slots = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -394,7 +454,11 @@ static bool parse(options *o, int argc, char **argv)
             o->prompt = atoi(value);
         else if (strcmp(argv[i], "--slots") == 0)
             o->slots = atoi(value);
-        else if (strcmp(argv[i], "--precision") == 0) {
+        else if (strcmp(argv[i], "--frames-as") == 0) {
+            for (int k = 0; k < 4; k++)
+                if (strcmp(value, frames_as[k]) == 0)
+                    o->frame_kernel = (cu_frames)k;
+        } else if (strcmp(argv[i], "--precision") == 0) {
             for (int k = 0; k < 4; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
@@ -427,6 +491,7 @@ int main(int argc, char **argv)
     if (st == UTTER_OK)
         st = ut_backend_open(&x.b, "cuda", &x.o.backend, &x.err);
     if (st == UTTER_OK) {
+        ((cu_backend *)x.b)->frames = x.o.frame_kernel;
         x.ops = x.b->ops;
         x.frame_ms = 1e3 * x.m->codec.hop_samples / x.m->info.sample_rate;
         x.ops->describe(x.b, text, sizeof text);

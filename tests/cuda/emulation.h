@@ -48,6 +48,8 @@ struct emu_kernel {
         sizeof(args_type));                                                                        \
     static void name(const args_type &a)
 
+#define UT_KERNEL_ALONE UT_KERNEL
+
 /* ---- Barriers and exchange ------------------------------------------------------------------- */
 
 void __syncthreads(void);
@@ -84,6 +86,17 @@ static inline uint32_t grid_turn(const uint32_t *)
 }
 static inline void wait_for_kernel_before(void) {}
 static inline void let_next_kernel_start(void) {}
+
+static inline void ahead_start(void *dst, const void *src)
+{
+    memcpy(dst, src, 16);
+}
+static inline void ahead_wait(void) {}
+static inline void prefetch(const void *) {}
+static inline uint64_t ticks(void)
+{
+    return 0;
+}
 
 /* Copies arrive at once; *done counts them, so that waiting for one that was never started shows.
  */

@@ -32,7 +32,7 @@
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
  */
-#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (8 + 4 + 8) + 64 * 4)
+#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (7 * 8 + 4 + 8) + 64 * 4)
 #define CU_SAMPLE_SHARED 5120
 
 /* Element types of matrices and caches. */
@@ -355,6 +355,7 @@ typedef struct cu_convert_args {
     X(ring_get, cu_ring_get_args)                                                                  \
     X(advance, cu_advance_args)                                                                    \
     X(convert, cu_convert_args)                                                                    \
-    X(frame, cu_frame_args)
+    X(frame, cu_frame_args)                                                                        \
+    X(frame_phase, cu_frame_args)
 
 #endif

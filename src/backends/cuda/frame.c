@@ -9,7 +9,7 @@
 
 static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
 {
-    return CU_FRAME_SHARED(ring, f->unit_bytes, f->sums, f->x, n_loads);
+    return CU_FRAME_SHARED(ring, f->unit_bytes, f->sums + f->x + f->gains, n_loads);
 }
 
 /* Units that a warp can fetch ahead in so much shared memory: even, 0 where there is no room. */
@@ -200,6 +200,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .unit_bytes = f->unit_bytes,
                               .sums = f->sums,
                               .x = f->x,
+                              .gains = f->gains,
                               .slots = r->e->n_slots};
     ut_free(t.memory);
     return st;
@@ -207,7 +208,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
 
 /* ---- Launches -------------------------------------------------------------------------------- */
 
-static void launch(cu_run *r, const cu_frame_args *a, int attribute)
+static void launch(cu_run *r, const cu_frame_args *a, int kernel, int attribute)
 {
     const cu_backend *b = r->b;
     cu_launch_attribute how = {.id = attribute, .value = {1}};
@@ -220,7 +221,7 @@ static void launch(cu_run *r, const cu_frame_args *a, int attribute)
                                      .n_attributes = 1};
     void *parameters[] = {(void *)(uintptr_t)a};
     if (r->result == CU_OK)
-        r->result = b->d.launch_with(&config, b->kernels[CU_K_frame], parameters, NULL);
+        r->result = b->d.launch_with(&config, b->kernels[kernel], parameters, NULL);
 }
 
 void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
@@ -231,7 +232,29 @@ void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
     a.count = f->n_phases;
     a.n_loads = f->n_loads;
     a.ring = f->ring_whole;
-    launch(r, &a, CU_LAUNCH_COOPERATIVE);
+    a.trace = r->e->trace;
+    launch(r, &a, CU_K_frame, CU_LAUNCH_COOPERATIVE);
+}
+
+utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err *err)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    const size_t bytes = (size_t)e->frame->n_phases * CU_TRACE * sizeof *times;
+    void *host;
+    cu_ptr trace;
+    utter_status st = cu_alloc_host(b, bytes, &host, &trace, err);
+    if (st != UTTER_OK)
+        return st;
+    memset(host, 0, bytes);
+    e->trace = trace;
+    st = cu_run_plan(exec, s, 0, 1, err);
+    if (st == UTTER_OK)
+        st = cu_wait(b, e->done, exec->plan->name, err);
+    e->trace = 0;
+    memcpy(times, host, bytes);
+    cu_free_host(b, host);
+    return st;
 }
 
 void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
@@ -245,7 +268,7 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
         a.n_loads = f->phases[a.first].kind == CU_PHASE_LINEAR;
         a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
         load += a.n_loads;
-        launch(r, &a, CU_LAUNCH_PROGRAMMATIC);
+        launch(r, &a, CU_K_frame_phase, CU_LAUNCH_PROGRAMMATIC);
     }
 }
 
@@ -253,7 +276,7 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
 
 static utter_status time_frames(cu_exec *e, ut_state *s, cu_frames how, float *ms, ut_err *err)
 {
-    enum { WARM = 2, FRAMES = 4 };
+    enum { WARM = 1, FRAMES = 3 };
     const cu_driver *d = &((cu_backend *)e->head.backend)->d;
     const cu_stream stream = ((cu_state *)s)->stream;
     cu_event at[2] = {0};

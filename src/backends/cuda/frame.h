@@ -21,8 +21,8 @@ struct cu_frame {
     int32_t *slot_ops; /* operations */
     int32_t n_slot_ops;
     int32_t n_loads;
-    int32_t unit_bytes, sums, x;    /* as in cu_frame_args */
-    int32_t ring_whole, ring_phase; /* units fetched ahead, of the whole frame and of a phase */
+    int32_t unit_bytes, sums, x, gains; /* as in cu_frame_args */
+    int32_t ring_whole, ring_phase;     /* units fetched ahead, of the whole frame and of a phase */
     size_t part_bytes, arrived_bytes;
     cu_ptr memory; /* barrier, counters of attention, its parts */
     size_t bytes;

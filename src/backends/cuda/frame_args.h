@@ -106,16 +106,22 @@ typedef struct cu_frame_args {
     int32_t unit_bytes; /* of a place in the ring */
     int32_t sums;       /* floats for the units' sums, a multiple of 4 */
     int32_t x;          /* floats for x and what else a phase needs, a multiple of 4 */
+    int32_t gains;      /* floats for a norm's gain, a multiple of 4 */
     int32_t slots;
+    int32_t pad;
+    UT_DEV(uint64_t) trace; /* [count, CU_TRACE] times of block 0, or 0 */
 } cu_frame_args;
+
+/* Times of a phase: its start; a product: x is there, sums are there; its end; at the barrier. */
+#define CU_TRACE 5
 
 /* Rows of a product, over all slots, at most. */
 #define CU_FRAME_ROWS 16
-/* Shared memory of a block: two phases, an operation, the ring's barriers, squares, sums, x, the
- * ring, loads. */
-#define CU_FRAME_SHARED(ring, unit_bytes, sums, x, n_loads)                                        \
+/* Shared memory of a block: two phases, an operation, the ring's barriers, squares, sums, x, gains,
+ * the ring, loads. */
+#define CU_FRAME_SHARED(ring, unit_bytes, floats, n_loads)                                         \
     (2 * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + (CU_THREADS / 32) * 8 * (size_t)(ring) +    \
-     (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(sums) + 4 * (size_t)(x) +        \
+     (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(floats) +                        \
      (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +                                   \
      ((ring) ? (size_t)(n_loads) * sizeof(cu_frame_load) : 0))
 /* Floats of x that attention needs. */

@@ -186,6 +186,8 @@ static bool add_linear(fuser *x, int32_t i)
     most(&x->f->x, rows * units * CU_UNIT);
     most(&x->f->sums, (rows * each * (swiglu ? 2 : 1) * units + 3) / 4 * 4);
     most(&x->f->unit_bytes, CU_UNIT * (w->type == CU_F32 ? 4 : 2));
+    if (norm >= 0)
+        most(&x->f->gains, units * CU_UNIT);
     x->f->n_loads++;
     return true;
 }
@@ -295,8 +297,10 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.norm_of[t] = -1;
     for (int32_t i = 0; ok && i < p->n_ops; i++)
         ok = add(&x, i);
-    if (ok)
+    if (ok) {
         end_waiting(&x);
+        x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
+    }
     ut_free(x.norm_of);
     ut_free(x.taken);
     if (ok)

@@ -15,6 +15,10 @@
 #define UT_KERNEL(name, args_type)                                                                 \
     extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
         name(const __grid_constant__ args_type a)
+/* The same for one that has a multiprocessor to itself. */
+#define UT_KERNEL_ALONE(name, args_type)                                                           \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS, 1)                                    \
+        name(const __grid_constant__ args_type a)
 /* The block's dynamic shared memory. */
 #define UT_SHARED(type, name)                                                                      \
     extern __shared__ __align__(16) unsigned char ut_shared_memory[];                              \
@@ -123,6 +127,15 @@ template <class T> UT_DEVICE T warp_sum(T v)
     for (int d = 16; d > 0; d /= 2)
         v += __shfl_xor_sync(UT_FULL, v, d);
     return v;
+}
+
+UT_DEVICE uint32_t warp_sum_u32(uint32_t v)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_add_sync(UT_FULL, v);
+#else
+    return warp_sum(v);
+#endif
 }
 
 template <class T> UT_DEVICE T warp_max(T v)

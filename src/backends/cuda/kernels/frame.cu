@@ -86,16 +86,26 @@ UT_DEVICE void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_s
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-UT_KERNEL(frame, cu_frame_args)
+/* What a phase reads that no phase writes. */
+UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
+{
+    if (p.kind == CU_PHASE_LINEAR)
+        bring_gain(p.u.linear, gains);
+    else if (p.kind == CU_PHASE_ATTENTION)
+        att_prefetch(p.u.attention);
+}
+
+UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
     cu_frame_phase *phases = (cu_frame_phase *)shared; /* [2]: this one, the next */
     cu_slot_op *op = (cu_slot_op *)(phases + 2);
-    uint64_t *done = (uint64_t *)(op + 1);                /* [UT_WARPS, ring] */
-    float *squares = (float *)(done + UT_WARPS * a.ring); /* [CU_FRAME_ROWS, UT_WARPS] */
-    float *sums = squares + CU_FRAME_ROWS * UT_WARPS;     /* [a.sums] */
-    float *xs = sums + a.sums;                            /* [a.x] */
-    unsigned char *places = (unsigned char *)(xs + a.x);  /* [UT_WARPS, ring, unit_bytes] */
+    uint64_t *done = (uint64_t *)(op + 1);                      /* [UT_WARPS, ring] */
+    float *squares = (float *)(done + UT_WARPS * a.ring);       /* [CU_FRAME_ROWS, UT_WARPS] */
+    float *sums = squares + CU_FRAME_ROWS * UT_WARPS;           /* [a.sums] */
+    float *xs = sums + a.sums;                                  /* [a.x] */
+    float *gains = xs + a.x;                                    /* [a.gains] */
+    unsigned char *places = (unsigned char *)(gains + a.gains); /* [UT_WARPS, ring, unit_bytes] */
     cu_frame_load *loads = (cu_frame_load *)(places + UT_WARPS * a.ring * a.unit_bytes);
 
     let_next_kernel_start();
@@ -114,23 +124,44 @@ UT_KERNEL(frame, cu_frame_args)
         copy_init(&done[i]);
     __syncthreads();
     ring_fill(ring, loads, a.n_loads);
+    prepare(phases[0], gains);
     wait_for_kernel_before();
+    const linear_shared products = {xs, sums, squares, gains, loads, a.n_loads};
     uint32_t turn = grid_turn(a.barrier);
     for (int i = 0; i < a.count; i++) {
         const cu_frame_phase &p = phases[i % 2];
-        if (i + 1 < a.count)
-            bring(&phases[(i + 1) % 2], a.phases + a.first + i + 1, sizeof *phases);
+        cu_frame_phase &next = phases[(i + 1) % 2];
+        uint64_t *trace = a.trace && blockIdx.x == 0 ? a.trace + i * CU_TRACE : NULL;
+        trace_at(trace, 0);
+        if (i + 1 < a.count && threadIdx.x < sizeof p / 16)
+            ahead_start((uint4 *)&next + threadIdx.x,
+                        (const uint4 *)(a.phases + a.first + i + 1) + threadIdx.x);
         if (p.kind == CU_PHASE_LINEAR)
-            frame_linear(p.u.linear, xs, sums, squares, ring, loads, a.n_loads);
+            frame_linear(p.u.linear, products, ring, trace);
         else if (p.kind == CU_PHASE_ATTENTION)
             frame_attention(p.u.attention, xs);
         else
             frame_slots(a, p.u.slots, op, xs);
+        trace_at(trace, 3);
         if (i + 1 == a.count)
             break;
+        ahead_wait();
         grid_arrive(a.barrier);
         ring_fill(ring, loads, a.n_loads);
+        prepare(next, gains);
+        trace_at(trace, 4);
         grid_wait(a.barrier, turn);
         turn ^= 0x80000000u;
     }
+}
+
+UT_KERNEL_ALONE(frame, cu_frame_args)
+{
+    walk(a);
+}
+
+/* For one phase: two blocks share a multiprocessor, one at work, the next one's fetching. */
+UT_KERNEL(frame_phase, cu_frame_args)
+{
+    walk(a);
 }

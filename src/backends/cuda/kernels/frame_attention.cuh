@@ -232,24 +232,53 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
     att_merge(p, t, n);
 }
 
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs)
+/* Task number `task`; false: the slot has not so many spans yet. */
+UT_DEVICE bool att_take(const cu_frame_attention &p, int task, att_task *t, int *index, int *n)
 {
     const cu_qkv_args &a = p.qkv;
-    const att_shared s = att_layout(xs, a.dim);
-    const int heads = a.slots * a.kv_heads;
-    for (int task = (int)blockIdx.x; task < heads * p.spans; task += (int)gridDim.x) {
+    const int head = task % (a.slots * a.kv_heads);
+    *index = task / (a.slots * a.kv_heads);
+    t->slot = head / a.kv_heads;
+    t->kv = head % a.kv_heads;
+    t->group = a.heads / a.kv_heads;
+    t->queries = t->group * a.rows;
+    t->pos = first_position(a.pos, a.pos_slot, t->slot, a.first_pos);
+    t->oldest = t->pos - p.reach + 1 > 0 ? t->pos - p.reach + 1 : 0;
+    t->newest = t->pos + a.rows - 1;
+    t->span = t->oldest / CU_ATT_SPAN + *index;
+    *n = t->newest / CU_ATT_SPAN - t->oldest / CU_ATT_SPAN + 1;
+    return *index < *n;
+}
+
+/* Before the phase: the caches' rows of this block's first task are wanted soon. */
+UT_DEVICE void att_prefetch(const cu_frame_attention &p)
+{
+    const cu_qkv_args &a = p.qkv;
+    att_task t;
+    int index, n;
+    if ((int)blockIdx.x >= a.slots * a.kv_heads * p.spans ||
+        !att_take(p, (int)blockIdx.x, &t, &index, &n))
+        return;
+    const int size = a.cache_type == CU_F32 ? 4 : 2, lines = (a.dim * size + 127) / 128;
+    for (int i = threadIdx.x; i < 2 * CU_ATT_SPAN * lines; i += CU_THREADS) {
+        const int position = t.span * CU_ATT_SPAN + i / lines % CU_ATT_SPAN;
+        if (position < t.oldest || position >= t.pos)
+            continue;
+        const int64_t at =
+            t.slot * a.cache_slot + ((int64_t)(position % a.capacity) * a.kv_heads + t.kv) * a.dim;
+        const void *cache = i < CU_ATT_SPAN * lines ? a.cache_k : a.cache_v;
+        prefetch((const unsigned char *)cache + at * size + i % lines * 128);
+    }
+}
+
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs)
+{
+    const att_shared s = att_layout(xs, p.qkv.dim);
+    const int tasks = p.qkv.slots * p.qkv.kv_heads * p.spans;
+    for (int task = (int)blockIdx.x; task < tasks; task += (int)gridDim.x) {
         att_task t;
-        const int head = task % heads, index = task / heads;
-        t.slot = head / a.kv_heads;
-        t.kv = head % a.kv_heads;
-        t.group = a.heads / a.kv_heads;
-        t.queries = t.group * a.rows;
-        t.pos = first_position(a.pos, a.pos_slot, t.slot, a.first_pos);
-        t.oldest = t.pos - p.reach + 1 > 0 ? t.pos - p.reach + 1 : 0;
-        t.newest = t.pos + a.rows - 1;
-        t.span = t.oldest / CU_ATT_SPAN + index;
-        const int n = t.newest / CU_ATT_SPAN - t.oldest / CU_ATT_SPAN + 1;
-        if (index < n)
+        int index, n;
+        if (att_take(p, task, &t, &index, &n))
             att_run(p, t, index, n, s);
     }
 }

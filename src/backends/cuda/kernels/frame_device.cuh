@@ -59,6 +59,40 @@ UT_DEVICE void let_next_kernel_start(void)
 #endif
 }
 
+/* ---- Small copies into shared memory --------------------------------------------------------- */
+
+/* 16 bytes, on their way until this thread calls ahead_wait. */
+UT_DEVICE void ahead_start(void *dst, const void *src)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(dst)),
+        "l"(src)
+        : "memory");
+#else
+    *(uint4 *)dst = *(const uint4 *)src;
+#endif
+}
+
+UT_DEVICE void ahead_wait(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+/* 128 bytes will be wanted soon. */
+UT_DEVICE void prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* The time, for profiles. */
+UT_DEVICE uint64_t ticks(void)
+{
+    return (uint64_t)clock64();
+}
+
 /* ---- Copies into shared memory, one barrier each --------------------------------------------- */
 
 UT_DEVICE uint32_t shared_address(const void *p)
@@ -84,9 +118,12 @@ UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
                  "r"(bytes)
                  : "memory");
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1], %2, [%3];" ::"r"(shared_address(dst)),
-                 "l"(src), "r"(bytes), "r"(shared_address(done))
+    /* read once: what else is in the cache should stay there */
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(dst)),
+                 "l"(src), "r"(bytes), "r"(shared_address(done)), "l"(policy)
                  : "memory");
 #else
     (void)dst, (void)src, (void)bytes, (void)done;
@@ -107,3 +144,9 @@ UT_DEVICE void copy_wait(uint64_t *done, uint32_t parity)
 }
 
 #endif /* emulation.h has its own */
+
+UT_DEVICE void trace_at(uint64_t *trace, int i)
+{
+    if (trace && threadIdx.x == 0)
+        trace[i] = ticks();
+}

@@ -213,9 +213,17 @@ UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, con
 
 /* ---- The phase ------------------------------------------------------------------------------- */
 
+/* The norm's gain to shared memory, by the threads that will read it. */
+UT_DEVICE void bring_gain(const cu_frame_linear &p, float *gains)
+{
+    for (int c = threadIdx.x * 4; p.gain && c < p.a.k; c += CU_THREADS * 4)
+        ahead_start(gains + c, p.gain + c);
+}
+
 /* x times the norm's gain to shared memory, columns from K on 0; every thread's part of the sum of
  * squares of row m to squares [rows, UT_WARPS]. */
-UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squares)
+UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squares,
+                       const float *gains)
 {
     const int k = p.a.k, padded = units_of(p.a.ldw) * CU_UNIT;
     for (int m = 0; m < rows; m++) {
@@ -226,7 +234,7 @@ UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squ
             if (c < k)
                 v = __ldcg((const float4 *)(row + c));
             if (p.gain && c < k) {
-                const float4 g = __ldg((const float4 *)(p.gain + c));
+                const float4 g = *(const float4 *)(gains + c);
                 square = fmaf(v.x, v.x, square);
                 square = fmaf(v.y, v.y, square);
                 square = fmaf(v.z, v.z, square);
@@ -263,9 +271,17 @@ UT_DEVICE float frame_finish(const cu_frame_linear &p, float scale, const float 
     return p.a.residual ? v[0] + residual : v[0];
 }
 
-/* sums: floats for rows * units; squares: [rows, UT_WARPS]. */
-UT_DEVICE void frame_linear(const cu_frame_linear &p, float *xs, float *sums, float *squares,
-                            weight_ring &ring, const cu_frame_load *loads, int n_loads)
+/* What a phase of products works with, in shared memory. */
+struct linear_shared {
+    float *xs, *sums; /* sums: rows * units */
+    float *squares;   /* [rows, UT_WARPS] */
+    const float *gains;
+    const cu_frame_load *loads;
+    int n_loads;
+};
+
+UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, weight_ring &ring,
+                            uint64_t *trace)
 {
     const int rows = p.a.rows * p.a.slots, matrices = p.swiglu ? 2 : 1;
     const int outputs = p.a.n_out / matrices, per_row = units_of(p.a.ldw);
@@ -280,15 +296,18 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, float *xs, float *sums, fl
             residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
                               (int64_t)(m % p.a.rows) * outputs + o.first + i % o.count);
     }
-    bring_x(p, rows, xs, squares);
+    ahead_wait();
+    bring_x(p, rows, s.xs, s.squares, s.gains);
     __syncthreads();
+    trace_at(trace, 1);
     if (p.type == CU_F32)
-        all_units<CU_F32>(p, o, rows, xs, sums, ring, loads, n_loads);
+        all_units<CU_F32>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
     else if (p.type == CU_BF16)
-        all_units<CU_BF16>(p, o, rows, xs, sums, ring, loads, n_loads);
+        all_units<CU_BF16>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
     else
-        all_units<CU_F16>(p, o, rows, xs, sums, ring, loads, n_loads);
+        all_units<CU_F16>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
     __syncthreads();
+    trace_at(trace, 2);
     for (int i = threadIdx.x; i < results; i += CU_THREADS) {
         const int m = i / o.count, own = i % o.count;
         const int64_t at = (int64_t)(m % p.a.rows) * outputs + o.first + own;
@@ -296,13 +315,13 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, float *xs, float *sums, fl
         if (p.gain) {
             float square = 0.0f;
             for (int w = 0; w < UT_WARPS; w++)
-                square += squares[m * UT_WARPS + w];
+                square += s.squares[m * UT_WARPS + w];
             scale = 1.0f / sqrtf(square / (float)p.a.k + p.eps);
         }
         if (p.a.residual && i >= CU_THREADS)
             residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot + at);
         p.a.y[(m / p.a.rows) * p.a.y_slot + at] =
-            frame_finish(p, scale, sums + m * units + own * matrices * per_row, matrices, per_row,
+            frame_finish(p, scale, s.sums + m * units + own * matrices * per_row, matrices, per_row,
                          o.first + own, residual);
     }
 }

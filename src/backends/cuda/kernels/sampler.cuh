@@ -7,7 +7,7 @@
  * Top-p keeps the entries that stand, in descending order, before the one at which the cumulative
  * probability exceeds top_p. Probabilities are counted in whole numbers, so that a sum has no
  * order: the mass of an entry is e^(l - max) in units of 2^-31. Instead of sorting, the logit at
- * which the mass crosses the limit is searched for, each warp trying another one; entries that have
+ * which the mass crosses the limit is searched for, seven tries at a time; entries that have
  * that very logit are taken by index. After tempering (UT_TEMPER_FIRST) logits are divided first,
  * top-k is the same search with a mass of 1 for every entry, and top-p keeps the entry that crosses
  * the limit, too. */
@@ -59,47 +59,59 @@ UT_DEVICE void penalise(float *logits, const int32_t *list, float penalty)
     logits[list[i]] = penalised(logits[list[i]], penalty);
 }
 
-/* Mass of the entries whose key is at least `key`, by one warp. Without masses, their number. */
-UT_DEVICE uint64_t mass_from(const float *logits, const uint32_t *mass, int n, uint32_t key)
-{
-    uint64_t sum = 0;
-    for (int i = threadIdx.x % 32; i < n; i += 32)
-        if (key_of(logits[i]) >= key)
-            sum += mass ? mass[i] : 1;
-    return warp_sum(sum);
-}
-
 /* What top-p keeps: keys above `key`, and the first `ties` entries of exactly that key. */
 struct kept_range {
     uint32_t key;
     int64_t ties;
 };
 
+enum { PROBES = 7 }; /* of the search, at a time */
+
+/* The sum over the warp of numbers below 2^48, for every lane. */
+UT_DEVICE uint64_t warp_sum_large(uint64_t v)
+{
+    const uint32_t low = warp_sum_u32((uint32_t)v & 0xffffffu);
+    return ((uint64_t)warp_sum_u32((uint32_t)(v >> 24)) << 24) + low;
+}
+
 /* The key from which on the mass exceeds the limit, and the mass of all larger keys. limit: less
- * than the mass of all. */
+ * than the mass of all. Without masses, every entry's is 1. sums: [PROBES, UT_WARPS]. */
 UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int n, uint32_t largest,
                                  uint64_t limit, uint64_t *sums, uint64_t *larger)
 {
     /* from key lo on the mass exceeds the limit, from key hi on it does not */
     uint64_t lo = 0, hi = (uint64_t)largest + 1, before = 0;
     while (hi - lo > 1) {
-        const uint64_t span = hi - lo, warp = threadIdx.x / 32;
-        const uint64_t mine = lo + (span * (warp + 1)) / (UT_WARPS + 1);
-        const uint64_t sum = mass_from(logits, mass, n, (uint32_t)mine);
-        __syncthreads();
+        const uint64_t old_lo = lo, span = hi - lo;
+        uint64_t sum[PROBES] = {0};
+        for (int i = threadIdx.x; i < n; i += CU_THREADS) {
+            const uint32_t key = key_of(logits[i]), m = mass ? mass[i] : 1;
+#pragma unroll
+            for (int q = 0; q < PROBES; q++)
+                if (key >= old_lo + span * (q + 1) / (PROBES + 1))
+                    sum[q] += m;
+        }
+#pragma unroll
+        for (int q = 0; q < PROBES; q++)
+            sum[q] = warp_sum_large(sum[q]);
+        __syncthreads(); /* the sums before have been read */
         if (threadIdx.x % 32 == 0)
-            sums[warp] = sum;
+#pragma unroll
+            for (int q = 0; q < PROBES; q++)
+                sums[q * UT_WARPS + threadIdx.x / 32] = sum[q];
         __syncthreads();
-        const uint64_t old_lo = lo;
-        for (int w = 0; w < UT_WARPS; w++) {
-            const uint64_t at = old_lo + (span * (w + 1)) / (UT_WARPS + 1);
-            if (sums[w] > limit) {
-                lo = at;
-            } else {
+        for (int q = 0; q < PROBES; q++) {
+            const uint64_t at = old_lo + span * (q + 1) / (PROBES + 1);
+            uint64_t all = 0;
+#pragma unroll
+            for (int w = 0; w < UT_WARPS; w++)
+                all += sums[q * UT_WARPS + w];
+            if (all <= limit) {
                 hi = at;
-                before = sums[w];
+                before = all;
                 break;
             }
+            lo = at;
         }
     }
     *larger = before;
@@ -110,25 +122,29 @@ UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int 
 UT_DEVICE kept_range find_kept(const float *logits, const uint32_t *mass, int n, uint32_t largest,
                                uint64_t limit, int extra, uint64_t *sums)
 {
-    uint64_t before;
+    uint64_t before, one = 0, count = 0; /* entries of one logit have one mass */
     kept_range kept = {find_crossing(logits, mass, n, largest, limit, sums, &before), 0};
-    uint64_t one = 0; /* entries of one logit have one mass */
-    for (int i = threadIdx.x % 32; i < n; i += 32)
-        if (key_of(logits[i]) == kept.key)
+    for (int i = threadIdx.x; i < n; i += CU_THREADS)
+        if (key_of(logits[i]) == kept.key) {
             one = mass[i];
-    one = warp_max(one);
+            count++;
+        }
+    one = block_max(one, sums);
+    count = block_sum(count, sums);
     if (one > 0)
         kept.ties = (int64_t)((limit - before) / one) + extra;
     if (kept.ties == 0 && kept.key == largest)
         kept.ties = 1; /* the best always stays */
+    if (kept.ties >= (int64_t)count)
+        kept.ties = n; /* all of them: nobody need count */
     return kept;
 }
 
-UT_DEVICE bool is_kept(const float *logits, int i, kept_range kept)
+UT_DEVICE bool is_kept(const float *logits, int n, int i, kept_range kept)
 {
     const uint32_t key = key_of(logits[i]);
-    if (key != kept.key)
-        return key > kept.key;
+    if (key != kept.key || kept.ties >= n)
+        return key >= kept.key;
     int64_t rank = 0;
     for (int j = 0; j < i && rank < kept.ties; j++)
         rank += key_of(logits[j]) == key;
@@ -176,7 +192,7 @@ UT_DEVICE void keep_top_k(float *logits, int n, float t, float largest, float to
 /* sums: shared memory, CU_SAMPLE_FIXED bytes and, without a.work, 8 a.n more. */
 UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, uint64_t *sums)
 {
-    float *scratch = (float *)(sums + UT_WARPS);            /* [UT_WARPS] */
+    float *scratch = (float *)(sums + PROBES * UT_WARPS);   /* [UT_WARPS] */
     best_entry *bests = (best_entry *)(scratch + UT_WARPS); /* [UT_WARPS] */
     int32_t *list = (int32_t *)(bests + UT_WARPS);          /* [MAX_PENALISED] */
     const int n = a.n;
@@ -242,13 +258,13 @@ UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, uint64_t *sums)
         const float shift = largest / t;
         float sum = 0.0f;
         for (int i = threadIdx.x; i < n; i += CU_THREADS)
-            if (is_kept(logits, i, kept))
+            if (is_kept(logits, n, i, kept))
                 sum += expf(logits[i] / t - shift);
         sum = block_sum(sum, scratch);
         best.value = -1.0f;
         best.index = 0x7fffffff;
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            if (!is_kept(logits, i, kept) || logits[i] == -INFINITY)
+            if (!is_kept(logits, n, i, kept) || logits[i] == -INFINITY)
                 continue;
             const float p = expf(logits[i] / t - shift) / sum;
             const float q =
