@@ -102,3 +102,37 @@ const void *fixture_output(const fixture *f, const char *name)
     assert_non_null(data);
     return data;
 }
+
+/* ---- One backend for a group of tests ------------------------------------------------------- */
+
+ut_backend *fixture_cpu;
+
+int fixture_setup(void **state)
+{
+    (void)state;
+    fixture_cpu = fixture_open(2, 0, UT_PRECISION_AUTO);
+    return 0;
+}
+
+int fixture_teardown(void **state)
+{
+    (void)state;
+    fixture_cpu->ops->close(fixture_cpu);
+    fixture_cpu = NULL;
+    return 0;
+}
+
+fixture fixture_finish(ut_plan *p, int32_t max_t)
+{
+    ut_err err = {0};
+    if (ut_plan_finish(p, &err) != UTTER_OK)
+        fail_msg("%s", err.msg);
+    return fixture_compile(fixture_cpu, p, 1, max_t);
+}
+
+void fixture_end(fixture *f)
+{
+    ut_plan *p = (ut_plan *)(uintptr_t)f->e->plan;
+    fixture_close(f);
+    ut_plan_free(p);
+}

@@ -24,6 +24,14 @@ void fixture_input(const fixture *f, const char *name, int32_t n_t, const void *
 void fixture_run(const fixture *f, int32_t n_t);
 const void *fixture_output(const fixture *f, const char *name);
 
+/* A backend of two threads for the tests of a group. */
+extern ut_backend *fixture_cpu;
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+/* A plan just written, finished and compiled on it for one slot; fixture_end frees plan and all. */
+fixture fixture_finish(ut_plan *p, int32_t max_t);
+void fixture_end(fixture *f);
+
 /* Tests by file; they return the number of failed tests. */
 int run_cpu_op_tests(void);
 int run_cpu_signal_op_tests(void);

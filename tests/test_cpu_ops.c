@@ -10,40 +10,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-static ut_backend *b;
-
-static int open_one(void **state)
-{
-    (void)state;
-    b = fixture_open(2, 0, UT_PRECISION_AUTO);
-    return 0;
-}
-
-static int close_one(void **state)
-{
-    (void)state;
-    b->ops->close(b);
-    return 0;
-}
-
-static fixture finish(ut_plan *p, int32_t max_t)
-{
-    ut_err err = {0};
-    if (ut_plan_finish(p, &err) != UTTER_OK)
-        fail_msg("%s", err.msg);
-    return fixture_compile(b, p, 1, max_t);
-}
-
-static void end(fixture *f)
-{
-    const ut_plan *p = f->e->plan;
-    fixture_close(f);
-    ut_plan_free((ut_plan *)p);
-}
-
 static void set_i32(const fixture *f, int index, int32_t row, const int32_t *v)
 {
-    b->ops->state_write(f->s, index, 0, row, 1, v);
+    fixture_cpu->ops->state_write(f->s, index, 0, row, 1, v);
 }
 
 /* ---- Looking up and moving ------------------------------------------------------------------ */
@@ -57,7 +26,7 @@ static void test_embed_sum(void **state)
     ut_plan *p = ut_plan_new("embed", NULL, NULL);
     const ut_tid ids = ut_plan_input(p, "ids", UT_I32, 1, 0, 3);
     ut_plan_output(p, ut_op_embed_sum(p, ids, e, ce, BEGIN, END, SIZE, 0.5f), "y");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const int32_t in[T][3] = {{3, 99, -7}, {10, 0, 1}, {13, 3, 2}, {14, 1, 1}};
     fixture_input(&f, "ids", T, in, sizeof in);
     fixture_run(&f, T);
@@ -73,7 +42,7 @@ static void test_embed_sum(void **state)
         for (int i = 0; i < D; i++)
             assert_true(y[t * D + i] == (m ? (row[i] + (c0[i] + c1[i])) * 0.5f : row[i]));
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_gather_and_copy(void **state)
@@ -94,7 +63,7 @@ static void test_gather_and_copy(void **state)
     ut_plan_output(p, into, "into");
     ut_plan_output(p, ut_op_last_row(p, y), "last");
     ut_plan_output(p, ut_op_copy(p, y), "copy");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const int32_t in[T][3] = {{0, 0, 0}, {0, 3, 5}, {0, -1, 9}, {0, 4, -3}, {0, 2, 1}};
     const int32_t single[3] = {1, 2, 3};
     fixture_input(&f, "ids", T, in, sizeof in);
@@ -116,7 +85,7 @@ static void test_gather_and_copy(void **state)
     check_bits(g + 3 * 2 * D, got + 2 * D, 2 * D, "one row");
     check_bits(fixture_output(&f, "last"), got + 4 * 2 * D, 2 * D, "last row");
     check_bits(fixture_output(&f, "copy"), got, T * 2 * D, "copy");
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_counters(void **state)
@@ -136,8 +105,8 @@ static void test_counters(void **state)
                    ut_plan_state(p, frame));
     ut_op_advance(p, ut_plan_state(p, pos), 5, 2);
     ut_op_advance(p, ut_plan_state(p, frame), 1, 0);
-    fixture f = finish(p, 9);
-    memset(b->ops->input(f.e, x, 9), 0, 36);
+    fixture f = fixture_finish(p, 9);
+    memset(fixture_cpu->ops->input(f.e, x, 9), 0, 36);
     static const struct {
         int32_t token, code;
     } cases[] = {{100, 0}, {149, 49}, {150, 49}, {99, 0}, {7, 0}, {120, 20}};
@@ -148,23 +117,23 @@ static void test_counters(void **state)
         fixture_run(&f, n_t);
         int32_t got[3], h[UT_HISTORY_FRAMES][3];
         ut_err err = {0};
-        assert_int_equal(b->ops->ring_wait(f.s, ring, 0, i, got, &err), UTTER_OK);
+        assert_int_equal(fixture_cpu->ops->ring_wait(f.s, ring, 0, i, got, &err), UTTER_OK);
         assert_int_equal(got[0], c[0]);
         assert_int_equal(got[1], cases[i % 6].code);
         assert_int_equal(got[2], i);
         want_pos += 5 + 2 * n_t;
-        b->ops->state_read(f.s, pos, 0, 0, 1, got);
+        fixture_cpu->ops->state_read(f.s, pos, 0, 0, 1, got);
         assert_int_equal(got[0], want_pos);
-        b->ops->state_read(f.s, frame, 0, 0, 1, got);
+        fixture_cpu->ops->state_read(f.s, frame, 0, 0, 1, got);
         assert_int_equal(got[0], i + 1);
-        b->ops->state_read(f.s, history, 0, 0, UT_HISTORY_FRAMES, h);
+        fixture_cpu->ops->state_read(f.s, history, 0, 0, UT_HISTORY_FRAMES, h);
         for (int32_t r = 0; r < UT_HISTORY_FRAMES; r++) {
             /* frame q >= 1 in row (q - 1) % 16: the newest q <= i of this row, or zeros */
             const int32_t newest = i - ((i - 1 - r) % 16 + 16) % 16;
             assert_int_equal(h[r][2], i >= 1 && newest >= 1 ? newest : 0);
         }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* ---- Arithmetic ----------------------------------------------------------------------------- */
@@ -183,7 +152,7 @@ static void test_linear_with_everything(void **state)
     const ut_linear_args a = {
         .w = w, .bias = bias, .gamma = gamma, .alpha = alpha, .act = UT_ACT_SNAKE, .residual = r};
     ut_plan_output(p, ut_op_linear(p, x, &a), "y");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(T * K, 1.0f), *res = fixture_array(T * O, 1.0f);
     fixture_input(&f, "x", T, in, T * K * 4);
     fixture_input(&f, "r", T, res, T * O * 4);
@@ -204,7 +173,7 @@ static void test_linear_with_everything(void **state)
             check_near((double)y[t * O + o], (double)res[t * O + o] + (double)gv[o] * v,
                        1e-5 * (1 + fabs(1 / (double)av[o])), "linear", t * O + o);
         }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_row_ops(void **state)
@@ -219,7 +188,7 @@ static void test_row_ops(void **state)
     ut_plan_output(p, ut_op_layer_norm(p, x, g, o, 1e-5f), "ln");
     ut_plan_output(p, ut_op_swiglu(p, x), "swiglu");
     ut_plan_output(p, ut_op_snake(p, x, g), "snake");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(T * C, 2.0f);
     fixture_input(&f, "x", T, in, T * C * 4);
     fixture_run(&f, T);
@@ -250,7 +219,7 @@ static void test_row_ops(void **state)
                            1e-5, "swiglu", i);
         }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* Zeros before the first row: the state of a new sequence. Dilated, and depthwise. */
@@ -272,7 +241,7 @@ static void test_convolutions(void **state)
     ut_op_conv_history(p, y, h2);
     ut_plan_output(p, y, "y");
     ut_plan_output(p, ut_op_dwconv(p, y, dw, db), "z");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(T * C, 1.0f);
     fixture_input(&f, "x", T, in, T * C * 4);
     fixture_run(&f, T);
@@ -294,9 +263,9 @@ static void test_convolutions(void **state)
             check_near((double)gz[t * O + o], z, 1e-5, "dwconv", t * O + o);
         }
     float hist[(TAPS - 1) * DIL * C];
-    b->ops->state_read(f.s, h1, 0, 0, (TAPS - 1) * DIL, hist);
+    fixture_cpu->ops->state_read(f.s, h1, 0, 0, (TAPS - 1) * DIL, hist);
     check_bits(hist, in + (T - (TAPS - 1) * DIL) * C, (TAPS - 1) * DIL * C, "history");
-    end(&f);
+    fixture_end(&f);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------ */
@@ -312,7 +281,7 @@ static void test_rope_angles(void **state)
     const ut_tid at = ut_plan_state(p, pos);
     ut_plan_output(p, ut_op_rope_angles(p, x, at, 3, DIM, 1e6f, false), "exact");
     ut_plan_output(p, ut_op_rope_angles(p, x, UT_NONE, 2, DIM, 1e4f, true), "rounded");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const int32_t start = 4000;
     set_i32(&f, pos, 0, &start);
     fixture_run(&f, T);
@@ -327,7 +296,7 @@ static void test_rope_angles(void **state)
             check_near((double)r[t * DIM + 2 * i], cos(small), 1.0 / 256, "rounded", i);
             assert_true(r[t * DIM + 2 * i] == ut_round_bf16(r[t * DIM + 2 * i]));
         }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* qkv then attention, against the definition on whole sequences. */
@@ -356,7 +325,7 @@ static void check_attention(int heads, int kv_heads, int dim, int window, ut_dty
     const ut_tid q = ut_op_qkv(p, x, angles, qn, kn, 1e-6f, &a);
     ut_plan_output(p, ut_op_attention(p, q, &a), "y");
     ut_op_advance(p, at, 0, 1);
-    fixture f = finish(p, MAX);
+    fixture f = fixture_finish(p, MAX);
     const float *in = fixture_array((size_t)(T * cols), 1.0f);
     float *got = fixture_array((size_t)(T * heads * dim), 1.0f);
     for (int t = 0, n; t < T; t += n) {
@@ -408,7 +377,7 @@ static void check_attention(int heads, int kv_heads, int dim, int window, ut_dty
                 check_near((double)got[(t * heads + h) * dim + d], want, tolerance, "attention", t);
             }
         }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_attention(void **state)
@@ -439,7 +408,7 @@ static void test_nearest(void **state)
     ut_op_nearest(p, codes, 2, e, table);
     ut_op_nearest(p, codes, 0, e, table);
     ut_plan_output(p, codes, "codes");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     float *in = fixture_array(T * D, 1.0f);
     for (int i = 0; i < D; i++)
         in[D + i] = 3.0f * rows[20 * D + i];
@@ -463,7 +432,7 @@ static void test_nearest(void **state)
         assert_true(at[got[t * 3]] > best - 1e-6);
         assert_int_equal(got[t * 3], got[t * 3 + 2]);
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* What a decision reads and where it writes: greedy, with the penalty's two ways to collect ids. */
@@ -494,16 +463,16 @@ static void test_sample(void **state)
                                   .n_range = N - 1,
                                   .id_extra = EXTRA};
         ut_op_sample(p, logits, &a);
-        fixture f = finish(p, 1);
+        fixture f = fixture_finish(p, 1);
         const float l[N] = {1.0f, 5.0f, 4.0f, 3.0f, 2.0f, 4.5f};
         const float greedy[UT_SP_COUNT] = {0.0f, 1.0f, 10.0f};
         fixture_input(&f, "logits", 1, l, sizeof l);
-        b->ops->state_write(f.s, params, 0, 0, 1, greedy);
+        fixture_cpu->ops->state_write(f.s, params, 0, 0, 1, greedy);
         int32_t h[UT_HISTORY_FRAMES][4] = {{0}}, got[4];
         h[0][0] = FIRST + 1; /* the oldest while fewer than 17 frames were made */
         h[5][1] = FIRST + 1; /* column 1 */
         h[3][0] = h[3][1] = EXTRA;
-        b->ops->state_write(f.s, history, 0, 0, UT_HISTORY_FRAMES, h);
+        fixture_cpu->ops->state_write(f.s, history, 0, 0, UT_HISTORY_FRAMES, h);
         static const struct {
             int32_t frame, none, first, codebook;
         } cases[] = {{0, FIRST + 1, FIRST + 1, FIRST + 1},   /* frame 0: nothing */
@@ -512,13 +481,13 @@ static void test_sample(void **state)
         for (int i = 0; i < 3; i++) {
             set_i32(&f, frame, 0, &cases[i].frame);
             fixture_run(&f, 1);
-            b->ops->state_read(f.s, column, 0, 0, 1, got);
+            fixture_cpu->ops->state_read(f.s, column, 0, 0, 1, got);
             assert_int_equal(got[2], way == UT_PENALTY_NONE           ? cases[i].none
                                      : way == UT_PENALTY_FIRST_COLUMN ? cases[i].first
                                                                       : cases[i].codebook);
             assert_true(got[0] == 0 && got[1] == 0 && got[3] == 0);
         }
-        end(&f);
+        fixture_end(&f);
     }
 }
 
@@ -531,5 +500,5 @@ int run_cpu_op_tests(void)
         cmocka_unit_test(test_rope_angles), cmocka_unit_test(test_attention),
         cmocka_unit_test(test_nearest),     cmocka_unit_test(test_sample),
     };
-    return cmocka_run_group_tests_name("operations", tests, open_one, close_one);
+    return cmocka_run_group_tests_name("operations", tests, fixture_setup, fixture_teardown);
 }

@@ -10,37 +10,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-static ut_backend *b;
-
-static int open_one(void **state)
-{
-    (void)state;
-    b = fixture_open(2, 0, UT_PRECISION_AUTO);
-    return 0;
-}
-
-static int close_one(void **state)
-{
-    (void)state;
-    b->ops->close(b);
-    return 0;
-}
-
-static fixture finish(ut_plan *p, int32_t max_t)
-{
-    ut_err err = {0};
-    if (ut_plan_finish(p, &err) != UTTER_OK)
-        fail_msg("%s", err.msg);
-    return fixture_compile(b, p, 1, max_t);
-}
-
-static void end(fixture *f)
-{
-    const ut_plan *p = f->e->plan;
-    fixture_close(f);
-    ut_plan_free((ut_plan *)(uintptr_t)p);
-}
-
 /* ---- Looking up and moving ------------------------------------------------------------------ */
 
 static void test_gather_sum(void **state)
@@ -57,7 +26,7 @@ static void test_gather_sum(void **state)
     const ut_tid extra = ut_plan_input(p, "extra", UT_F32, 0, 1, D);
     ut_plan_output(p, ut_op_gather_sum(p, ids, table, 1, 3, sizes, -2.0f, r, extra), "y");
     ut_plan_output(p, ut_op_gather_sum(p, ids, part, 1, 2, sizes, 1.0f, UT_NONE, UT_NONE), "z");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const int32_t in[T][4] = {{9, 3, 5, 1},
                               {9, UT_ID_NONE, 0, UT_ID_EXTRA},
                               {9, UT_ID_EXTRA, -7, UT_ID_NONE},
@@ -86,7 +55,7 @@ static void test_gather_sum(void **state)
         check_bits(y + t * D, want, D, "gather_sum");
         check_bits(z + t * D, sum, D, "gather_sum without a residual");
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_copy_cols_and_scale(void **state)
@@ -104,7 +73,7 @@ static void test_copy_cols_and_scale(void **state)
     ut_plan_output(p, y, "y");
     ut_plan_output(p, ut_op_scale(p, y, gain, UT_NONE), "scaled");
     ut_plan_output(p, ut_op_scale(p, y, gain, y), "added");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(T * D, 1.0f), *row = fixture_array(4, 1.0f);
     const float *g = fixture_array(8, 1.0f);
     fixture_input(&f, "x", T, in, T * D * 4);
@@ -123,7 +92,7 @@ static void test_copy_cols_and_scale(void **state)
             check_near((double)added[t * 8 + i], (double)want * (1 + (double)g[i]), 1e-6, "scale",
                        i);
         }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_ring_get(void **state)
@@ -139,19 +108,19 @@ static void test_ring_get(void **state)
     for (int i = 0; i < 200; i++)
         values[i] = (float)i;
     ut_plan_output(p, ut_op_gather(p, y, table, 1, 1, &table->rows), "y");
-    fixture f = finish(p, 1);
+    fixture f = fixture_finish(p, 1);
     const int32_t rows[4][2] = {{1, 10}, {2, 20}, {3, 0}, {4, -40}};
-    b->ops->state_write(f.s, ring, 0, 0, 4, rows);
+    fixture_cpu->ops->state_write(f.s, ring, 0, 0, 4, rows);
     static const struct {
         int32_t frame;
         float want;
     } cases[] = {{0, 110}, {1, 110}, {2, 120}, {3, 100}, {4, 60}, {5, 110}, {1003, 100}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        b->ops->state_write(f.s, frame, 0, 0, 1, &cases[i].frame);
+        fixture_cpu->ops->state_write(f.s, frame, 0, 0, 1, &cases[i].frame);
         fixture_run(&f, 1);
         assert_true(*(const float *)fixture_output(&f, "y") == cases[i].want);
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* ---- Beginnings and ends -------------------------------------------------------------------- */
@@ -168,7 +137,7 @@ static void test_trim(void **state)
     ut_op_trim(p, repeat, count, UNIT, true);
     ut_plan_output(p, ut_op_copy(p, zero), "zero");
     ut_plan_output(p, ut_op_copy(p, repeat), "repeat");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(2 * T * D, 1.0f);
     static const int32_t counts[] = {60, 51, 50, 11, 1, 0, 1000};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
@@ -184,7 +153,7 @@ static void test_trim(void **state)
                 assert_true(r[row * D + c] == (last >= 0 ? in[last * D + c] : 0.0f));
             }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* A strided convolution of a signal that began with its first value, in pieces. */
@@ -204,10 +173,10 @@ static void test_history_that_repeats(void **state)
     const ut_linear_args conv = {.w = w, .taps = 2, .residual = UT_NONE};
     ut_plan_output(p, ut_op_linear(p, pairs, &conv), "y");
     ut_op_advance(p, at, 0, 2);
-    fixture f = finish(p, MAX);
+    fixture f = fixture_finish(p, MAX);
     const float *in = fixture_array(2 * T * C, 1.0f), *weight = w->part[0].data;
     for (int round = 0; round < 2; round++) {
-        b->ops->state_reset(f.s, 0);
+        fixture_cpu->ops->state_reset(f.s, 0);
         for (int t = 0, n; t < T; t += n) {
             n = random_int(1, MAX);
             n = n < T - t ? n : T - t;
@@ -227,7 +196,7 @@ static void test_history_that_repeats(void **state)
                 }
         }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* ---- Whole signals -------------------------------------------------------------------------- */
@@ -242,7 +211,7 @@ static void test_reflect_keeps_the_length(void **state)
     const ut_tid y = ut_op_reflect(p, x, DILATION, DILATION);
     const ut_linear_args conv = {.w = w, .taps = TAPS, .dilation = DILATION, .residual = UT_NONE};
     ut_plan_output(p, ut_op_linear(p, y, &conv), "y");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     const float *in = fixture_array(T * C, 1.0f), *weight = w->part[0].data;
     for (int n = 3; n <= T; n += 37) {
         fixture_input(&f, "x", n, in, (size_t)(n * C) * 4);
@@ -260,7 +229,7 @@ static void test_reflect_keeps_the_length(void **state)
                 check_near((double)got[t * OUT + o], want, 1e-5, "reflect", t);
             }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 static void test_pool(void **state)
@@ -272,7 +241,7 @@ static void test_pool(void **state)
     const ut_tid l = ut_plan_input(p, "l", UT_F32, 1, 0, C);
     ut_plan_output(p, ut_op_pool(p, x, UT_NONE), "even");
     ut_plan_output(p, ut_op_pool(p, x, l), "weighted");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     float *in = fixture_array(T * C, 3.0f), *logits = fixture_array(T * C, 5.0f);
     for (int t = 0; t < T; t++)
         in[t * C] = 2.5f; /* a constant channel: the deviation's floor */
@@ -297,7 +266,7 @@ static void test_pool(void **state)
             }
         }
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
@@ -315,7 +284,7 @@ static void test_nearest_by_distance(void **state)
     ut_op_nearest_euclid(p, codes, 1, e, table);
     ut_op_nearest_euclid(p, codes, 0, e, table);
     ut_plan_output(p, codes, "codes");
-    fixture f = finish(p, T);
+    fixture f = fixture_finish(p, T);
     float *in = fixture_array(T * D, 2.0f);
     memcpy(in, rows + 12 * D, D * sizeof(float));
     fixture_input(&f, "e", T, in, T * D * 4);
@@ -333,7 +302,7 @@ static void test_nearest_by_distance(void **state)
         assert_true(at[got[2 * t]] <= best + 1e-5);
         assert_int_equal(got[2 * t], got[2 * t + 1]);
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 /* All that was chosen before is penalised, the stop waits for its frame, and the second row of
@@ -370,26 +339,26 @@ static void test_choices_are_remembered(void **state)
     a.extra_from_frame = 0;
     ut_op_sample(p, logits, &a);
     ut_op_advance(p, ut_plan_state(p, frame), 1, 0);
-    fixture f = finish(p, 1);
+    fixture f = fixture_finish(p, 1);
     const float l[N] = {2.0f, -0.5f, 3.0f, 4.0f};
     /* greedy; and a temperature at which top-k 1 leaves the best alone */
     const float rows[2][UT_SP_COUNT] = {{0.0f, 1.0f, 2.0f, 0.0f}, {2.0f, 1.0f, 1.0f, 1.0f}};
-    b->ops->state_write(f.s, params, 0, 0, 2, rows);
+    fixture_cpu->ops->state_write(f.s, params, 0, 0, 2, rows);
     /* 2 (3 -> 1.5), 0 (2 -> 1), then the stop may come (4 -> 2), then 2 again at 1.5 ... */
     static const int32_t want[] = {2, 0, STOP, STOP, STOP};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
         int32_t got[2], marks[N];
         fixture_input(&f, "logits", 1, l, sizeof l);
         fixture_run(&f, 1);
-        b->ops->state_read(f.s, column, 0, 0, 1, got);
+        fixture_cpu->ops->state_read(f.s, column, 0, 0, 1, got);
         assert_int_equal(got[0], want[i]);
         assert_int_equal(got[1], STOP);
-        b->ops->state_read(f.s, chosen, 0, 0, 1, marks);
+        fixture_cpu->ops->state_read(f.s, chosen, 0, 0, 1, marks);
         assert_int_equal(marks[2], 1);
         assert_int_equal(marks[1], 0);
         assert_int_equal(marks[3], i >= 2);
     }
-    end(&f);
+    fixture_end(&f);
 }
 
 int run_cpu_signal_op_tests(void)
@@ -405,5 +374,6 @@ int run_cpu_signal_op_tests(void)
         cmocka_unit_test(test_nearest_by_distance),
         cmocka_unit_test(test_choices_are_remembered),
     };
-    return cmocka_run_group_tests_name("operations on signals", tests, open_one, close_one);
+    return cmocka_run_group_tests_name("operations on signals", tests, fixture_setup,
+                                       fixture_teardown);
 }

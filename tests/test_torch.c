@@ -98,34 +98,40 @@ static void torch_dict_with_every_type_and_stride(void **state)
 static void torch_state_dicts(void **state)
 {
     (void)state;
-    ut_weights *w = open_file(DATA "ordered.pth"); /* OrderedDict, _metadata */
-    assert_int_equal(ut_weights_count(w), 4);
-    expect_values(w, "0.weight", UT_F32, DIMS(1, 2), VALUES(0.25f, 0.25f));
-    expect_values(w, "1.bias", UT_F32, DIMS(1), VALUES(0.25f));
-    ut_weights_close(w);
-
-    w = open_file(DATA "nested.pth"); /* only what is inside state_dict */
-    assert_int_equal(ut_weights_count(w), 1);
-    expect_values(w, "inside", UT_F32, DIMS(3, 4), counting);
-    ut_weights_close(w);
-
-    w = open_file(DATA "protocol4.pth"); /* FRAME, MEMOIZE, STACK_GLOBAL */
-    assert_int_equal(ut_weights_count(w), 2);
-    expect_values(w, "a", UT_F32, DIMS(3, 4), counting);
-    expect_values(w, "b", UT_F32, DIMS(4), VALUES(8, 9, 10, 11));
-    ut_weights_close(w);
+    const struct {
+        const char *path;
+        size_t n_tensors;
+        const char *name;
+        int64_t dim[3];
+        const float *values;
+    } cases[] = {
+        {DATA "ordered.pth", 4, "0.weight", {1, 2, -1}, (const float[]){0.25f, 0.25f}},
+        {DATA "ordered.pth", 4, "1.bias", {1, -1}, (const float[]){0.25f}}, /* _metadata */
+        {DATA "nested.pth", 1, "inside", {3, 4, -1}, counting}, /* only inside state_dict */
+        {DATA "protocol4.pth", 2, "a", {3, 4, -1}, counting},   /* FRAME, MEMOIZE, STACK_GLOBAL */
+        {DATA "protocol4.pth", 2, "b", {4, -1}, counting + 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ut_weights *w = open_file(cases[i].path);
+        assert_int_equal(ut_weights_count(w), cases[i].n_tensors);
+        expect_values(w, cases[i].name, UT_F32, cases[i].dim, cases[i].values);
+        ut_weights_close(w);
+    }
 }
 
 static void torch_files_that_are_refused(void **state)
 {
     (void)state;
-    size_t n;
-    uint8_t *data = read_file(DATA "legacy.pth", &n);
-    expect_refusal(data, n, "f: a bare pickle (torch before 1.6)");
-    ut_free(data);
-    data = read_file(DATA "compressed.pth", &n);
-    expect_refusal(data, n, "f: zip entry \"ordered/data.pkl\" is compressed (method 8)");
-    ut_free(data);
+    static const char *const cases[][2] = {
+        {DATA "legacy.pth", "f: a bare pickle (torch before 1.6)"},
+        {DATA "compressed.pth", "f: zip entry \"ordered/data.pkl\" is compressed (method 8)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t n;
+        uint8_t *data = read_file(cases[i][0], &n);
+        expect_refusal(data, n, cases[i][1]);
+        ut_free(data);
+    }
 }
 
 static void damaged_files_are_refused_or_read(void **state)
@@ -239,9 +245,12 @@ static void zip_free(zip *z)
     "X\x01\0\0\0" name "ctorch._utils\n_rebuild_tensor_v2\n(" STORAGE(key, n) offset size stride   \
         "\x89"                                                                                     \
         "ccollections\nOrderedDict\n)RtR"
-#define DICT(items) "\x80\x02}(" items "u."
-/* One tensor [2] that is all of storage 0. */
-#define SIMPLE DICT(TENSOR("a", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85"))
+#define DICT(items)   "\x80\x02}(" items "u."
+#define PICKLE(bytes) bytes, sizeof(bytes) - 1
+/* A tensor "a" of the storage "0" of two floats; all of it; and nothing else. */
+#define FLOATS(offset, size, stride) TENSOR("a", "0", "\x02", offset, size, stride)
+#define WHOLE                        FLOATS("K\0", "K\x02\x85", "K\x01\x85")
+#define SIMPLE                       DICT(WHOLE)
 
 static const float two[2] = {1.5f, -2.0f};
 
@@ -285,34 +294,30 @@ static void archives_of_every_kind(void **state)
 static void archives_that_are_refused(void **state)
 {
     (void)state;
-    zip z;
-    zip_init(&z);
-    zip_add(&z, "x/data/0", two, sizeof two);
-    zip_finish(&z, "");
-    expect_refusal(z.file.data, z.file.len, "f: a zip archive without data.pkl");
-    zip_free(&z);
-
-    zip_init(&z);
-    zip_add(&z, "x/data.pkl", SIMPLE, sizeof SIMPLE - 1);
-    zip_add(&z, "y/data.pkl", SIMPLE, sizeof SIMPLE - 1);
-    zip_finish(&z, "");
-    expect_refusal(z.file.data, z.file.len, "f: more than one data.pkl");
-    zip_free(&z);
-
-    zip_init(&z);
-    zip_add(&z, "x/data.pkl", SIMPLE, sizeof SIMPLE - 1);
-    zip_add(&z, "x/data.pkl", SIMPLE, sizeof SIMPLE - 1);
-    zip_finish(&z, "");
-    expect_refusal(z.file.data, z.file.len, "f: two zip entries are called \"x/data.pkl\"");
-    zip_free(&z);
-
-    zip_init(&z);
-    zip_add(&z, "x/data.pkl", SIMPLE, sizeof SIMPLE - 1);
-    zip_add(&z, "x/byteorder", "big", 3);
-    zip_finish(&z, "");
-    expect_refusal(z.file.data, z.file.len, "f: byteorder is \"big\", expected \"little\"");
-    zip_free(&z);
-
+    static const struct {
+        struct {
+            const char *name, *data;
+            size_t n;
+        } entry[2];
+        const char *message;
+    } cases[] = {
+        {{{"x/data/0", (const char *)two, sizeof two}}, "f: a zip archive without data.pkl"},
+        {{{"x/data.pkl", PICKLE(SIMPLE)}, {"y/data.pkl", PICKLE(SIMPLE)}},
+         "f: more than one data.pkl"},
+        {{{"x/data.pkl", PICKLE(SIMPLE)}, {"x/data.pkl", PICKLE(SIMPLE)}},
+         "f: two zip entries are called \"x/data.pkl\""},
+        {{{"x/data.pkl", PICKLE(SIMPLE)}, {"x/byteorder", PICKLE("big")}},
+         "f: byteorder is \"big\", expected \"little\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        zip z;
+        zip_init(&z);
+        for (int k = 0; k < 2 && cases[i].entry[k].name; k++)
+            zip_add(&z, cases[i].entry[k].name, cases[i].entry[k].data, cases[i].entry[k].n);
+        zip_finish(&z, "");
+        expect_refusal(z.file.data, z.file.len, cases[i].message);
+        zip_free(&z);
+    }
     static const char cut[] = "PK\3\4 and then nothing that ends an archive";
     expect_refusal(cut, sizeof cut, "f: damaged or cut short zip archive: no end of central");
 }
@@ -365,8 +370,6 @@ static opened open_pickle(const void *pickle, size_t n)
     return o;
 }
 
-#define PICKLE(bytes) bytes, sizeof(bytes) - 1
-
 static void pickles_with_odd_opcodes_are_read(void **state)
 {
     (void)state;
@@ -376,9 +379,9 @@ static void pickles_with_odd_opcodes_are_read(void **state)
     } cases[] = {
         {PICKLE(SIMPLE)},
         /* BININT2, LONG1, LONG4 as numbers; NONE and DUP, POP, POP_MARK on the way */
-        {PICKLE("\x80\x02}N2002N00(NN1(" TENSOR("a", "0", "\x02", "\x8a\x00", "\x8a\x01\x02\x85",
+        {PICKLE("\x80\x02}N2002N00(NN1(" FLOATS("\x8a\x00", "\x8a\x01\x02\x85",
                                                 "\x8b\x01\0\0\0\x01\x85") "u.")},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "M\0\0", "(M\x02\0t", "(J\x01\0\0\0t")))},
+        {PICKLE(DICT(FLOATS("M\0\0", "(M\x02\0t", "(J\x01\0\0\0t")))},
         /* metadata: list, set, bytes, float, a long integer, an object with state */
         {PICKLE("\x80\x05}(X\x01\0\0\0l](K\x01K\x02"
                 "eK\x03"
@@ -386,11 +389,10 @@ static void pickles_with_odd_opcodes_are_read(void **state)
                 "X\x01\0\0\0bC\x02xyX\x01\0\0\0"
                 "fG\x3f\xf0\0\0\0\0\0\0"
                 "X\x01\0\0\0i\x8a\x09\0\0\0\0\0\0\0\0\x01"
-                "X\x01\0\0\0ncargparse\nNamespace\n)\x81}X\x01\0\0\0kK\x01sb" TENSOR(
-                    "a", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85") "u.")},
+                "X\x01\0\0\0ncargparse\nNamespace\n)\x81}X\x01\0\0\0kK\x01sb" WHOLE "u.")},
         /* a dict below state_dict; what lies beside it is not looked at */
-        {PICKLE("\x80\x02}(X\x01\0\0\0z" STORAGE("?", "\x09") "X\x0a\0\0\0state_dict}(" TENSOR(
-            "a", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85") "uu.")},
+        {PICKLE("\x80\x02}(X\x01\0\0\0z" STORAGE("?", "\x09") "X\x0a\0\0\0state_dict}(" WHOLE
+                                                              "uu.")},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         opened o = open_pickle(cases[i].pickle, cases[i].n);
@@ -464,36 +466,33 @@ static void pickles_that_are_refused(void **state)
         {PICKLE("ctorch._utils\n_rebuild_parameter\n)R."), "a parameter without data"},
         {PICKLE("ctorch._utils\n_rebuild_parameter\nN\x85R."),
          "a parameter's data is another object"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "K\x02K\x01\x86", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "K\x02K\x01\x86", "K\x01\x85"))),
          "a tensor of 2 dimensions with 1 strides, expected as many and at most 8"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t",
-                            "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"))),
+        {PICKLE(
+             DICT(FLOATS("K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"))),
          "a tensor of 9 dimensions with 9 strides"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "N\x85", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "N\x85", "K\x01\x85"))),
          "an extent of a tensor is another object, expected an integer"},
         {PICKLE(DICT(TENSOR("a", "7", "\x02", "K\0", "K\x02\x85", "K\x01\x85"))),
          "f: tensor \"a\": there is no storage \"7\""},
         {PICKLE(DICT(TENSOR("a", "0", "\x03", "K\0", "K\x02\x85", "K\x01\x85"))),
          "f: tensor \"a\": storage \"0\" has 8 bytes, expected 3 elements of f32"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "K\x03\x85", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "K\x03\x85", "K\x01\x85"))),
          "f: tensor \"a\": shape [3] with its strides at element 0 does not fit into a storage of "
          "2"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\1", "K\x02\x85", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("K\1", "K\x02\x85", "K\x01\x85"))),
          "shape [2] with its strides at element 1 does not fit"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "J\xff\xff\xff\xff", "K\x02\x85", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("J\xff\xff\xff\xff", "K\x02\x85", "K\x01\x85"))),
          "shape [2] with its strides at element -1 does not fit"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\x01", "K\x02\x85", "J\xff\xff\xff\xff\x85"))),
+        {PICKLE(DICT(FLOATS("K\x01", "K\x02\x85", "J\xff\xff\xff\xff\x85"))),
          "shape [2] with its strides at element 1 does not fit"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "J\xfe\xff\xff\xff\x85", "K\x01\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "J\xfe\xff\xff\xff\x85", "K\x01\x85"))),
          "f: tensor \"a\": shape [any] is negative or too large"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "K\x02\x85",
-                            "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "K\x02\x85", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85"))),
          "does not fit into a storage of 2 elements"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "J\0\0\0\x40\x85", "K\0\x85"))),
+        {PICKLE(DICT(FLOATS("K\0", "J\0\0\0\x40\x85", "K\0\x85"))),
          "f: tensor \"a\": its strides expand it to 4294967296 bytes, more than the file has"},
-        {PICKLE(DICT(TENSOR("a", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85")
-                         TENSOR("a", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85"))),
-         "f: two tensors are called \"a\""},
+        {PICKLE(DICT(WHOLE WHOLE)), "f: two tensors are called \"a\""},
         {PICKLE(DICT(TENSOR("\n", "0", "\x02", "K\0", "K\x02\x85", "K\x01\x85"))),
          "f: tensor \"?\": its name has a control character"},
     };

@@ -28,15 +28,26 @@ typedef struct wav_spec {
     bool extensible;
 } wav_spec;
 
-/* RIFF header, format chunk and the header of a data chunk that says data_size. */
-static void begin_wav(ut_buf *b, const wav_spec *s, uint32_t data_size)
+static const wav_spec mono16 = {1, 1, 8000, 16, 2, false};
+
+static void put_chunk(ut_buf *b, const char *id, uint32_t size)
+{
+    put_id(b, id);
+    put_le(b, size, 4);
+}
+
+/* A new file: the header of everything. */
+static void begin_riff(ut_buf *b, const char *id)
 {
     ut_buf_init(b, (size_t)1 << 26);
-    put_id(b, "RIFF");
-    put_le(b, 0xffffffff, 4);
+    put_chunk(b, id, 0xffffffff);
     put_id(b, "WAVE");
-    put_id(b, "fmt ");
-    put_le(b, s->extensible ? 40 : 16, 4);
+}
+
+/* A format chunk of this size: 16, with more zeros behind it, or 40 when extensible. */
+static void put_format(ut_buf *b, const wav_spec *s, unsigned size)
+{
+    put_chunk(b, "fmt ", size);
     put_le(b, s->extensible ? 0xfffe : s->tag, 2);
     put_le(b, s->channels, 2);
     put_le(b, s->rate, 4);
@@ -51,8 +62,16 @@ static void begin_wav(ut_buf *b, const wav_spec *s, uint32_t data_size)
         put_le(b, s->tag, 2);
         assert_true(ut_buf_append(b, tail, sizeof tail));
     }
-    put_id(b, "data");
-    put_le(b, data_size, 4);
+    for (unsigned n = s->extensible ? 40 : 16; n < size; n++)
+        put_le(b, 0, 1);
+}
+
+/* All in front of the samples; the data chunk says data_size. */
+static void begin_wav(ut_buf *b, const wav_spec *s, uint32_t data_size)
+{
+    begin_riff(b, "RIFF");
+    put_format(b, s, s->extensible ? 40 : 16);
+    put_chunk(b, "data", data_size);
 }
 
 static utter_status read_buf(const ut_buf *b, ut_audio *a, ut_err *err)
@@ -153,9 +172,7 @@ static void channels_stay_interleaved(void **state)
 
 /* ---- Containers ----------------------------------------------------------------------------- */
 
-static const wav_spec mono16 = {1, 1, 8000, 16, 2, false};
-
-/* Frames that a file reads as. */
+/* Frames of a ramp that a file reads as. */
 static size_t frames_of(const ut_buf *b)
 {
     ut_audio a;
@@ -200,8 +217,7 @@ static void sizes_that_nobody_filled_in(void **state)
     /* What is behind the samples is not sound. */
     begin_wav(&b, &mono16, 8);
     put_ramp(&b, 4);
-    put_id(&b, "LIST");
-    put_le(&b, 4, 4);
+    put_chunk(&b, "LIST", 4);
     put_id(&b, "INFO");
     assert_int_equal(frames_of(&b), 4);
     ut_buf_free(&b);
@@ -212,29 +228,15 @@ static void other_chunks_are_skipped(void **state)
     (void)state;
     for (unsigned size = 0; size < 5; size++) { /* odd ones are padded */
         ut_buf b;
-        ut_buf_init(&b, 1 << 16);
-        put_id(&b, "RIFF");
-        put_le(&b, 0, 4);
-        put_id(&b, "WAVE");
+        begin_riff(&b, "RIFF");
         for (int where = 0; where < 2; where++) {
-            put_id(&b, "JUNK");
-            put_le(&b, size, 4);
+            put_chunk(&b, "JUNK", size);
             for (unsigned i = 0; i < size + size % 2; i++)
                 put_le(&b, 'd', 1);
-            if (where == 0) {
-                put_id(&b, "fmt ");
-                put_le(&b, 18, 4);
-                put_le(&b, 1, 2);
-                put_le(&b, 1, 2);
-                put_le(&b, 8000, 4);
-                put_le(&b, 16000, 4);
-                put_le(&b, 2, 2);
-                put_le(&b, 16, 2);
-                put_le(&b, 0, 2);
-            }
+            if (where == 0)
+                put_format(&b, &mono16, 18);
         }
-        put_id(&b, "data");
-        put_le(&b, 6, 4);
+        put_chunk(&b, "data", 6);
         put_ramp(&b, 3);
         assert_int_equal(frames_of(&b), 3);
         ut_buf_free(&b);
@@ -245,26 +247,14 @@ static void rf64_has_its_size_elsewhere(void **state)
 {
     (void)state;
     ut_buf b;
-    ut_buf_init(&b, 1 << 16);
-    put_id(&b, "RF64");
-    put_le(&b, 0xffffffff, 4);
-    put_id(&b, "WAVE");
-    put_id(&b, "ds64");
-    put_le(&b, 28, 4);
+    begin_riff(&b, "RF64");
+    put_chunk(&b, "ds64", 28);
     put_le(&b, 1000, 8);
     put_le(&b, 6, 8); /* bytes of samples; 4 more follow that are none */
     put_le(&b, 3, 8);
     put_le(&b, 0, 4);
-    put_id(&b, "fmt ");
-    put_le(&b, 16, 4);
-    put_le(&b, 1, 2);
-    put_le(&b, 1, 2);
-    put_le(&b, 8000, 4);
-    put_le(&b, 16000, 4);
-    put_le(&b, 2, 2);
-    put_le(&b, 16, 2);
-    put_id(&b, "data");
-    put_le(&b, 0xffffffff, 4);
+    put_format(&b, &mono16, 16);
+    put_chunk(&b, "data", 0xffffffff);
     put_ramp(&b, 5);
     assert_int_equal(frames_of(&b), 3);
     ut_buf_free(&b);

@@ -108,10 +108,10 @@ static utter_status add_folder(utter_voice_list *list, const char *folder, bool 
 static utter_status find_speakers(const char *model_dir, ut_speaker_list *out, ut_err *err)
 {
     *out = (ut_speaker_list){0};
-    for (const ut_model_ops *const *f = ut_model_families(); *f; f++)
-        if ((*f)->speakers && (*f)->match(model_dir))
-            return (*f)->speakers(model_dir, out, err);
-    return UTTER_OK;
+    const ut_model_ops *family;
+    const utter_status st = ut_model_family_of(model_dir, &family, err);
+    return st == UTTER_OK && family && family->speakers ? family->speakers(model_dir, out, err)
+                                                        : st;
 }
 
 static utter_status new_speaker(utter_voice **out, const ut_speaker *s, ut_err *err)

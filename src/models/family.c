@@ -3,16 +3,29 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/os.h"
+#include "models/config_file.h"
 #include "models/model.h"
 #include "models/qwen3_tts/qwen3_tts.h"
 #include "models/s1_mini/s1_mini.h"
 #include <stdio.h>
+#include <string.h>
 
 static const ut_model_ops *const families[] = {&ut_s1_mini_ops, &ut_qwen3_tts_ops, NULL};
 
-const ut_model_ops *const *ut_model_families(void)
+utter_status ut_model_family_of(const char *dir, const ut_model_ops **out, ut_err *err)
 {
-    return families;
+    *out = NULL;
+    ut_json *doc = NULL;
+    ut_err why = {0};
+    const char *type = NULL;
+    utter_status st = ut_config_open(&doc, dir, "config.json", &why);
+    if (st == UTTER_OK)
+        st = ut_json_get_string(ut_json_member(ut_json_root(doc), "model_type"), &type, &why);
+    for (const ut_model_ops *const *f = families; st == UTTER_OK && *f; f++)
+        if (strcmp(type, (*f)->model_type) == 0)
+            *out = *f;
+    ut_json_free(doc);
+    return st == UTTER_ERR_NOMEM ? ut_fail(err, st, "%s", why.msg) : UTTER_OK;
 }
 
 utter_status ut_model_open(ut_model **out, const char *dir, const ut_model_options *options,
@@ -22,9 +35,12 @@ utter_status ut_model_open(ut_model **out, const char *dir, const ut_model_optio
     if (!ut_dir_exists(dir))
         return ut_fail(err, UTTER_ERR_NOT_FOUND, "%s: no such directory, expected a checkpoint",
                        dir);
-    for (const ut_model_ops *const *f = families; *f; f++)
-        if ((*f)->match(dir))
-            return (*f)->open(out, dir, options, err);
+    const ut_model_ops *ops;
+    const utter_status st = ut_model_family_of(dir, &ops, err);
+    if (st != UTTER_OK)
+        return st;
+    if (ops)
+        return ops->open(out, dir, options, err);
     char known[256] = "";
     size_t n = 0;
     for (const ut_model_ops *const *f = families; *f && n < sizeof known; f++)

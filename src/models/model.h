@@ -144,8 +144,7 @@ void ut_speaker_list_free(ut_speaker_list *l); /* zeroed is fine */
 
 typedef struct ut_model_ops {
     const char *family;
-    /* Does this directory hold a checkpoint of the family? Looks at config.json only. */
-    bool (*match)(const char *dir);
+    const char *model_type; /* what "model_type" in config.json of its checkpoints says */
     utter_status (*open)(ut_model **out, const char *dir, const ut_model_options *options,
                          ut_err *err);
     void (*free)(ut_model *m);
@@ -160,7 +159,7 @@ typedef struct ut_model_ops {
      * open request, the others are its `later`. Tokens of a text that ends where a space follows do
      * not change when it goes on. NULL where ar.text is -1. */
     utter_status (*text)(const ut_model *m, const char *text, bool open, ut_buf *out, ut_err *err);
-    /* The speakers of the checkpoint in a directory that match() knows, without opening it. NULL:
+    /* The speakers of the checkpoint in a directory of the family, without opening it. NULL:
      * the family has none. */
     utter_status (*speakers)(const char *dir, ut_speaker_list *out, ut_err *err);
     /* Append the features of mono samples at info.sample_rate, f32 [T, speaker.n_features]. NULL
@@ -179,12 +178,14 @@ struct ut_model { /* the head of each family's own struct */
     ut_speaker_encoder speaker;
 };
 
+/* The family of a checkpoint directory, by its config.json; *out is NULL when that is missing,
+ * unreadable or of no family, which is no failure. */
+utter_status ut_model_family_of(const char *dir, const ut_model_ops **out, ut_err *err);
+
 /* Open a checkpoint directory with the family that recognises it. ERR_MODEL lists what was looked
  * for when none does. The model's memory maps stay open until ut_model_free. */
 utter_status ut_model_open(ut_model **out, const char *dir, const ut_model_options *options,
                            ut_err *err);
 void ut_model_free(ut_model *m);
-/* All families, NULL-terminated. */
-const ut_model_ops *const *ut_model_families(void);
 
 #endif

@@ -227,3 +227,21 @@ const ut_weight *ut_weight_scaled(ut_loader *l, const ut_weight *a, float scale)
     }
     return w;
 }
+
+int64_t ut_weight_bytes(const ut_weight *w)
+{
+    int64_t n = 0;
+    for (int i = 0; w && i < w->n_parts; i++)
+        n += (int64_t)w->part[i].rows * w->cols * (int64_t)ut_dtype_size(w->part[i].dtype);
+    return n;
+}
+
+int ut_load_state(ut_loader *l, ut_state_set *set, const char *name, ut_dtype dtype, int32_t rows,
+                  int32_t cols)
+{
+    const int index = ut_state_set_add(set, name, dtype, rows, cols);
+    if (index < 0)
+        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
+                       UT_STATE_MAX);
+    return index;
+}

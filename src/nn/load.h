@@ -7,6 +7,7 @@
 #define UT_NN_LOAD_H
 
 #include "base/arena.h"
+#include "plan/plan.h"
 #include "plan/weight.h"
 #include "weights/weights.h"
 
@@ -48,5 +49,11 @@ const ut_weight *ut_weight_new(ut_loader *l, const char *name, int32_t rows, int
                                float **data);
 /* a's rows, scaled: for signs and constants folded at load. */
 const ut_weight *ut_weight_scaled(ut_loader *l, const ut_weight *a, float scale);
+/* Bytes as stored; NULL: 0. */
+int64_t ut_weight_bytes(const ut_weight *w);
+
+/* Define a state: its index; a full set is a failure. */
+int ut_load_state(ut_loader *l, ut_state_set *set, const char *name, ut_dtype dtype, int32_t rows,
+                  int32_t cols);
 
 #endif

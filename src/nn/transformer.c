@@ -67,11 +67,8 @@ static const ut_weight *load_wqkv(const layer_source *s, const ut_tf *t)
 
 static int add_cache(ut_loader *l, ut_state_set *states, int32_t capacity, int32_t width)
 {
-    const int s = ut_state_set_add(states, "kv_cache", UT_F32, capacity, width);
-    if (s < 0)
-        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
-                       UT_STATE_MAX);
-    else
+    const int s = ut_load_state(l, states, "kv_cache", UT_F32, capacity, width);
+    if (s >= 0)
         states->def[s].keep = true;
     return s;
 }
@@ -124,6 +121,17 @@ void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *pref
         t->layers[i].cache_k = add_cache(l, states, capacity, t->n_kv_heads * t->head_dim);
         t->layers[i].cache_v = add_cache(l, states, capacity, t->n_kv_heads * t->head_dim);
     }
+}
+
+int64_t ut_tf_bytes(const ut_tf *t)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        const ut_tf_layer *y = &t->layers[i];
+        n += ut_weight_bytes(y->wqkv) + ut_weight_bytes(y->wo) + ut_weight_bytes(y->w13) +
+             ut_weight_bytes(y->w2);
+    }
+    return n;
 }
 
 static ut_tid norm(ut_plan *p, ut_tid x, const ut_weight *gain, const ut_weight *bias, float eps)

@@ -56,6 +56,9 @@ typedef struct ut_tf_options {
 void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *prefix,
                 ut_state_set *states, int32_t capacity);
 
+/* Bytes of matrices that one pass reads, as stored. */
+int64_t ut_tf_bytes(const ut_tf *t);
+
 /* All layers over x [rows, dim], the final norm not included. Row r stands at position first_pos +
  * r + pos (an i32 state, or UT_NONE). */
 ut_tid ut_tf_emit(ut_plan *p, const ut_tf *t, ut_tid x, ut_tid pos, int32_t first_pos);

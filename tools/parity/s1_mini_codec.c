@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NAME_CHARS 24 /* of a tap, whatever number is in it */
+
 static const double tolerance = 2e-4;
 
 /* A recorded [channels, steps] tensor: all of the tape, its first steps ("_head") or its last
@@ -41,7 +43,7 @@ static void report_group(stream *s, const char *group, const char *name, const c
 static void check_decode(parity *p, const ut_codec *codec, ut_exec *e, ut_state *state,
                          const char *group)
 {
-    static char blocks[9][16];
+    static char blocks[9][NAME_CHARS];
     const ut_view *v = golden(p, "codec/%s/codes", group);
     int32_t *rows = golden_i32(v);
     int32_t *codes = transposed_i32(rows, v->dim[0], v->dim[1]);
@@ -124,7 +126,7 @@ static void check_margin(stream *s, const ut_codec *codec, const ut_view *v)
     }
     float *got = need_memory((size_t)v->n_elements, sizeof *got);
     for (int32_t q = 0; q < codec->n_codebooks; q++) {
-        char tap[16];
+        char tap[NAME_CHARS];
         snprintf(tap, sizeof tap, "enc.e%d", (int)q);
         const tape *e = stream_find(s, tap);
         const ut_view *table = codebook(w, q);
@@ -164,7 +166,7 @@ static int64_t undecided(const int32_t *got, const ut_view *codes, const ut_view
 
 static void check_encode(parity *p, const ut_codec *codec, ut_exec *e, ut_state *state)
 {
-    static char names[9 + 32][16];
+    static char names[9 + 32][NAME_CHARS];
     const ut_view *pcm8 = golden(p, "codec/ref_pcm8");
     const ut_view *codes = golden(p, "codec/enc/codes");
     if (!pcm8 || !codes)

@@ -3,7 +3,7 @@
 #include "models/qwen3_tts/config.h"
 #include "base/alloc.h"
 #include "base/json.h"
-#include "base/os.h"
+#include "models/config_file.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -15,17 +15,6 @@ typedef struct reader {
     utter_status status;
     ut_err *err;
 } reader;
-
-static utter_status open_json(ut_json **doc, const char *dir, const char *name, ut_err *err)
-{
-    *doc = NULL;
-    char *path = ut_path_join(dir, name);
-    if (!path)
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", dir);
-    const utter_status st = ut_json_read(doc, path, UT_JSON_MAX_BYTES, err);
-    ut_free(path);
-    return st;
-}
 
 static void get_i32(reader *r, const char *key, int32_t min, int32_t max, int32_t *out)
 {
@@ -294,7 +283,7 @@ static void read_utter(reader *r, ut_q3_config *c)
 static utter_status read_model(ut_q3_config *c, const char *dir, ut_arena *arena, ut_err *err)
 {
     ut_json *doc;
-    const utter_status st = open_json(&doc, dir, "config.json", err);
+    const utter_status st = ut_config_open(&doc, dir, "config.json", err);
     if (st != UTTER_OK)
         return st;
     reader r = {.object = ut_json_root(doc), .arena = arena, .err = err};
@@ -344,7 +333,7 @@ static utter_status read_generation(ut_q3_config *c, const char *dir, ut_err *er
 {
     ut_json *doc = NULL;
     ut_err why = {0};
-    const utter_status st = open_json(&doc, dir, "generation_config.json", &why);
+    const utter_status st = ut_config_open(&doc, dir, "generation_config.json", &why);
     if (st != UTTER_OK && st != UTTER_ERR_NOT_FOUND)
         return ut_fail(err, st, "%s", why.msg);
     reader r = {.object = doc ? ut_json_root(doc) : (ut_json_value){0}, .err = err};
@@ -401,7 +390,7 @@ static utter_status read_codec(ut_q3_config *c, const char *dir, ut_err *err)
 {
     static const int32_t rates[] = {8, 5, 4, 3}, ratios[] = {2, 2}, encoder[] = {8, 6, 5, 4};
     ut_json *doc;
-    const utter_status st = open_json(&doc, dir, "speech_tokenizer/config.json", err);
+    const utter_status st = ut_config_open(&doc, dir, "speech_tokenizer/config.json", err);
     if (st != UTTER_OK)
         return st;
     memcpy(c->codec.upsample_rates, rates, sizeof rates);
@@ -426,19 +415,6 @@ static utter_status read_codec(ut_q3_config *c, const char *dir, ut_err *err)
 }
 
 /* ---- All of it ------------------------------------------------------------------------------ */
-
-bool ut_q3_config_match(const char *dir)
-{
-    ut_json *doc = NULL;
-    const char *type = "";
-    const bool read = open_json(&doc, dir, "config.json", NULL) == UTTER_OK;
-    const bool match = read &&
-                       ut_json_get_string(ut_json_member(ut_json_root(doc), "model_type"), &type,
-                                          NULL) == UTTER_OK &&
-                       strcmp(type, "qwen3_tts") == 0;
-    ut_json_free(doc);
-    return match;
-}
 
 utter_status ut_q3_config_names(ut_q3_config *c, const char *dir, ut_arena *arena, ut_err *err)
 {

@@ -80,8 +80,6 @@ typedef struct ut_q3_config {
 /* Read the three files; strings and lists go to arena. Errors name file, field, what was found and
  * what was expected. */
 utter_status ut_q3_config_read(ut_q3_config *c, const char *dir, ut_arena *arena, ut_err *err);
-/* Is there a config.json whose model_type is "qwen3_tts"? */
-bool ut_q3_config_match(const char *dir);
 /* Languages and speakers of config.json alone. */
 utter_status ut_q3_config_names(ut_q3_config *c, const char *dir, ut_arena *arena, ut_err *err);
 

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RING_FRAMES       64
 #define DEFAULT_POSITIONS 8192 /* eleven minutes; a KV cache for all that is possible is large */
 #define MIN_PICKS         2    /* first codes that are chosen before speech may end */
 
@@ -70,23 +69,6 @@ static void load_predictor(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c)
     lm->predictor_norm = ut_load_vector(l, small, "%smodel.norm.weight", prefix);
 }
 
-static void add_states(ut_loader *l, ut_q3_lm *lm, ut_ar *ar)
-{
-    ut_state_set *s = &ar->states;
-    const int32_t columns = 1 + lm->n_groups;
-    lm->state.pos = ut_state_set_add(s, "pos", UT_I32, 1, 1);
-    lm->state.frame = ut_state_set_add(s, "frame", UT_I32, 1, 1);
-    lm->state.column = ut_state_set_add(s, "column", UT_I32, 1, columns);
-    lm->state.chosen = ut_state_set_add(s, "chosen", UT_I32, 1, lm->n_codes + 1);
-    lm->state.params = ut_state_set_add(s, "params", UT_F32, 2, UT_SP_COUNT);
-    lm->state.rng = ut_state_set_add(s, "rng", UT_I32, 1, UT_RNG_COUNT);
-    lm->state.ring = ut_state_set_add(s, "ring", UT_I32, RING_FRAMES, columns);
-    lm->state.text = ut_state_set_add(s, "text", UT_I32, lm->capacity, 1);
-    if (lm->state.text < 0)
-        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
-                       UT_STATE_MAX);
-}
-
 static bool owned(const char *name, void *user)
 {
     (void)user;
@@ -113,7 +95,9 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     lm->norm = ut_load_vector(l, lm->hidden, "talker.model.norm.weight");
     load_head(l, lm, c);
     load_predictor(l, lm, c);
-    add_states(l, lm, ar);
+    lm->state = ut_ar_states_load(l, &ar->states, 1 + lm->n_groups, 2);
+    lm->chosen = ut_load_state(l, &ar->states, "chosen", UT_I32, 1, lm->n_codes + 1);
+    lm->text = ut_load_state(l, &ar->states, "text", UT_I32, lm->capacity, 1);
 
     const ut_tf_options tf = {.qk_norm = true, .names = &ut_tf_names_hf};
     set_sizes(&lm->talker, &c->talker);
@@ -124,70 +108,39 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
 
     ar->columns = 1 + lm->n_groups;
     ar->capacity = lm->capacity;
-    ar->max_prompt = lm->capacity > 4096 ? lm->capacity - 2048 : lm->capacity * 3 / 4;
+    ar->max_prompt = ut_ar_max_prompt(lm->capacity);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
-    ar->text = lm->state.text;
+    ar->text = lm->text;
     ar->text_pad = lm->pad;
     ar->stop_id = lm->eos;
     ar->stop_from_frame = MIN_PICKS;
     ar->first_code_col = 1;
 }
 
-static int64_t weight_bytes(const ut_weight *w)
-{
-    return w ? (int64_t)w->rows * w->cols * (int64_t)ut_dtype_size(w->part[0].dtype) : 0;
-}
-
-static int64_t tf_bytes(const ut_tf *t)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += weight_bytes(y->wqkv) + weight_bytes(y->wo) + weight_bytes(y->w13) +
-             weight_bytes(y->w2);
-    }
-    return n;
-}
-
 int64_t ut_q3_lm_bytes_per_frame(const ut_q3_lm *lm)
 {
     /* the predictor's first two positions share one pass; every group after the first has a head */
-    int64_t n = weight_bytes(lm->fc1) + weight_bytes(lm->fc2) + tf_bytes(&lm->talker) +
-                weight_bytes(lm->head);
+    int64_t n = ut_weight_bytes(lm->fc1) + ut_weight_bytes(lm->fc2) + ut_tf_bytes(&lm->talker) +
+                ut_weight_bytes(lm->head);
     for (int32_t g = 1; g < lm->n_groups; g++)
-        n += tf_bytes(&lm->predictor) + weight_bytes(lm->mtp) + weight_bytes(lm->heads[g - 1]);
+        n += ut_tf_bytes(&lm->predictor) + ut_weight_bytes(lm->mtp) +
+             ut_weight_bytes(lm->heads[g - 1]);
     return n;
 }
 
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
-/* A plan being written. */
-typedef struct writer {
-    const ut_q3_lm *lm;
-    ut_plan *p;
-    ut_tid column, frame;
-    bool external_noise;
-} writer;
-
 /* Decision g chooses the code of group g; the first may choose to stop. */
-static void sample(writer *w, ut_tid logits, int32_t g)
+static void sample(ut_ar_writer *w, ut_tid logits, int32_t g)
 {
     const ut_q3_lm *lm = w->lm;
-    ut_plan *p = w->p;
-    ut_sample_args a = {.dst = w->column,
-                        .params = ut_plan_state(p, lm->state.params),
-                        .rng = ut_plan_state(p, lm->state.rng),
-                        .frame = w->frame,
-                        .history = UT_NONE,
-                        .noise = UT_NONE,
-                        .probs = UT_NONE,
-                        .narrowing = UT_TEMPER_FIRST,
-                        .decision = g};
+    ut_sample_args a = ut_ar_decision(w, g);
+    a.narrowing = UT_TEMPER_FIRST;
     if (g == 0) {
         a.penalty = UT_PENALTY_ALL;
-        a.history = ut_plan_state(p, lm->state.chosen);
+        a.history = ut_plan_state(w->p, lm->chosen);
         a.n_range = lm->n_codes;
         a.id_extra = lm->eos;
         a.extra_from_frame = MIN_PICKS;
@@ -195,23 +148,20 @@ static void sample(writer *w, ut_tid logits, int32_t g)
         a.col = 1 + g;
         a.params_row = 1;
         a.n_range = lm->sizes[g];
-        a.id_extra = -1;
     }
-    if (w->external_noise)
-        a.noise = ut_plan_input(p, ut_plan_printf(p, "noise.%d", (int)g), UT_F32, 0, 1,
-                                a.n_range + (a.id_extra >= 0));
-    ut_op_sample(p, logits, &a);
+    ut_ar_sample(w, logits, &a);
 }
 
 /* The talker's width to the predictor's. */
-static ut_tid to_predictor(const writer *w, ut_tid x)
+static ut_tid to_predictor(const ut_ar_writer *w, ut_tid x)
 {
-    const ut_linear_args a = {.w = w->lm->mtp, .bias = w->lm->mtp_bias, .residual = UT_NONE};
-    return w->lm->mtp ? ut_op_linear(w->p, x, &a) : x;
+    const ut_q3_lm *lm = w->lm;
+    const ut_linear_args a = {.w = lm->mtp, .bias = lm->mtp_bias, .residual = UT_NONE};
+    return lm->mtp ? ut_op_linear(w->p, x, &a) : x;
 }
 
 /* Codes 1 .. G-1 of a frame from its hidden state [1, H] and code 0, which is in the column. */
-static void emit_predictor(writer *w, ut_tid hidden)
+static void emit_predictor(ut_ar_writer *w, ut_tid hidden)
 {
     const ut_q3_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -232,7 +182,7 @@ static void emit_predictor(writer *w, ut_tid hidden)
 }
 
 /* From the talker's normed last row to a finished frame in the ring. */
-static void emit_frame(writer *w, ut_tid hidden)
+static void emit_frame(ut_ar_writer *w, ut_tid hidden)
 {
     const ut_q3_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -241,13 +191,12 @@ static void emit_frame(writer *w, ut_tid hidden)
     sample(w, ut_op_matmul(p, hidden, lm->head, UT_NONE), 0);
     ut_op_token_code(p, w->column, 0, lm->n_codes);
     emit_predictor(w, hidden);
-    ut_op_ring_put(p, ut_plan_state(p, lm->state.ring), UT_NONE, w->column, w->frame);
-    ut_op_advance(p, w->frame, 1, 0);
+    ut_ar_end_frame(w, UT_NONE);
 }
 
 /* Text tokens ids[:, col] and codes[:, 1 .. G] (and the speaker) summed, through the talker: its
  * normed rows. */
-static ut_tid emit_talker(const writer *w, ut_tid ids, ut_tid codes, ut_tid speaker)
+static ut_tid emit_talker(const ut_ar_writer *w, ut_tid ids, ut_tid codes, ut_tid speaker)
 {
     const ut_q3_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -264,26 +213,13 @@ static ut_tid emit_talker(const writer *w, ut_tid ids, ut_tid codes, ut_tid spea
     return x;
 }
 
-static ut_tid talker_norm(const writer *w, ut_tid x)
+static ut_tid talker_norm(const ut_ar_writer *w, ut_tid x)
 {
-    return ut_op_rms_norm(w->p, x, w->lm->norm, w->lm->talker.norm_eps);
+    const ut_q3_lm *lm = w->lm;
+    return ut_op_rms_norm(w->p, x, lm->norm, lm->talker.norm_eps);
 }
 
-static bool begin(writer *w, const ut_q3_lm *lm, const char *name, const ut_model_options *options,
-                  const ut_ar *ar)
-{
-    ut_plan *p = ut_plan_new(name, &ar->states, options->taps);
-    if (!p)
-        return false;
-    *w = (writer){.lm = lm,
-                  .p = p,
-                  .column = ut_plan_state(p, lm->state.column),
-                  .frame = ut_plan_state(p, lm->state.frame),
-                  .external_noise = options->external_noise};
-    return true;
-}
-
-static void write_prefill(writer *w)
+static void write_prefill(ut_ar_writer *w)
 {
     const ut_q3_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -296,12 +232,12 @@ static void write_prefill(writer *w)
     emit_frame(w, talker_norm(w, ut_op_last_row(p, y)));
 }
 
-static void write_frame(writer *w)
+static void write_frame(ut_ar_writer *w)
 {
+    const ut_q3_lm *lm = w->lm;
     ut_plan *p = w->p;
     /* frame f >= 1 hears the text token that row f - 1 of the state holds */
-    const ut_tid text =
-        ut_op_ring_get(p, ut_plan_state(p, w->lm->state.text), w->frame, -1, w->lm->pad);
+    const ut_tid text = ut_op_ring_get(p, ut_plan_state(p, lm->text), w->frame, -1, lm->pad);
     const ut_tid hidden = talker_norm(w, emit_talker(w, text, w->column, UT_NONE));
     ut_plan_name(p, hidden, "talker.hidden");
     emit_frame(w, hidden);
@@ -310,17 +246,11 @@ static void write_frame(writer *w)
 utter_status ut_q3_lm_plans(const ut_q3_lm *lm, const ut_model_options *options, ut_ar *ar,
                             ut_err *err)
 {
-    writer w;
-    if (!begin(&w, lm, "qwen3-tts prefill", options, ar))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a plan");
-    ar->prefill = w.p;
-    write_prefill(&w);
-    const utter_status st = ut_plan_finish(w.p, err);
-    if (st != UTTER_OK)
-        return st;
-    if (!begin(&w, lm, "qwen3-tts frame", options, ar))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a plan");
-    ar->frame = w.p;
-    write_frame(&w);
-    return ut_plan_finish(w.p, err);
+    ut_ar_writer w = {.lm = lm,
+                      .set = &ar->states,
+                      .states = &lm->state,
+                      .taps = options->taps,
+                      .external_noise = options->external_noise};
+    const utter_status st = ut_ar_write(&w, "qwen3-tts prefill", write_prefill, &ar->prefill, err);
+    return st == UTTER_OK ? ut_ar_write(&w, "qwen3-tts frame", write_frame, &ar->frame, err) : st;
 }

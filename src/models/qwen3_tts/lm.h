@@ -5,6 +5,7 @@
 
 #include "models/model.h"
 #include "models/qwen3_tts/config.h"
+#include "nn/ar.h"
 #include "nn/transformer.h"
 
 typedef struct ut_q3_lm {
@@ -26,9 +27,9 @@ typedef struct ut_q3_lm {
     int32_t eos, pad;          /* codec id that stops; text token of no text */
     int32_t hidden;            /* H */
     bool takes_speaker;        /* prefill has the input "speaker" */
-    struct {
-        int pos, frame, column, chosen, params, rng, ring, text;
-    } state;
+    ut_ar_states state;
+    int chosen;       /* i32 [1, n_codes + 1]: first codes of all frames, for the penalty */
+    int text;         /* i32 [capacity, 1]: see ut_ar.text */
     int32_t capacity; /* positions */
 } ut_q3_lm;
 

@@ -274,7 +274,7 @@ bool ut_qwen3_tts_drops_instruct(const ut_model *m)
 
 const ut_model_ops ut_qwen3_tts_ops = {
     .family = "qwen3-tts",
-    .match = ut_q3_config_match,
+    .model_type = "qwen3_tts",
     .open = q3_open,
     .free = q3_free,
     .release_pages = q3_release_pages,

@@ -3,32 +3,9 @@
 #include "models/s1_mini/config.h"
 #include "base/alloc.h"
 #include "base/json.h"
-#include "base/os.h"
+#include "models/config_file.h"
 #include <stdio.h>
 #include <string.h>
-
-static utter_status open_config(ut_json **doc, const char *dir, ut_err *err)
-{
-    char *path = ut_path_join(dir, "config.json");
-    if (!path)
-        return ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", dir);
-    const utter_status st = ut_json_read(doc, path, UT_JSON_MAX_BYTES, err);
-    ut_free(path);
-    return st;
-}
-
-bool ut_s1_config_match(const char *dir)
-{
-    ut_json *doc = NULL;
-    const char *type = "";
-    const bool read = open_config(&doc, dir, NULL) == UTTER_OK;
-    const bool match = read &&
-                       ut_json_get_string(ut_json_member(ut_json_root(doc), "model_type"), &type,
-                                          NULL) == UTTER_OK &&
-                       strcmp(type, "dual_ar") == 0;
-    ut_json_free(doc);
-    return match;
-}
 
 /* A reader with one error: later fields are skipped after the first failure. */
 typedef struct reader {
@@ -193,7 +170,7 @@ utter_status ut_s1_config_read(ut_s1_config *c, const char *dir, ut_err *err)
 {
     memset(c, 0, sizeof *c);
     ut_json *doc = NULL;
-    const utter_status st = open_config(&doc, dir, err);
+    const utter_status st = ut_config_open(&doc, dir, "config.json", err);
     if (st != UTTER_OK)
         return st;
     reader r = {.object = ut_json_root(doc), .err = err};

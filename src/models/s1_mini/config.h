@@ -36,7 +36,5 @@ typedef struct ut_s1_config {
 
 /* Read DIR/config.json; errors name file, field, what was found and what was expected. */
 utter_status ut_s1_config_read(ut_s1_config *c, const char *dir, ut_err *err);
-/* Is there a config.json whose model_type is "dual_ar"? */
-bool ut_s1_config_match(const char *dir);
 
 #endif

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#define RING_FRAMES 64
-
 /* ---- Weights -------------------------------------------------------------------------------- */
 
 static void set_sizes(ut_tf *t, const ut_s1_tf_config *s, const ut_s1_config *c)
@@ -64,22 +62,6 @@ static void load_fast(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c)
             ut_weight_slice(l, "fast_output.weight", lm->fast_output_all, 0, c->fast_codes, NULL);
 }
 
-static void add_states(ut_loader *l, ut_s1_lm *lm, ut_ar *ar)
-{
-    ut_state_set *s = &ar->states;
-    const int32_t columns = 1 + lm->num_codebooks;
-    lm->state.pos = ut_state_set_add(s, "pos", UT_I32, 1, 1);
-    lm->state.frame = ut_state_set_add(s, "frame", UT_I32, 1, 1);
-    lm->state.column = ut_state_set_add(s, "column", UT_I32, 1, columns);
-    lm->state.history = ut_state_set_add(s, "history", UT_I32, UT_HISTORY_FRAMES, columns);
-    lm->state.params = ut_state_set_add(s, "params", UT_F32, 1, UT_SP_COUNT);
-    lm->state.rng = ut_state_set_add(s, "rng", UT_I32, 1, UT_RNG_COUNT);
-    lm->state.ring = ut_state_set_add(s, "ring", UT_I32, RING_FRAMES, columns);
-    if (lm->state.ring < 0)
-        ut_loader_fail(l, UTTER_ERR_LIMIT, "too many layers: more than %d state tensors",
-                       UT_STATE_MAX);
-}
-
 static bool owned(const char *name, void *user)
 {
     int layer;
@@ -106,7 +88,9 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     lm->norm = ut_load_vector(l, c->slow.dim, "norm.weight");
     load_head(l, lm, c, options->exact_head);
     load_fast(l, lm, c);
-    add_states(l, lm, ar);
+    const int32_t columns = 1 + c->num_codebooks;
+    lm->state = ut_ar_states_load(l, &ar->states, columns, 1);
+    lm->history = ut_load_state(l, &ar->states, "history", UT_I32, UT_HISTORY_FRAMES, columns);
 
     set_sizes(&lm->slow, &c->slow, c);
     lm->slow.label = "slow";
@@ -115,10 +99,9 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ut_tf_load(l, &lm->fast, &fast, "fast_", &ar->states, c->num_codebooks);
     ut_loader_check_extra(l, owned, NULL);
 
-    ar->columns = 1 + c->num_codebooks;
+    ar->columns = columns;
     ar->capacity = lm->capacity;
-    /* the reference keeps 2048 positions for speech */
-    ar->max_prompt = lm->capacity > 4096 ? lm->capacity - 2048 : lm->capacity * 3 / 4;
+    ar->max_prompt = ut_ar_max_prompt(lm->capacity);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
@@ -128,52 +111,22 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ar->first_code_col = 1;
 }
 
-static int64_t weight_bytes(const ut_weight *w)
-{
-    return w ? (int64_t)w->rows * w->cols * (int64_t)ut_dtype_size(w->part[0].dtype) : 0;
-}
-
-static int64_t tf_bytes(const ut_tf *t)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += weight_bytes(y->wqkv) + weight_bytes(y->wo) + weight_bytes(y->w13) +
-             weight_bytes(y->w2);
-    }
-    return n;
-}
-
 int64_t ut_s1_lm_bytes_per_frame(const ut_s1_lm *lm)
 {
     /* the first two fast positions share one pass; every decision after the first has a head */
     const int64_t passes = lm->num_codebooks - 1;
-    return tf_bytes(&lm->slow) + weight_bytes(lm->output) + weight_bytes(lm->fast_in) +
-           passes * (tf_bytes(&lm->fast) + weight_bytes(lm->fast_output));
+    return ut_tf_bytes(&lm->slow) + ut_weight_bytes(lm->output) + ut_weight_bytes(lm->fast_in) +
+           passes * (ut_tf_bytes(&lm->fast) + ut_weight_bytes(lm->fast_output));
 }
 
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
-/* A plan being written. */
-typedef struct writer {
-    const ut_s1_lm *lm;
-    ut_plan *p;
-    ut_tid column, frame, history, params, rng;
-    bool external_noise;
-} writer;
-
 /* Decision 0 is the token, decision k codebook k. */
-static void sample(writer *w, ut_tid logits, int32_t decision)
+static void sample(ut_ar_writer *w, ut_tid logits, int32_t decision)
 {
     const ut_s1_lm *lm = w->lm;
-    ut_sample_args a = {.dst = w->column,
-                        .params = w->params,
-                        .rng = w->rng,
-                        .frame = w->frame,
-                        .history = w->history,
-                        .noise = UT_NONE,
-                        .probs = UT_NONE,
-                        .decision = decision};
+    ut_sample_args a = ut_ar_decision(w, decision);
+    a.history = ut_plan_state(w->p, lm->history);
     if (decision == 0) {
         /* an indexing slip of the reference: the token is penalised by the oldest frame of the
          * window, all of its columns taken as ids */
@@ -186,26 +139,22 @@ static void sample(writer *w, ut_tid logits, int32_t decision)
         a.penalty = UT_PENALTY_CODEBOOK;
         a.penalty_col = 1 + decision;
         a.n_range = lm->fast_codes;
-        a.id_extra = -1;
     }
-    if (w->external_noise) {
-        char *name = ut_plan_printf(w->p, "noise.%d", (int)decision);
-        a.noise = ut_plan_input(w->p, name, UT_F32, 0, 1, a.n_range + (a.id_extra >= 0));
-    }
-    ut_op_sample(w->p, logits, &a);
+    ut_ar_sample(w, logits, &a);
 }
 
 /* Logits over the whole codebook at a position, for tests. */
-static void tap_fast_logits(const writer *w, ut_tid normed, int32_t position)
+static void tap_fast_logits(const ut_ar_writer *w, ut_tid normed, int32_t position)
 {
+    const ut_s1_lm *lm = w->lm;
     char name[32];
     snprintf(name, sizeof name, "fast.logits%d", (int)position);
     if (ut_plan_wants(w->p, name))
-        ut_plan_name(w->p, ut_op_matmul(w->p, normed, w->lm->fast_output_all, UT_NONE), "%s", name);
+        ut_plan_name(w->p, ut_op_matmul(w->p, normed, lm->fast_output_all, UT_NONE), "%s", name);
 }
 
 /* Codes 1 .. Q-1 of a frame from its hidden state [1, dim] and code 0, which is in the column. */
-static void emit_fast(writer *w, ut_tid hidden)
+static void emit_fast(ut_ar_writer *w, ut_tid hidden)
 {
     const ut_s1_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -237,7 +186,7 @@ static void emit_fast(writer *w, ut_tid hidden)
 }
 
 /* From the slow transformer's last row to a finished frame in the ring. */
-static void emit_frame(writer *w, ut_tid hidden)
+static void emit_frame(ut_ar_writer *w, ut_tid hidden)
 {
     const ut_s1_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -249,11 +198,10 @@ static void emit_frame(writer *w, ut_tid hidden)
     sample(w, logits, 0);
     ut_op_token_code(p, w->column, lm->ids.semantic_begin, lm->codebook_size);
     emit_fast(w, hidden);
-    ut_op_ring_put(p, ut_plan_state(p, lm->state.ring), w->history, w->column, w->frame);
-    ut_op_advance(p, w->frame, 1, 0);
+    ut_ar_end_frame(w, ut_plan_state(p, lm->history));
 }
 
-static ut_tid emit_slow(const writer *w, ut_tid ids)
+static ut_tid emit_slow(const ut_ar_writer *w, ut_tid ids)
 {
     const ut_s1_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -267,24 +215,7 @@ static ut_tid emit_slow(const writer *w, ut_tid ids)
     return y;
 }
 
-static bool begin(writer *w, const ut_s1_lm *lm, const char *name, const ut_model_options *options,
-                  const ut_ar *ar)
-{
-    ut_plan *p = ut_plan_new(name, &ar->states, options->taps);
-    if (!p)
-        return false;
-    *w = (writer){.lm = lm,
-                  .p = p,
-                  .column = ut_plan_state(p, lm->state.column),
-                  .frame = ut_plan_state(p, lm->state.frame),
-                  .history = ut_plan_state(p, lm->state.history),
-                  .params = ut_plan_state(p, lm->state.params),
-                  .rng = ut_plan_state(p, lm->state.rng),
-                  .external_noise = options->external_noise};
-    return true;
-}
-
-static void write_prefill(writer *w)
+static void write_prefill(ut_ar_writer *w)
 {
     const ut_s1_lm *lm = w->lm;
     ut_plan *p = w->p;
@@ -297,21 +228,19 @@ static void write_prefill(writer *w)
     emit_frame(w, ut_op_last_row(p, y));
 }
 
+static void write_frame(ut_ar_writer *w)
+{
+    emit_frame(w, emit_slow(w, w->column));
+}
+
 utter_status ut_s1_lm_plans(const ut_s1_lm *lm, const ut_model_options *options, ut_ar *ar,
                             ut_err *err)
 {
-    writer w;
-    if (!begin(&w, lm, "s1-mini prefill", options, ar))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a plan");
-    ar->prefill = w.p;
-    write_prefill(&w);
-    utter_status st = ut_plan_finish(w.p, err);
-    if (st != UTTER_OK)
-        return st;
-
-    if (!begin(&w, lm, "s1-mini frame", options, ar))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a plan");
-    ar->frame = w.p;
-    emit_frame(&w, emit_slow(&w, w.column));
-    return ut_plan_finish(w.p, err);
+    ut_ar_writer w = {.lm = lm,
+                      .set = &ar->states,
+                      .states = &lm->state,
+                      .taps = options->taps,
+                      .external_noise = options->external_noise};
+    const utter_status st = ut_ar_write(&w, "s1-mini prefill", write_prefill, &ar->prefill, err);
+    return st == UTTER_OK ? ut_ar_write(&w, "s1-mini frame", write_frame, &ar->frame, err) : st;
 }

@@ -5,6 +5,7 @@
 
 #include "models/model.h"
 #include "models/s1_mini/config.h"
+#include "nn/ar.h"
 #include "nn/transformer.h"
 
 /* Token ids that the tokenizer fixes. */
@@ -24,9 +25,8 @@ typedef struct ut_s1_lm {
     float embed_scale;
     int32_t id_first, n_range, id_extra; /* what row i of output scores */
     ut_s1_ids ids;
-    struct {
-        int pos, frame, column, history, params, rng, ring;
-    } state;
+    ut_ar_states state;
+    int history;      /* i32 [UT_HISTORY_FRAMES, columns]: for the penalty */
     int32_t capacity; /* positions */
 } ut_s1_lm;
 

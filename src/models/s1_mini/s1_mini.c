@@ -350,7 +350,7 @@ int32_t ut_s1_mini_special(const ut_model *m, const char *name)
 
 const ut_model_ops ut_s1_mini_ops = {
     .family = "s1-mini",
-    .match = ut_s1_config_match,
+    .model_type = "dual_ar",
     .open = s1_open,
     .free = s1_free,
     .release_pages = s1_release_pages,
