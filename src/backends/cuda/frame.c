@@ -3,6 +3,7 @@
  * matter of the device, so both are timed when a plan is compiled. */
 #include "backends/cuda/frame.h"
 #include "base/alloc.h"
+#include <math.h>
 #include <string.h>
 
 /* ---- Room ------------------------------------------------------------------------------------ */
@@ -131,17 +132,19 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
 {
-    cu_attention_args a;
+    const cu_step *s = &r->e->steps[f->attention];
     const cu_frame *frame = r->e->frame;
+    const cu_view y = cu_view_of(r, &s->out[0]);
+    const int32_t window = s->op->u.attn.window;
     arguments_of(r, f->qkv, &out->qkv, sizeof out->qkv);
-    arguments_of(r, f->attention, &a, sizeof a);
-    out->reach = a.reach;
-    out->scale = a.scale;
-    out->y = a.y;
-    out->y_slot = a.y_slot;
+    const int32_t capacity = out->qkv.capacity;
+    out->reach = window && window < capacity ? window : capacity;
+    out->scale = 1.0f / sqrtf((float)out->qkv.dim);
+    out->y = y.p;
+    out->y_slot = y.slot;
     out->arrived = frame->memory + 256;
     out->part = frame->memory + frame->bytes - frame->part_bytes;
-    out->spans = (a.reach + a.rows - 1) / CU_ATT_SPAN + 2;
+    out->spans = (out->reach + out->qkv.rows - 1) / CU_ATT_SPAN + 2;
 }
 
 static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
