@@ -140,6 +140,15 @@ void emu_grid_wait(void)
     wait_at(AT_GRID);
 }
 
+static bool yielded;  /* somebody looks for what others have to do */
+static unsigned idle; /* rounds in which everybody did only that */
+
+void emu_yield(void)
+{
+    yielded = true;
+    wait_at(RUNS);
+}
+
 void emu_copy_missing(void)
 {
     die("waits for a copy that was not started");
@@ -195,6 +204,7 @@ static void run_blocks(bool reverse)
     }
     for (;;) {
         unsigned ended = 0;
+        yielded = false;
         for (unsigned k = 0; k < n; k++) {
             const unsigned i = reverse ? n - 1 - k : k;
             if (fibers[i].state == RUNS) {
@@ -208,7 +218,8 @@ static void run_blocks(bool reverse)
         if (ended == n)
             return;
         /* a thread that has ended must not be waited for: kernels here never rely on it */
-        if (!release(n))
+        idle = release(n) ? 0 : idle + 1;
+        if (idle > 100000 || (idle && !yielded))
             die("threads wait for each other, or for some that have ended");
     }
 }

@@ -72,10 +72,7 @@ template <class T> static inline T emu_shuffle(T v, unsigned from)
 
 /* The whole grid, of a cooperative launch. */
 void emu_grid_wait(void);
-static inline void grid_arrive(uint32_t *)
-{
-    __syncthreads();
-}
+static inline void grid_arrive(uint32_t *) {}
 static inline void grid_wait(const uint32_t *, uint32_t)
 {
     emu_grid_wait();
@@ -86,6 +83,27 @@ static inline uint32_t grid_turn(const uint32_t *)
 }
 static inline void wait_for_kernel_before(void) {}
 static inline void let_next_kernel_start(void) {}
+
+/* Let other threads go on. */
+void emu_yield(void);
+struct mail_pair {
+    uint64_t a, b;
+};
+static inline void mail_send(void *to, float value, uint32_t frame)
+{
+    memcpy(to, &value, 4);
+    memcpy((char *)to + 4, &frame, 4);
+}
+static inline mail_pair mail_look(const void *from)
+{
+    mail_pair p;
+    memcpy(&p, from, sizeof p);
+    return p;
+}
+static inline void mail_again(uint32_t)
+{
+    emu_yield();
+}
 
 static inline void ahead_start(void *dst, const void *src)
 {

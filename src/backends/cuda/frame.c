@@ -44,7 +44,8 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
         f->ring_whole = ring_in(f, b->shared_limit, f->n_loads);
         f->ring_phase = ring_in(f, half_of(b), 1);
     }
-    f->bytes = 256 + (f->arrived_bytes + 255) / 256 * 256 + f->part_bytes;
+    f->arrived_bytes = (f->arrived_bytes + 255) / 256 * 256;
+    f->bytes = 256 + f->arrived_bytes + f->mail_bytes + f->part_bytes;
     st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
     if (st == UTTER_OK) {
         const cu_result r = b->d.set8(f->memory, 0, f->bytes - f->part_bytes, b->stream);
@@ -63,6 +64,7 @@ void cu_frame_free(cu_backend *b, cu_frame *f)
     if (!f)
         return;
     cu_free(b, f->memory);
+    ut_free(f->mail);
     ut_free(f->phases);
     ut_free(f->slot_ops);
     ut_free(f);
@@ -103,6 +105,15 @@ static void arguments_of(cu_run *r, int32_t op, void *args, size_t size)
     memcpy(args, record.args, size < sizeof record.args ? size : sizeof record.args);
 }
 
+/* Where tensor t's mail is on the device, or 0. */
+static cu_ptr mail_of(const cu_run *r, ut_tid t)
+{
+    const cu_frame *f = r->e->frame;
+    if (t == UT_NONE || f->mail[t] == SIZE_MAX)
+        return 0;
+    return f->memory + 256 + f->arrived_bytes + f->mail[t];
+}
+
 static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)
 {
     const cu_step *s = &r->e->steps[f->linear];
@@ -123,6 +134,10 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
         out->a.y_slot = map.y_slot;
         out->swiglu = 1;
     }
+    const ut_op *ops = r->e->head.plan->ops;
+    out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
+    out->residual_mail = mail_of(r, ops[f->linear].in[1]);
+    out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
     *load = (cu_frame_load){.w = out->a.w,
                             .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
                             .matrices = out->swiglu ? 2 : 1,
@@ -140,6 +155,8 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     const int32_t capacity = out->qkv.capacity;
     out->reach = window && window < capacity ? window : capacity;
     out->scale = 1.0f / sqrtf((float)out->qkv.dim);
+    out->x_mail = mail_of(r, r->e->steps[f->qkv].op->in[0]);
+    out->y_mail = mail_of(r, s->op->out[0]);
     out->y = y.p;
     out->y_slot = y.slot;
     out->arrived = frame->memory + 256;
@@ -168,6 +185,7 @@ static void fill_tables(cu_run *r, tables *t)
         const cu_fused *from = &f->phases[i];
         cu_frame_phase *to = &t->phases[i];
         to->kind = (int32_t)from->kind;
+        to->barrier = from->barrier;
         if (from->kind == CU_PHASE_LINEAR)
             fill_linear(r, from, &to->u.linear, &t->loads[load++]);
         else if (from->kind == CU_PHASE_ATTENTION)
@@ -200,6 +218,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .ops = c->tables + t.ops_at,
                               .loads = c->tables + t.loads_at,
                               .barrier = f->memory,
+                              .frame = f->memory + 128,
                               .unit_bytes = f->unit_bytes,
                               .sums = f->sums,
                               .x = f->x,
@@ -233,6 +252,7 @@ void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
     cu_frame_args a = c->args;
     a.first = 0;
     a.count = f->n_phases;
+    a.last = 1;
     a.n_loads = f->n_loads;
     a.ring = f->ring_whole;
     a.trace = r->e->trace;
@@ -271,6 +291,7 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
         a.n_loads = f->phases[a.first].kind == CU_PHASE_LINEAR;
         a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
         load += a.n_loads;
+        a.last = a.first + 1 == f->n_phases;
         launch(r, &a, CU_K_frame_phase, CU_LAUNCH_PROGRAMMATIC);
     }
 }

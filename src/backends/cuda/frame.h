@@ -12,6 +12,7 @@ typedef struct cu_fused {
     int32_t norm, linear, swiglu; /* of a linear phase */
     int32_t qkv, attention;
     int32_t first, count; /* in cu_frame.slot_ops */
+    bool barrier;         /* before it: what it reads is not mail */
 } cu_fused;
 
 struct cu_frame {
@@ -24,7 +25,9 @@ struct cu_frame {
     int32_t unit_bytes, sums, x, gains; /* as in cu_frame_args */
     int32_t ring_whole, ring_phase;     /* units fetched ahead, of the whole frame and of a phase */
     size_t part_bytes, arrived_bytes;
-    cu_ptr memory; /* barrier, counters of attention, its parts */
+    size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
+    size_t mail_bytes;
+    cu_ptr memory; /* barrier and frame, counters of attention, mail, parts of attention */
     size_t bytes;
 };
 

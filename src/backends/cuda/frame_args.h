@@ -18,12 +18,22 @@
 
 typedef enum cu_phase_kind { CU_PHASE_LINEAR, CU_PHASE_ATTENTION, CU_PHASE_SLOTS } cu_phase_kind;
 
+/* A number on its way from block to block, and the number of its frame: who needs it looks until it
+ * is there, and nobody need wait for all. */
+typedef struct cu_mail {
+    float value;
+    uint32_t frame;
+} cu_mail;
+
 /* y = residual + gamma * act(norm(x) W^T + bias), or with swiglu silu(gate) * up, where the rows of
  * W are gate, then up. Blocks share the outputs, warps of a block the units of theirs. */
 typedef struct cu_frame_linear {
     cu_linear_args a; /* cols = k; taps and parts are not there; n_out: rows of W */
     UT_DEV(const float) gain;
-    float eps; /* of the norm of x, where gain is */
+    UT_DEV(const cu_mail) x_mail;
+    UT_DEV(const cu_mail) residual_mail;
+    UT_DEV(cu_mail) y_mail; /* or 0; [slots, rows, cols] */
+    float eps;              /* of the norm of x, where gain is */
     int32_t swiglu;
     int32_t type, pad; /* of w */
 } cu_frame_linear;
@@ -34,6 +44,8 @@ typedef struct cu_frame_attention {
     cu_qkv_args qkv; /* y is not written */
     int32_t reach;
     float scale;
+    UT_DEV(const cu_mail) x_mail;
+    UT_DEV(cu_mail) y_mail; /* or 0 */
     UT_DEV(float) y;
     int64_t y_slot;
     UT_DEV(float) part;       /* [slots, kv_heads, spans, queries, 2 + dim]: max, sum, values */
@@ -48,7 +60,8 @@ typedef struct cu_frame_slots {
 
 typedef struct cu_frame_phase {
     int32_t kind;
-    int32_t pad[3];
+    int32_t barrier; /* before it */
+    int32_t pad[2];
     union {
         cu_frame_linear linear;
         cu_frame_attention attention;
@@ -101,6 +114,7 @@ typedef struct cu_frame_args {
     UT_DEV(const cu_slot_op) ops;
     UT_DEV(const cu_frame_load) loads; /* of phases first .. first + count - 1 */
     UT_DEV(uint32_t) barrier;          /* of the grid; its high bit turns at every barrier */
+    UT_DEV(uint32_t) frame;            /* frames so far */
     int32_t first, count, n_loads;
     int32_t ring;       /* units that a warp fetches ahead, a multiple of 2; 0: none */
     int32_t unit_bytes; /* of a place in the ring */
@@ -108,7 +122,7 @@ typedef struct cu_frame_args {
     int32_t x;          /* floats for x and what else a phase needs, a multiple of 4 */
     int32_t gains;      /* floats for a norm's gain, a multiple of 4 */
     int32_t slots;
-    int32_t pad;
+    int32_t last;           /* is the last phase the frame's? */
     UT_DEV(uint64_t) trace; /* [count, CU_TRACE] times of block 0, or 0 */
 } cu_frame_args;
 
@@ -124,7 +138,8 @@ typedef struct cu_frame_args {
      (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(floats) +                        \
      (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +                                   \
      ((ring) ? (size_t)(n_loads) * sizeof(cu_frame_load) : 0))
-/* Floats of x that attention needs. */
-#define CU_ATT_SHARED(dim) (CU_ATT_QUERIES * ((dim) + CU_ATT_SPAN + 2) + CU_THREADS * 4 + 4)
+/* Floats of x that attention needs: what a key head's rows bring, queries, weights, sums. */
+#define CU_ATT_SHARED(queries, rows, dim)                                                          \
+    (((queries) + 2 * (rows)) * (dim) + (queries) * ((dim) + CU_ATT_SPAN + 2) + CU_THREADS * 4 + 4)
 
 #endif

@@ -220,7 +220,8 @@ static bool add_attention(fuser *x, int32_t i)
         x->f->part_bytes = part;
     if (4 * heads > x->f->arrived_bytes)
         x->f->arrived_bytes = 4 * heads;
-    most(&x->f->x, CU_ATT_SHARED(dim));
+    const int32_t rows = x->p->tensors[op->in[0]].rows_fixed;
+    most(&x->f->x, CU_ATT_SHARED(rows * (op->u.attn.n_heads / op->u.attn.n_kv_heads), rows, dim));
     return true;
 }
 
@@ -274,6 +275,69 @@ static bool add(fuser *x, int32_t i)
     }
 }
 
+/* ---- Mail ------------------------------------------------------------------------------------ */
+
+/* What phase f makes: one tensor, or none that others could wait for by itself. */
+static ut_tid made_by(const fuser *x, const cu_fused *f)
+{
+    const ut_op *ops = x->p->ops;
+    if (f->kind == CU_PHASE_LINEAR)
+        return ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0];
+    return f->kind == CU_PHASE_ATTENTION ? ops[f->attention].out[0] : UT_NONE;
+}
+
+/* What phase f takes from others: two tensors at most. */
+static void taken_by(const fuser *x, const cu_fused *f, ut_tid t[2])
+{
+    const ut_op *ops = x->p->ops;
+    t[0] = t[1] = UT_NONE;
+    if (f->kind == CU_PHASE_LINEAR) {
+        t[0] = ops[f->norm >= 0 ? f->norm : f->linear].in[0];
+        t[1] = ops[f->linear].in[1];
+    } else if (f->kind == CU_PHASE_ATTENTION) {
+        t[0] = ops[f->qkv].in[0];
+    }
+}
+
+/* Does a phase before number n make tensor t, or what t is a view of? */
+static bool made_before(const fuser *x, int32_t n, ut_tid t)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const ut_tid made = made_by(x, &x->f->phases[i]);
+        if (made != UT_NONE && root(x, made) == root(x, t))
+            return true;
+    }
+    return false;
+}
+
+/* Products and attention send their results to those that read them, unless a view stands between
+ * them; all else is ordered by barriers. */
+static void arrange_mail(fuser *x)
+{
+    cu_frame *f = x->f;
+    for (ut_tid t = 0; t < x->p->n_tensors; t++)
+        f->mail[t] = SIZE_MAX;
+    for (int32_t i = 0; i < f->n_phases; i++) {
+        cu_fused *phase = &f->phases[i];
+        const ut_tid made = made_by(x, phase);
+        ut_tid taken[2];
+        taken_by(x, phase, taken);
+        phase->barrier =
+            i > 0 && (phase->kind == CU_PHASE_SLOTS || phase[-1].kind == CU_PHASE_SLOTS);
+        for (int k = 0; k < 2; k++)
+            if (taken[k] != UT_NONE && f->mail[taken[k]] == SIZE_MAX)
+                phase->barrier = phase->barrier || made_before(x, i, taken[k]);
+        if (made == UT_NONE || x->p->tensors[made].role == UT_VIEW)
+            continue;
+        const ut_tensor *m = &x->p->tensors[made];
+        f->mail[made] = f->mail_bytes;
+        f->mail_bytes +=
+            (sizeof(cu_mail) * (size_t)m->rows_fixed * (size_t)m->cols * (size_t)x->e->n_slots +
+             255) /
+            256 * 256;
+    }
+}
+
 utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
@@ -289,8 +353,9 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->blocks = b->sm_count;
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
+        x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
-    bool ok = x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops;
+    bool ok = x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
@@ -299,6 +364,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         ok = add(&x, i);
     if (ok) {
         end_waiting(&x);
+        arrange_mail(&x);
         x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
     }
     ut_free(x.norm_of);

@@ -128,6 +128,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
     wait_for_kernel_before();
     const linear_shared products = {xs, sums, squares, gains, loads, a.n_loads};
     uint32_t turn = grid_turn(a.barrier);
+    const uint32_t frame = __ldcg(a.frame) + 1;
     for (int i = 0; i < a.count; i++) {
         const cu_frame_phase &p = phases[i % 2];
         cu_frame_phase &next = phases[(i + 1) % 2];
@@ -137,22 +138,28 @@ UT_DEVICE void walk(const cu_frame_args &a)
             ahead_start((uint4 *)&next + threadIdx.x,
                         (const uint4 *)(a.phases + a.first + i + 1) + threadIdx.x);
         if (p.kind == CU_PHASE_LINEAR)
-            frame_linear(p.u.linear, products, ring, trace);
+            frame_linear(p.u.linear, products, ring, frame, trace);
         else if (p.kind == CU_PHASE_ATTENTION)
-            frame_attention(p.u.attention, xs);
+            frame_attention(p.u.attention, xs, frame);
         else
             frame_slots(a, p.u.slots, op, xs);
         trace_at(trace, 3);
         if (i + 1 == a.count)
             break;
         ahead_wait();
-        grid_arrive(a.barrier);
+        __syncthreads();
+        if (next.barrier)
+            grid_arrive(a.barrier);
         ring_fill(ring, loads, a.n_loads);
         prepare(next, gains);
         trace_at(trace, 4);
-        grid_wait(a.barrier, turn);
-        turn ^= 0x80000000u;
+        if (next.barrier) {
+            grid_wait(a.barrier, turn);
+            turn ^= 0x80000000u;
+        }
     }
+    if (a.last && blockIdx.x == 0 && threadIdx.x == 0)
+        *a.frame = frame;
 }
 
 UT_KERNEL_ALONE(frame, cu_frame_args)

@@ -8,20 +8,24 @@
 
 /* Shared memory of a task, floats. */
 struct att_shared {
-    float *q;      /* [CU_ATT_QUERIES, dim] */
-    float *weight; /* [CU_ATT_QUERIES, CU_ATT_SPAN]: scores, then e^(score - largest) */
-    float *top;    /* [CU_ATT_QUERIES, 2]: the largest score, the sum of weights */
+    float *x;      /* [rows, group + 2, dim]: queries, key, value as they come */
+    float *q;      /* [queries, dim] */
+    float *weight; /* [queries, CU_ATT_SPAN]: scores, then e^(score - largest) */
+    float *top;    /* [queries, 2]: the largest score, the sum of weights */
     float *value;  /* [CU_THREADS, 4] */
     int *last;     /* is this the key head's last block? */
 };
 
-UT_DEVICE att_shared att_layout(float *xs, int dim)
+/* Counted by CU_ATT_SHARED. */
+UT_DEVICE att_shared att_layout(const cu_qkv_args &a, float *xs)
 {
+    const int queries = a.rows * (a.heads / a.kv_heads);
     att_shared s;
-    s.q = xs;
-    s.weight = s.q + CU_ATT_QUERIES * dim;
-    s.top = s.weight + CU_ATT_QUERIES * CU_ATT_SPAN;
-    s.value = s.top + CU_ATT_QUERIES * 2;
+    s.x = xs;
+    s.q = s.x + (queries + 2 * a.rows) * a.dim;
+    s.weight = s.q + queries * a.dim;
+    s.top = s.weight + queries * CU_ATT_SPAN;
+    s.value = s.top + queries * 2;
     s.last = (int *)(s.value + CU_THREADS * 4);
     return s;
 }
@@ -33,20 +37,34 @@ struct att_task {
     int group, queries;
 };
 
-/* Rotated queries to shared memory, new keys and values of the span to the caches. */
-UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const att_shared &s)
+/* The key head's queries, key and value of all rows. */
+UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const att_shared &s,
+                         uint32_t frame)
 {
     const cu_qkv_args &a = p.qkv;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int cols = (a.heads + 2 * a.kv_heads) * a.dim;
+    const int cols = (a.heads + 2 * a.kv_heads) * a.dim, each = (t.group + 2) * a.dim;
+    for (int i = threadIdx.x; i < a.rows * each; i += CU_THREADS) {
+        const int row = i / each, part = i % each / a.dim, d = i % a.dim;
+        const int head =
+            part < t.group ? t.kv * t.group + part : a.heads + (part - t.group) * a.kv_heads + t.kv;
+        const int at = row * cols + head * a.dim + d;
+        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + (int64_t)t.slot * a.rows * cols + at, frame)
+                          : __ldcg(a.x + t.slot * a.x_slot + at);
+    }
+}
+
+/* Rotated queries to shared memory, new keys and values of the span to the caches. */
+UT_DEVICE void att_rotate(const cu_frame_attention &p, const att_task &t, const att_shared &s)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, each = (t.group + 2) * a.dim;
     for (int j = warp; j < t.queries + a.rows; j += UT_WARPS) {
         const bool query = j < t.queries;
         const int row = query ? j / t.group : j - t.queries;
-        const float *x = a.x + t.slot * a.x_slot + (int64_t)row * cols;
+        const float *x = s.x + row * each;
         const float *angles = a.angles + t.slot * a.angles_slot + (int64_t)row * a.dim;
         if (query) {
-            const int head = t.kv * t.group + j % t.group;
-            rotate(a, x + (int64_t)head * a.dim, a.q_gain, angles, CU_F32, s.q, (int64_t)j * a.dim);
+            rotate(a, x + j % t.group * a.dim, a.q_gain, angles, CU_F32, s.q, (int64_t)j * a.dim);
             continue;
         }
         const int at_pos = t.pos + row;
@@ -54,11 +72,9 @@ UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const a
             continue;
         const int64_t at =
             t.slot * a.cache_slot + ((int64_t)(at_pos % a.capacity) * a.kv_heads + t.kv) * a.dim;
-        rotate(a, x + (int64_t)(a.heads + t.kv) * a.dim, a.k_gain, angles, a.cache_type, a.cache_k,
-               at);
-        const float *v = x + (int64_t)(a.heads + a.kv_heads + t.kv) * a.dim;
+        rotate(a, x + t.group * a.dim, a.k_gain, angles, a.cache_type, a.cache_k, at);
         for (int i = lane; i < a.dim; i += 32)
-            store_element(a.cache_type, a.cache_v, (size_t)(at + i), v[i]);
+            store_element(a.cache_type, a.cache_v, (size_t)(at + i), x[(t.group + 1) * a.dim + i]);
     }
 }
 
@@ -156,15 +172,19 @@ UT_DEVICE void att_values(const cu_frame_attention &p, const att_task &t, const 
         s.value[d * 4 + j] = sum[j];
 }
 
-UT_DEVICE float *att_result(const cu_frame_attention &p, const att_task &t, int query)
+UT_DEVICE void att_result(const cu_frame_attention &p, const att_task &t, int query, int d, float v,
+                          uint32_t frame)
 {
     const cu_qkv_args &a = p.qkv;
     const int row = query / t.group, head = t.kv * t.group + query % t.group;
-    return p.y + t.slot * p.y_slot + ((int64_t)row * a.heads + head) * a.dim;
+    const int64_t at = ((int64_t)row * a.heads + head) * a.dim + d;
+    if (p.y_mail)
+        mail_send(p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at, v, frame);
+    p.y[t.slot * p.y_slot + at] = v;
 }
 
 /* What n spans found, to results. */
-UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n)
+UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n, uint32_t frame)
 {
     const int dim = p.qkv.dim, step = t.queries * (2 + dim);
     const float *part =
@@ -183,19 +203,21 @@ UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n)
             sum = fmaf(__ldcg(found + 1), scale, sum);
             value = fmaf(__ldcg(found + 2 + d), scale, value);
         }
-        att_result(p, t, j)[d] = value / sum;
+        att_result(p, t, j, d, value / sum, frame);
     }
 }
 
 /* n: spans of the slot, `index` of them this one. */
 UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index, int n,
-                       const att_shared &s)
+                       const att_shared &s, uint32_t frame)
 {
     const cu_qkv_args &a = p.qkv;
     float *part = p.part + ((int64_t)(t.slot * a.kv_heads + t.kv) * p.spans + index) *
                                (int64_t)(t.queries * (2 + a.dim));
     __syncthreads();
-    att_bring(p, t, s);
+    att_bring(p, t, s, frame);
+    __syncthreads();
+    att_rotate(p, t, s);
     __syncthreads();
     att_scores(p, t, s);
     __syncthreads();
@@ -206,7 +228,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
         for (int j = j0; j < j0 + 4 && j < t.queries && (int)threadIdx.x < a.dim; j++) {
             const float v = s.value[threadIdx.x * 4 + j - j0];
             if (n == 1) {
-                att_result(p, t, j)[threadIdx.x] = v / s.top[2 * j + 1];
+                att_result(p, t, j, threadIdx.x, v / s.top[2 * j + 1], frame);
                 continue;
             }
             float *found = part + j * (2 + a.dim);
@@ -229,7 +251,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
     if (!*s.last)
         return;
     __threadfence();
-    att_merge(p, t, n);
+    att_merge(p, t, n, frame);
 }
 
 /* Task number `task`; false: the slot has not so many spans yet. */
@@ -271,14 +293,14 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p)
     }
 }
 
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs)
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, uint32_t frame)
 {
-    const att_shared s = att_layout(xs, p.qkv.dim);
+    const att_shared s = att_layout(p.qkv, xs);
     const int tasks = p.qkv.slots * p.qkv.kv_heads * p.spans;
     for (int task = (int)blockIdx.x; task < tasks; task += (int)gridDim.x) {
         att_task t;
         int index, n;
         if (att_take(p, task, &t, &index, &n))
-            att_run(p, t, index, n, s);
+            att_run(p, t, index, n, s, frame);
     }
 }

@@ -17,10 +17,10 @@ UT_DEVICE uint32_t load_acquire(const uint32_t *p)
     return v;
 }
 
-/* All blocks arrive, then all go on; the high bit of *counter turns. turn: that bit before. */
+/* All blocks arrive, then all go on; the high bit of *counter turns. turn: that bit before. The
+ * block's threads have met before. */
 UT_DEVICE void grid_arrive(uint32_t *counter)
 {
-    __syncthreads();
     if (threadIdx.x == 0) {
         const uint32_t add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1;
         asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(add)
@@ -42,6 +42,36 @@ UT_DEVICE void grid_wait(const uint32_t *counter, uint32_t turn)
 UT_DEVICE uint32_t grid_turn(const uint32_t *counter)
 {
     return *(const volatile uint32_t *)counter & 0x80000000u;
+}
+
+/* ---- Mail ------------------------------------------------------------------------------------ */
+
+UT_DEVICE void mail_send(cu_mail *to, float value, uint32_t frame)
+{
+    const uint64_t both = (uint64_t)frame << 32 | __float_as_uint(value);
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
+}
+
+/* Two that lie together, at an address that is a multiple of 16. */
+struct mail_pair {
+    uint64_t a, b;
+};
+
+UT_DEVICE mail_pair mail_look(const cu_mail *from)
+{
+    mail_pair p;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(p.a), "=l"(p.b)
+                 : "l"(from)
+                 : "memory");
+    return p;
+}
+
+/* Before looking again, the polls so far. */
+UT_DEVICE void mail_again(uint32_t polls)
+{
+    if (polls == UT_PATIENCE)
+        __trap();
 }
 
 /* Launched before the kernel in front has ended: what it wrote may be read from here on. */
@@ -144,6 +174,38 @@ UT_DEVICE void copy_wait(uint64_t *done, uint32_t parity)
 }
 
 #endif /* emulation.h has its own */
+
+UT_DEVICE bool mail_is_there(mail_pair p, uint32_t frame)
+{
+    return (uint32_t)(p.a >> 32) == frame && (uint32_t)(p.b >> 32) == frame;
+}
+
+/* Four numbers that lie together, waited for; first, second: what was there before. */
+UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair second, uint32_t frame)
+{
+    uint32_t polls = 0;
+    while (!mail_is_there(first, frame) || !mail_is_there(second, frame)) {
+        mail_again(++polls);
+        first = mail_look(from);
+        second = mail_look(from + 2);
+    }
+    const float4 v = {__uint_as_float((uint32_t)first.a), __uint_as_float((uint32_t)first.b),
+                      __uint_as_float((uint32_t)second.a), __uint_as_float((uint32_t)second.b)};
+    return v;
+}
+
+/* The pair that it is in lies at an address that is a multiple of 16. */
+UT_DEVICE float mail_take_one(const cu_mail *from, uint32_t frame)
+{
+    const bool odd = ((uintptr_t)from & 8) != 0;
+    mail_pair p = mail_look(odd ? from - 1 : from);
+    uint32_t polls = 0;
+    while ((uint32_t)((odd ? p.b : p.a) >> 32) != frame) {
+        mail_again(++polls);
+        p = mail_look(odd ? from - 1 : from);
+    }
+    return __uint_as_float((uint32_t)(odd ? p.b : p.a));
+}
 
 UT_DEVICE void trace_at(uint64_t *trace, int i)
 {

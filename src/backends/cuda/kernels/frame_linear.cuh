@@ -220,28 +220,65 @@ UT_DEVICE void bring_gain(const cu_frame_linear &p, float *gains)
         ahead_start(gains + c, p.gain + c);
 }
 
-/* x times the norm's gain to shared memory, columns from K on 0; every thread's part of the sum of
+/* Columns of x that a thread has at a time: groups of four, X_AHEAD of them on their way. */
+enum { X_AHEAD = 4 };
+
+/* Row m of x, as far as this thread brings it: v[i] is columns c + i * 4 * CU_THREADS and on. */
+UT_DEVICE void bring_columns(const cu_frame_linear &p, int m, int c, uint32_t frame,
+                             float4 v[X_AHEAD])
+{
+    const int k = p.a.k, step = CU_THREADS * 4;
+    const int64_t row = (int64_t)m * k;
+    if (!p.x_mail) {
+        const float *x = p.a.x + (m / p.a.rows) * p.a.x_slot + (int64_t)(m % p.a.rows) * k;
+#pragma unroll
+        for (int i = 0; i < X_AHEAD; i++)
+            if (c + i * step < k)
+                v[i] = __ldcg((const float4 *)(x + c + i * step));
+        return;
+    }
+    mail_pair first[X_AHEAD], second[X_AHEAD];
+#pragma unroll
+    for (int i = 0; i < X_AHEAD; i++)
+        if (c + i * step < k) {
+            first[i] = mail_look(p.x_mail + row + c + i * step);
+            second[i] = mail_look(p.x_mail + row + c + i * step + 2);
+        }
+#pragma unroll
+    for (int i = 0; i < X_AHEAD; i++)
+        if (c + i * step < k)
+            v[i] = mail_take(p.x_mail + row + c + i * step, first[i], second[i], frame);
+}
+
+/* x times the norm's gain to shared memory, columns from K on 0; every warp's part of the sum of
  * squares of row m to squares [rows, UT_WARPS]. */
 UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squares,
-                       const float *gains)
+                       const float *gains, uint32_t frame)
 {
-    const int k = p.a.k, padded = units_of(p.a.ldw) * CU_UNIT;
+    const int k = p.a.k, padded = units_of(p.a.ldw) * CU_UNIT, step = CU_THREADS * 4;
     for (int m = 0; m < rows; m++) {
-        const float *row = p.a.x + (m / p.a.rows) * p.a.x_slot + (int64_t)(m % p.a.rows) * k;
         float square = 0.0f;
-        for (int c = threadIdx.x * 4; c < padded; c += CU_THREADS * 4) {
-            float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
-            if (c < k)
-                v = __ldcg((const float4 *)(row + c));
-            if (p.gain && c < k) {
-                const float4 g = *(const float4 *)(gains + c);
-                square = fmaf(v.x, v.x, square);
-                square = fmaf(v.y, v.y, square);
-                square = fmaf(v.z, v.z, square);
-                square = fmaf(v.w, v.w, square);
-                v.x *= g.x, v.y *= g.y, v.z *= g.z, v.w *= g.w;
+        for (int c = threadIdx.x * 4; c < padded; c += X_AHEAD * step) {
+            float4 all[X_AHEAD];
+            bring_columns(p, m, c, frame, all);
+#pragma unroll
+            for (int i = 0; i < X_AHEAD; i++) {
+                const int at = c + i * step;
+                float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+                if (at >= padded)
+                    continue;
+                if (at < k)
+                    v = all[i];
+                if (p.gain && at < k) {
+                    const float4 g = *(const float4 *)(gains + at);
+                    square = fmaf(v.x, v.x, square);
+                    square = fmaf(v.y, v.y, square);
+                    square = fmaf(v.z, v.z, square);
+                    square = fmaf(v.w, v.w, square);
+                    v.x *= g.x, v.y *= g.y, v.z *= g.z, v.w *= g.w;
+                }
+                *(float4 *)(xs + m * padded + at) = v;
             }
-            *(float4 *)(xs + m * padded + c) = v;
         }
         if (p.gain) {
             square = warp_sum(square);
@@ -249,6 +286,17 @@ UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squ
                 squares[m * UT_WARPS + threadIdx.x / 32] = square;
         }
     }
+}
+
+/* The residual of row m, output o, where there is one. */
+UT_DEVICE float residual_at(const cu_frame_linear &p, int m, int o, int outputs, uint32_t frame)
+{
+    if (!p.a.residual)
+        return 0.0f;
+    if (!p.residual_mail)
+        return __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
+                      (int64_t)(m % p.a.rows) * outputs + o);
+    return mail_take_one(p.residual_mail + (int64_t)m * outputs + o, frame);
 }
 
 /* What follows the sums of row m, output o of all. */
@@ -281,7 +329,7 @@ struct linear_shared {
 };
 
 UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, weight_ring &ring,
-                            uint64_t *trace)
+                            uint32_t frame, uint64_t *trace)
 {
     const int rows = p.a.rows * p.a.slots, matrices = p.swiglu ? 2 : 1;
     const int outputs = p.a.n_out / matrices, per_row = units_of(p.a.ldw);
@@ -290,14 +338,11 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, we
     if (o.count == 0)
         return;
     float residual = 0.0f; /* of this thread's first result, on its way while others work */
-    {
-        const int i = threadIdx.x, m = i / o.count;
-        if (p.a.residual && i < results)
-            residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
-                              (int64_t)(m % p.a.rows) * outputs + o.first + i % o.count);
-    }
+    if ((int)threadIdx.x < results)
+        residual =
+            residual_at(p, threadIdx.x / o.count, o.first + threadIdx.x % o.count, outputs, frame);
     ahead_wait();
-    bring_x(p, rows, s.xs, s.squares, s.gains);
+    bring_x(p, rows, s.xs, s.squares, s.gains, frame);
     __syncthreads();
     trace_at(trace, 1);
     if (p.type == CU_F32)
@@ -318,10 +363,12 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, we
                 square += s.squares[m * UT_WARPS + w];
             scale = 1.0f / sqrtf(square / (float)p.a.k + p.eps);
         }
-        if (p.a.residual && i >= CU_THREADS)
-            residual = __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot + at);
-        p.a.y[(m / p.a.rows) * p.a.y_slot + at] =
-            frame_finish(p, scale, s.sums + m * units + own * matrices * per_row, matrices, per_row,
-                         o.first + own, residual);
+        if (i >= CU_THREADS)
+            residual = residual_at(p, m, o.first + own, outputs, frame);
+        const float v = frame_finish(p, scale, s.sums + m * units + own * matrices * per_row,
+                                     matrices, per_row, o.first + own, residual);
+        if (p.y_mail)
+            mail_send(p.y_mail + (int64_t)m * outputs + o.first + own, v, frame);
+        p.a.y[(m / p.a.rows) * p.a.y_slot + at] = v;
     }
 }
