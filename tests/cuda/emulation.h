@@ -164,6 +164,11 @@ template <class T> static inline T __ldcg(const T *p)
     return *p;
 }
 
+static inline int __clz(int v)
+{
+    return v ? __builtin_clz((unsigned)v) : 32;
+}
+
 static inline float __uint_as_float(uint32_t u)
 {
     float f;

@@ -155,6 +155,7 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     const int32_t capacity = out->qkv.capacity;
     out->reach = window && window < capacity ? window : capacity;
     out->scale = 1.0f / sqrtf((float)out->qkv.dim);
+    out->group = out->qkv.heads / out->qkv.kv_heads;
     out->x_mail = mail_of(r, r->e->steps[f->qkv].op->in[0]);
     out->y_mail = mail_of(r, s->op->out[0]);
     out->y = y.p;

@@ -14,7 +14,7 @@
 #define CU_ATT_SPAN 64
 /* Queries of one key head (rows * heads per key head) and their length, at most. */
 #define CU_ATT_QUERIES 16
-#define CU_ATT_DIM     256
+#define CU_ATT_DIM     128
 
 typedef enum cu_phase_kind { CU_PHASE_LINEAR, CU_PHASE_ATTENTION, CU_PHASE_SLOTS } cu_phase_kind;
 
@@ -50,7 +50,7 @@ typedef struct cu_frame_attention {
     int64_t y_slot;
     UT_DEV(float) part;       /* [slots, kv_heads, spans, queries, 2 + dim]: max, sum, values */
     UT_DEV(uint32_t) arrived; /* [slots, kv_heads], 0 between runs */
-    int32_t spans;            /* at most */
+    int32_t spans, group;     /* spans at most; heads per key head */
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: block s does them for slot s, one after another. */
@@ -106,7 +106,7 @@ typedef struct cu_slot_op {
 typedef struct cu_frame_load {
     UT_DEV(const void) w;
     int32_t outputs, matrices, ld, type; /* rows of W: matrices * outputs */
-    int32_t pad[2];
+    int32_t first, count; /* outputs of the block that reads this, which fills them in */
 } cu_frame_load;
 
 typedef struct cu_frame_args {
@@ -138,8 +138,9 @@ typedef struct cu_frame_args {
      (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(floats) +                        \
      (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +                                   \
      ((ring) ? (size_t)(n_loads) * sizeof(cu_frame_load) : 0))
-/* Floats of x that attention needs: what a key head's rows bring, queries, weights, sums. */
+/* Floats of x that attention needs: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
-    (((queries) + 2 * (rows)) * (dim) + (queries) * ((dim) + CU_ATT_SPAN + 2) + CU_THREADS * 4 + 4)
+    (((queries) + 3 * (rows) + 2) * (dim) + (queries) * ((dim) + CU_ATT_SPAN + 2) +                \
+     2 * CU_THREADS * 4 + 4)
 
 #endif

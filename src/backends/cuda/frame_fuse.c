@@ -94,7 +94,7 @@ static bool linear_fits(const fuser *x, int32_t i)
 static bool attention_fits(const fuser *x, const ut_op *op)
 {
     const int32_t dim = op->u.attn.head_dim, group = op->u.attn.n_heads / op->u.attn.n_kv_heads;
-    return dim <= CU_ATT_DIM && CU_THREADS % dim == 0 &&
+    return dim >= 16 && dim <= CU_ATT_DIM && (dim & (dim - 1)) == 0 &&
            x->p->tensors[op->in[0]].rows_fixed * group <= CU_ATT_QUERIES;
 }
 

@@ -95,6 +95,16 @@ UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
         att_prefetch(p.u.attention);
 }
 
+/* The block's outputs of a product that is number `load`. */
+UT_DEVICE output_range range_of(const cu_frame_linear &p, const weight_ring &ring,
+                                const cu_frame_load *loads, int load)
+{
+    if (!ring.n)
+        return outputs_of_block(p.swiglu ? p.a.n_out / 2 : p.a.n_out);
+    const output_range o = {loads[load].first, loads[load].count};
+    return o;
+}
+
 UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
@@ -119,11 +129,19 @@ UT_DEVICE void walk(const cu_frame_args &a)
     ring.bytes = a.unit_bytes;
     ring.next = ring.taken = ring.waiting = ring.load = 0;
     ring.parity = 0;
-    ring.unit = threadIdx.x / 32;
     for (int i = threadIdx.x; i < UT_WARPS * a.ring; i += CU_THREADS)
         copy_init(&done[i]);
     __syncthreads();
-    ring_fill(ring, loads, a.n_loads);
+    for (int i = threadIdx.x; a.ring && i < a.n_loads; i += CU_THREADS) {
+        const output_range o = outputs_of_block(loads[i].outputs);
+        loads[i].first = o.first;
+        loads[i].count = o.count;
+    }
+    __syncthreads();
+    if (a.ring && a.n_loads)
+        ring_start_load(ring, loads);
+    ring_fill(ring, loads, a.ring ? a.n_loads : 0);
+    int load = 0; /* of the phase */
     prepare(phases[0], gains);
     wait_for_kernel_before();
     const linear_shared products = {xs, sums, squares, gains, loads, a.n_loads};
@@ -138,7 +156,8 @@ UT_DEVICE void walk(const cu_frame_args &a)
             ahead_start((uint4 *)&next + threadIdx.x,
                         (const uint4 *)(a.phases + a.first + i + 1) + threadIdx.x);
         if (p.kind == CU_PHASE_LINEAR)
-            frame_linear(p.u.linear, products, ring, frame, trace);
+            frame_linear(p.u.linear, products, ring, range_of(p.u.linear, ring, loads, load++),
+                         frame, trace);
         else if (p.kind == CU_PHASE_ATTENTION)
             frame_attention(p.u.attention, xs, frame);
         else
@@ -150,7 +169,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         __syncthreads();
         if (next.barrier)
             grid_arrive(a.barrier);
-        ring_fill(ring, loads, a.n_loads);
+        ring_fill(ring, loads, a.ring ? a.n_loads : 0);
         prepare(next, gains);
         trace_at(trace, 4);
         if (next.barrier) {

@@ -6,15 +6,19 @@
 #include "backends/cuda/kernels/frame_device.cuh"
 #include "backends/cuda/kernels/rotate.cuh"
 
-/* Shared memory of a task, floats. */
+/* Shared memory of a task, floats. dim is a power of two, so that nothing is divided by it. */
 struct att_shared {
     float *x;      /* [rows, group + 2, dim]: queries, key, value as they come */
+    float *angles; /* [rows, dim] */
+    float *gains;  /* [2, dim]: of queries, of keys */
     float *q;      /* [queries, dim] */
     float *weight; /* [queries, CU_ATT_SPAN]: scores, then e^(score - largest) */
     float *top;    /* [queries, 2]: the largest score, the sum of weights */
-    float *value;  /* [CU_THREADS, 4] */
+    float *value;  /* [ATT_AT_ONCE, CU_THREADS, 4] */
     int *last;     /* is this the key head's last block? */
 };
+
+enum { ATT_AT_ONCE = 2 }; /* queries whose values are added up at a time */
 
 /* Counted by CU_ATT_SHARED. */
 UT_DEVICE att_shared att_layout(const cu_qkv_args &a, float *xs)
@@ -22,11 +26,13 @@ UT_DEVICE att_shared att_layout(const cu_qkv_args &a, float *xs)
     const int queries = a.rows * (a.heads / a.kv_heads);
     att_shared s;
     s.x = xs;
-    s.q = s.x + (queries + 2 * a.rows) * a.dim;
+    s.angles = s.x + (queries + 2 * a.rows) * a.dim;
+    s.gains = s.angles + a.rows * a.dim;
+    s.q = s.gains + 2 * a.dim;
     s.weight = s.q + queries * a.dim;
-    s.top = s.weight + queries * CU_ATT_SPAN;
-    s.value = s.top + queries * 2;
-    s.last = (int *)(s.value + CU_THREADS * 4);
+    s.value = s.weight + queries * CU_ATT_SPAN;
+    s.top = s.value + ATT_AT_ONCE * CU_THREADS * 4;
+    s.last = (int *)(s.top + queries * 2);
     return s;
 }
 
@@ -35,20 +41,63 @@ struct att_task {
     int slot, kv, span;
     int pos, oldest, newest; /* of row 0; positions that any row sees */
     int group, queries;
+    int first_row; /* of the caches: where the span's first position is */
 };
 
-/* The key head's queries, key and value of all rows. */
+/* Element 0 of the caches' row of the span's position i. */
+UT_DEVICE int64_t att_row(const cu_qkv_args &a, const att_task &t, int i)
+{
+    int row = t.first_row + i;
+    while (row >= a.capacity)
+        row -= a.capacity;
+    return t.slot * a.cache_slot + (int64_t)(row * a.kv_heads + t.kv) * a.dim;
+}
+
+/* The nearest position of the span that has been written. */
+UT_DEVICE int att_written(const att_task &t, int i)
+{
+    const int begin = t.oldest - t.span * CU_ATT_SPAN, end = t.newest - t.span * CU_ATT_SPAN;
+    return i < begin ? begin : i > end ? end : i;
+}
+
+UT_DEVICE float4 att_load(int type, const void *cache, int64_t at)
+{
+    if (type == CU_F32)
+        return *(const float4 *)((const float *)cache + at);
+    const uint2 u = *(const uint2 *)((const uint16_t *)cache + at);
+    float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (type == CU_BF16) {
+        v.x = __uint_as_float(u.x << 16), v.y = __uint_as_float(u.x & 0xffff0000u);
+        v.z = __uint_as_float(u.y << 16), v.w = __uint_as_float(u.y & 0xffff0000u);
+    }
+    return v;
+}
+
+UT_DEVICE float dot4(float4 a, float4 b, float sum)
+{
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
+/* The key head's queries, key and value of all rows, and what turns them. */
 UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const att_shared &s,
                          uint32_t frame)
 {
     const cu_qkv_args &a = p.qkv;
-    const int cols = (a.heads + 2 * a.kv_heads) * a.dim, each = (t.group + 2) * a.dim;
-    for (int i = threadIdx.x; i < a.rows * each; i += CU_THREADS) {
-        const int row = i / each, part = i % each / a.dim, d = i % a.dim;
+    const int cols = (a.heads + 2 * a.kv_heads) * a.dim, parts = t.group + 2;
+    const int n = a.rows * parts * a.dim, shift = 31 - __clz(a.dim);
+    for (int i = threadIdx.x; i < a.rows * a.dim; i += CU_THREADS)
+        s.angles[i] = __ldcg(a.angles + t.slot * a.angles_slot + i);
+    if (a.q_gain && (int)threadIdx.x < 2 * a.dim)
+        s.gains[threadIdx.x] = threadIdx.x < (unsigned)a.dim
+                                   ? __ldg(a.q_gain + threadIdx.x)
+                                   : __ldg(a.k_gain + threadIdx.x - a.dim);
+    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
+        const int row = a.rows == 1 ? 0 : (i >> shift) / parts;
+        const int part = (i >> shift) - row * parts, d = i & (a.dim - 1);
         const int head =
             part < t.group ? t.kv * t.group + part : a.heads + (part - t.group) * a.kv_heads + t.kv;
         const int at = row * cols + head * a.dim + d;
-        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + (int64_t)t.slot * a.rows * cols + at, frame)
+        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + t.slot * a.rows * cols + at, frame)
                           : __ldcg(a.x + t.slot * a.x_slot + at);
     }
 }
@@ -58,61 +107,58 @@ UT_DEVICE void att_rotate(const cu_frame_attention &p, const att_task &t, const 
 {
     const cu_qkv_args &a = p.qkv;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, each = (t.group + 2) * a.dim;
-    for (int j = warp; j < t.queries + a.rows; j += UT_WARPS) {
-        const bool query = j < t.queries;
-        const int row = query ? j / t.group : j - t.queries;
-        const float *x = s.x + row * each;
-        const float *angles = a.angles + t.slot * a.angles_slot + (int64_t)row * a.dim;
-        if (query) {
-            rotate(a, x + j % t.group * a.dim, a.q_gain, angles, CU_F32, s.q, (int64_t)j * a.dim);
+    const float *q_gain = a.q_gain ? s.gains : NULL, *k_gain = a.k_gain ? s.gains + a.dim : NULL;
+    for (int j = warp; j < t.queries + 2 * a.rows; j += UT_WARPS) {
+        if (j < t.queries) {
+            const int row = a.rows == 1 ? 0 : j / t.group;
+            rotate(a, s.x + row * each + (j - row * t.group) * a.dim, q_gain,
+                   s.angles + row * a.dim, CU_F32, s.q, (int64_t)j * a.dim);
             continue;
         }
-        const int at_pos = t.pos + row;
-        if (at_pos / CU_ATT_SPAN != t.span)
+        const int row = (j - t.queries) >> 1, i = t.pos + row - t.span * CU_ATT_SPAN;
+        if (i < 0 || i >= CU_ATT_SPAN)
             continue;
-        const int64_t at =
-            t.slot * a.cache_slot + ((int64_t)(at_pos % a.capacity) * a.kv_heads + t.kv) * a.dim;
-        rotate(a, x + t.group * a.dim, a.k_gain, angles, a.cache_type, a.cache_k, at);
-        for (int i = lane; i < a.dim; i += 32)
-            store_element(a.cache_type, a.cache_v, (size_t)(at + i), x[(t.group + 1) * a.dim + i]);
+        const int64_t at = att_row(a, t, i);
+        const float *x = s.x + row * each + t.group * a.dim;
+        if (((j - t.queries) & 1) == 0)
+            rotate(a, x, k_gain, s.angles + row * a.dim, a.cache_type, a.cache_k, at);
+        else
+            for (int d = lane; d < a.dim; d += 32)
+                store_element(a.cache_type, a.cache_v, (size_t)(at + d), x[a.dim + d]);
     }
 }
 
 UT_DEVICE bool att_sees(const cu_frame_attention &p, const att_task &t, int query, int position)
 {
-    const int pos = t.pos + query / t.group;
+    const int pos = t.pos + (p.qkv.rows == 1 ? 0 : query / t.group);
     return position <= pos && position > pos - p.reach;
 }
 
-/* Scores of all queries at the span's positions: a position to a warp. */
+/* Scores of all queries at the span's positions: four lanes to a position. */
 UT_DEVICE void att_scores(const cu_frame_attention &p, const att_task &t, const att_shared &s)
 {
+    enum { GROUPS = CU_ATT_DIM / 16 };
     const cu_qkv_args &a = p.qkv;
-    const int lane = threadIdx.x % 32, each = CU_ATT_SPAN / UT_WARPS;
-    const int first = threadIdx.x / 32 * each;
-#pragma unroll 4
-    for (int i = first; i < first + each; i++) {
-        const int position = t.span * CU_ATT_SPAN + i;
-        const bool there = position >= t.oldest && position <= t.newest;
-        const int64_t at =
-            t.slot * a.cache_slot + ((int64_t)(position % a.capacity) * a.kv_heads + t.kv) * a.dim;
-        float k[CU_ATT_DIM / 32];
+    const int i = threadIdx.x / 4, d0 = threadIdx.x % 4 * 4; /* CU_THREADS is 4 CU_ATT_SPAN */
+    const int position = t.span * CU_ATT_SPAN + i;
+    const int64_t at = att_row(a, t, att_written(t, i)) + d0;
+    float4 k[GROUPS];
 #pragma unroll
-        for (int d = 0; d < CU_ATT_DIM / 32; d++)
-            k[d] = there && lane + 32 * d < a.dim
-                       ? load_element(a.cache_type, a.cache_k, (size_t)(at + lane + 32 * d))
-                       : 0.0f;
-        for (int j = 0; j < t.queries; j++) {
-            float dot = 0.0f;
+    for (int g = 0; g < GROUPS; g++)
+        if (g * 16 < a.dim)
+            k[g] = att_load(a.cache_type, a.cache_k, at + g * 16);
+    for (int j = 0; j < t.queries; j++) {
+        const float *q = s.q + j * a.dim + d0;
+        float dot[2] = {0.0f, 0.0f};
 #pragma unroll
-            for (int d = 0; d < CU_ATT_DIM / 32; d++)
-                if (lane + 32 * d < a.dim)
-                    dot = fmaf(s.q[j * a.dim + lane + 32 * d], k[d], dot);
-            dot = warp_sum(dot);
-            if (lane == 0)
-                s.weight[j * CU_ATT_SPAN + i] =
-                    there && att_sees(p, t, j, position) ? dot * p.scale : -INFINITY;
-        }
+        for (int g = 0; g < GROUPS; g++)
+            if (g * 16 < a.dim)
+                dot[g % 2] = dot4(*(const float4 *)(q + g * 16), k[g], dot[g % 2]);
+        float sum = dot[0] + dot[1];
+        sum += __shfl_xor_sync(UT_FULL, sum, 1);
+        sum += __shfl_xor_sync(UT_FULL, sum, 2);
+        if (threadIdx.x % 4 == 0)
+            s.weight[j * CU_ATT_SPAN + i] = att_sees(p, t, j, position) ? sum * p.scale : -INFINITY;
     }
 }
 
@@ -135,73 +181,75 @@ UT_DEVICE void att_weights(const att_task &t, const att_shared &s)
     }
 }
 
-/* Weighted values of four queries from `j0` on: dimensions go to threads, positions to what is left
- * of them; the sums of query j0 + i are value[d * 4 + i] of the first dim threads. */
-UT_DEVICE void att_values(const cu_frame_attention &p, const att_task &t, const att_shared &s,
-                          int j0)
+/* Values of the span: four dimensions to a thread, and of the positions side, side + sides, ... */
+enum { ATT_VALUES = CU_ATT_SPAN * CU_ATT_DIM / 4 / CU_THREADS };
+
+UT_DEVICE void att_bring_values(const cu_frame_attention &p, const att_task &t,
+                                float4 v[ATT_VALUES])
 {
     const cu_qkv_args &a = p.qkv;
-    const int d = threadIdx.x % a.dim, side = threadIdx.x / a.dim, sides = CU_THREADS / a.dim;
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll 8
-    for (int i = side; i < CU_ATT_SPAN; i += sides) {
-        const int position = t.span * CU_ATT_SPAN + i;
-        if (position < t.oldest || position > t.newest)
-            continue;
-        const int64_t at =
-            t.slot * a.cache_slot + ((int64_t)(position % a.capacity) * a.kv_heads + t.kv) * a.dim;
-        const float v = load_element(a.cache_type, a.cache_v, (size_t)(at + d));
+    const int shift = 29 - __clz(a.dim), d = (threadIdx.x & (a.dim / 4 - 1)) * 4;
+    const int side = threadIdx.x >> shift, sides = CU_THREADS >> shift;
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (j0 + j < t.queries)
-                sum[j] = fmaf(s.weight[(j0 + j) * CU_ATT_SPAN + i], v, sum[j]);
+    for (int i = 0; i < ATT_VALUES; i++)
+        if (side + i * sides < CU_ATT_SPAN)
+            v[i] = att_load(a.cache_type, a.cache_v,
+                            att_row(a, t, att_written(t, side + i * sides)) + d);
+}
+
+/* This thread's part of the weighted values of queries j0 .. j0 + n - 1. */
+UT_DEVICE void att_weigh(const cu_frame_attention &p, const att_shared &s, int j0, int n,
+                         const float4 v[ATT_VALUES])
+{
+    const int shift = 29 - __clz(p.qkv.dim);
+    const int side = threadIdx.x >> shift, sides = CU_THREADS >> shift;
+    for (int j = 0; j < n; j++) {
+        float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+        for (int i = 0; i < ATT_VALUES; i++)
+            if (side + i * sides < CU_ATT_SPAN) {
+                const float w = s.weight[(j0 + j) * CU_ATT_SPAN + side + i * sides];
+                sum.x = fmaf(w, v[i].x, sum.x), sum.y = fmaf(w, v[i].y, sum.y);
+                sum.z = fmaf(w, v[i].z, sum.z), sum.w = fmaf(w, v[i].w, sum.w);
+            }
+        *(float4 *)(s.value + (j * CU_THREADS + threadIdx.x) * 4) = sum;
     }
-    __syncthreads(); /* the values before have been read */
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        s.value[threadIdx.x * 4 + j] = sum[j];
-    __syncthreads();
-    if (side > 0)
-        return;
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        for (int i = 1; i < sides; i++)
-            sum[j] += s.value[(i * a.dim + d) * 4 + j];
-#pragma unroll
-    for (int j = 0; j < 4; j++)
-        s.value[d * 4 + j] = sum[j];
 }
 
 UT_DEVICE void att_result(const cu_frame_attention &p, const att_task &t, int query, int d, float v,
                           uint32_t frame)
 {
     const cu_qkv_args &a = p.qkv;
-    const int row = query / t.group, head = t.kv * t.group + query % t.group;
-    const int64_t at = ((int64_t)row * a.heads + head) * a.dim + d;
+    const int row = a.rows == 1 ? 0 : query / t.group;
+    const int head = t.kv * t.group + query - row * t.group;
+    const int at = (row * a.heads + head) * a.dim + d;
     if (p.y_mail)
-        mail_send(p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at, v, frame);
+        mail_send(p.y_mail + t.slot * a.rows * a.heads * a.dim + at, v, frame);
     p.y[t.slot * p.y_slot + at] = v;
 }
 
 /* What n spans found, to results. */
 UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n, uint32_t frame)
 {
-    const int dim = p.qkv.dim, step = t.queries * (2 + dim);
+    const int dim = p.qkv.dim, step = t.queries * (2 + dim), shift = 31 - __clz(dim);
     const float *part =
         p.part + ((int64_t)(t.slot * p.qkv.kv_heads + t.kv) * p.spans) * (int64_t)step;
     for (int i = threadIdx.x; i < t.queries * dim; i += CU_THREADS) {
-        const int j = i / dim, d = i % dim;
+        const int j = i >> shift, d = i & (dim - 1);
+        const float *mine = part + j * (2 + dim);
         float largest = -INFINITY, sum = 0.0f, value = 0.0f;
+#pragma unroll 4
         for (int k = 0; k < n; k++) {
-            const float top = __ldcg(part + k * step + j * (2 + dim));
+            const float top = __ldcg(mine + k * step);
             largest = top > largest ? top : largest;
         }
+#pragma unroll 4
         for (int k = 0; k < n; k++) {
-            const float *found = part + k * step + j * (2 + dim);
-            const float top = __ldcg(found);
+            const float *found = mine + k * step;
+            const float top = __ldcg(found), its = __ldcg(found + 1), v = __ldcg(found + 2 + d);
             const float scale = top == -INFINITY ? 0.0f : expf(top - largest);
-            sum = fmaf(__ldcg(found + 1), scale, sum);
-            value = fmaf(__ldcg(found + 2 + d), scale, value);
+            sum = fmaf(its, scale, sum);
+            value = fmaf(v, scale, value);
         }
         att_result(p, t, j, d, value / sum, frame);
     }
@@ -214,28 +262,37 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
     const cu_qkv_args &a = p.qkv;
     float *part = p.part + ((int64_t)(t.slot * a.kv_heads + t.kv) * p.spans + index) *
                                (int64_t)(t.queries * (2 + a.dim));
+    const int shift = 31 - __clz(a.dim), sides = CU_THREADS * 4 >> shift;
+    float4 v[ATT_VALUES];
     __syncthreads();
     att_bring(p, t, s, frame);
     __syncthreads();
     att_rotate(p, t, s);
     __syncthreads();
+    att_bring_values(p, t, v);
     att_scores(p, t, s);
     __syncthreads();
     att_weights(t, s);
     __syncthreads();
-    for (int j0 = 0; j0 < t.queries; j0 += 4) {
-        att_values(p, t, s, j0);
-        for (int j = j0; j < j0 + 4 && j < t.queries && (int)threadIdx.x < a.dim; j++) {
-            const float v = s.value[threadIdx.x * 4 + j - j0];
+    for (int j0 = 0; j0 < t.queries; j0 += ATT_AT_ONCE) {
+        const int these = t.queries - j0 < ATT_AT_ONCE ? t.queries - j0 : ATT_AT_ONCE;
+        att_weigh(p, s, j0, these, v);
+        __syncthreads();
+        for (int i = threadIdx.x; i < these * a.dim; i += CU_THREADS) {
+            const int j = i >> shift, d = i & (a.dim - 1);
+            float sum = 0.0f;
+            for (int k = 0; k < sides; k++)
+                sum += s.value[j * CU_THREADS * 4 + k * a.dim + d];
             if (n == 1) {
-                att_result(p, t, j, threadIdx.x, v / s.top[2 * j + 1], frame);
+                att_result(p, t, j0 + j, d, sum / s.top[2 * (j0 + j) + 1], frame);
                 continue;
             }
-            float *found = part + j * (2 + a.dim);
-            found[2 + threadIdx.x] = v;
-            if (threadIdx.x < 2)
-                found[threadIdx.x] = s.top[2 * j + threadIdx.x];
+            float *found = part + (j0 + j) * (2 + a.dim);
+            found[2 + d] = sum;
+            if (d < 2)
+                found[d] = s.top[2 * (j0 + j) + d];
         }
+        __syncthreads();
     }
     if (n == 1)
         return;
@@ -258,16 +315,21 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
 UT_DEVICE bool att_take(const cu_frame_attention &p, int task, att_task *t, int *index, int *n)
 {
     const cu_qkv_args &a = p.qkv;
-    const int head = task % (a.slots * a.kv_heads);
-    *index = task / (a.slots * a.kv_heads);
-    t->slot = head / a.kv_heads;
-    t->kv = head % a.kv_heads;
-    t->group = a.heads / a.kv_heads;
+    const int heads = a.slots * a.kv_heads;
+    *index = 0;
+    for (; task >= heads; ++*index)
+        task -= heads;
+    t->slot = a.slots == 1 ? 0 : task / a.kv_heads;
+    t->kv = task - t->slot * a.kv_heads;
+    t->group = p.group;
     t->queries = t->group * a.rows;
     t->pos = first_position(a.pos, a.pos_slot, t->slot, a.first_pos);
     t->oldest = t->pos - p.reach + 1 > 0 ? t->pos - p.reach + 1 : 0;
     t->newest = t->pos + a.rows - 1;
     t->span = t->oldest / CU_ATT_SPAN + *index;
+    t->first_row = t->span * CU_ATT_SPAN;
+    if (t->first_row >= a.capacity)
+        t->first_row %= a.capacity;
     *n = t->newest / CU_ATT_SPAN - t->oldest / CU_ATT_SPAN + 1;
     return *index < *n;
 }
@@ -286,8 +348,7 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p)
         const int position = t.span * CU_ATT_SPAN + i / lines % CU_ATT_SPAN;
         if (position < t.oldest || position >= t.pos)
             continue;
-        const int64_t at =
-            t.slot * a.cache_slot + ((int64_t)(position % a.capacity) * a.kv_heads + t.kv) * a.dim;
+        const int64_t at = att_row(a, t, position - t.span * CU_ATT_SPAN);
         const void *cache = i < CU_ATT_SPAN * lines ? a.cache_k : a.cache_v;
         prefetch((const unsigned char *)cache + at * size + i % lines * 128);
     }

@@ -16,10 +16,34 @@ struct output_range {
 
 UT_DEVICE output_range outputs_of_block(int outputs)
 {
-    const int b = (int)blockIdx.x, n = (int)gridDim.x;
-    const int first = (int)((int64_t)outputs * b / n);
-    const output_range r = {first, (int)((int64_t)outputs * (b + 1) / n) - first};
+    const unsigned b = blockIdx.x, n = gridDim.x, all = (unsigned)outputs; /* all * n < 2^32 */
+    const output_range r = {(int)(all * b / n), (int)(all * (b + 1) / n - all * b / n)};
     return r;
+}
+
+/* A row of the block's matrix rows (output by output, gate before up), and a unit of it. Divisions
+ * cost more than what a unit's sum does. */
+struct unit_place {
+    int row, part;
+};
+
+UT_DEVICE void advance_unit(unit_place &u, int by, int per_row)
+{
+    if (per_row == 1) {
+        u.row += by;
+        return;
+    }
+    u.part += by;
+    while (u.part >= per_row) {
+        u.part -= per_row;
+        u.row++;
+    }
+}
+
+UT_DEVICE size_t element_of(unit_place u, int first, int outputs, int matrices, int ld)
+{
+    const int row = matrices == 2 ? (u.row & 1) * outputs + (u.row >> 1) : u.row;
+    return (size_t)(first + row) * (size_t)ld + (size_t)(u.part * CU_UNIT);
 }
 
 /* ---- The ring -------------------------------------------------------------------------------- *
@@ -33,34 +57,36 @@ struct weight_ring {
     int next, taken; /* places of the next unit to ask for and to take */
     uint32_t parity; /* of the next to take */
     int waiting;     /* asked for and not taken */
-    int load, unit;  /* next to ask for */
+    int load;        /* next to ask for, and its unit */
+    unit_place unit;
 };
+
+UT_DEVICE void ring_start_load(weight_ring &r, const cu_frame_load *loads)
+{
+    r.unit.row = r.unit.part = 0;
+    advance_unit(r.unit, threadIdx.x / 32, units_of(loads[r.load].ld));
+}
 
 /* Fill the ring. The places of units taken before are free: all lanes have read them. */
 UT_DEVICE void ring_fill(weight_ring &r, const cu_frame_load *loads, int n_loads)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
     while (r.waiting < r.n && r.load < n_loads) {
-        const cu_frame_load &l = loads[r.load];
-        const output_range o = outputs_of_block(l.outputs);
-        const int per_row = units_of(l.ld), per_output = per_row * l.matrices;
-        if (r.unit >= o.count * per_output) {
-            r.load++;
-            r.unit = warp;
-            continue;
-        }
-        const int output = r.unit / per_output, rest = r.unit % per_output;
-        const int matrix = rest / per_row, at = rest % per_row * CU_UNIT;
-        const size_t element =
-            (size_t)(matrix * l.outputs + o.first + output) * (size_t)l.ld + (size_t)at;
+        const cu_frame_load l = loads[r.load];
+        const int per_row = units_of(l.ld), rows = l.count * l.matrices;
         const int size = l.type == CU_F32 ? 4 : 2;
-        const int n = l.ld - at < CU_UNIT ? l.ld - at : CU_UNIT;
-        if (lane == 0)
-            copy_start(r.places + r.next * r.bytes, (const unsigned char *)l.w + element * size,
-                       (uint32_t)(n * size), &r.done[r.next]);
-        r.next = r.next + 1 == r.n ? 0 : r.next + 1;
-        r.waiting++;
-        r.unit += UT_WARPS;
+        while (r.waiting < r.n && r.unit.row < rows) {
+            const int at = r.unit.part * CU_UNIT, n = l.ld - at < CU_UNIT ? l.ld - at : CU_UNIT;
+            const size_t element = element_of(r.unit, l.first, l.outputs, l.matrices, l.ld);
+            if (lane == 0)
+                copy_start(r.places + r.next * r.bytes, (const unsigned char *)l.w + element * size,
+                           (uint32_t)(n * size), &r.done[r.next]);
+            r.next = r.next + 1 == r.n ? 0 : r.next + 1;
+            r.waiting++;
+            advance_unit(r.unit, UT_WARPS, per_row);
+        }
+        if (r.unit.row >= rows && ++r.load < n_loads)
+            ring_start_load(r, loads);
     }
 }
 
@@ -97,8 +123,9 @@ template <int TYPE> UT_DEVICE void load_x(const float *x, float v[CU_UNIT / 32])
         }
 }
 
-/* The lane's part of unit w [n columns] times x. */
-template <int TYPE> UT_DEVICE float unit_dot(const void *w, int n, const float x[CU_UNIT / 32])
+/* The lane's part of unit w times x. FULL: it has CU_UNIT columns, not n. */
+template <int TYPE, bool FULL>
+UT_DEVICE float unit_dot(const void *w, int n, const float x[CU_UNIT / 32])
 {
     typedef lane_columns<TYPE> C;
     float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -106,7 +133,7 @@ template <int TYPE> UT_DEVICE float unit_dot(const void *w, int n, const float x
     for (int g = 0; g < C::GROUPS; g++) {
         const int at = ((int)threadIdx.x % 32) * C::N + g * 32 * C::N;
         float f[C::N];
-        if (at < n) {
+        if (FULL || at < n) {
             group<TYPE>::read(w, at, f);
         } else {
 #pragma unroll
@@ -120,22 +147,22 @@ template <int TYPE> UT_DEVICE float unit_dot(const void *w, int n, const float x
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* N units, found at w and with x at xs, into sums[unit]. */
-template <int TYPE, int N>
+/* N units, found at w and with x at xs, into sums[unit], sums[unit + UT_WARPS], ... */
+template <int TYPE, int N, bool FULL>
 UT_DEVICE void group_dot(const void *const w[], const int columns[], const float *const x[],
-                         bool same_x, const int unit[], float *sums)
+                         bool same_x, float *sums)
 {
     float v[N], mine[CU_UNIT / 32];
     if (same_x) {
         load_x<TYPE>(x[0], mine);
 #pragma unroll
         for (int q = 0; q < N; q++)
-            v[q] = unit_dot<TYPE>(w[q], columns[q], mine);
+            v[q] = unit_dot<TYPE, FULL>(w[q], columns[q], mine);
     } else {
 #pragma unroll
         for (int q = 0; q < N; q++) {
             load_x<TYPE>(x[q], mine);
-            v[q] = unit_dot<TYPE>(w[q], columns[q], mine);
+            v[q] = unit_dot<TYPE, FULL>(w[q], columns[q], mine);
         }
     }
 #pragma unroll
@@ -144,7 +171,17 @@ UT_DEVICE void group_dot(const void *const w[], const int columns[], const float
     if (threadIdx.x % 32 == 0)
 #pragma unroll
         for (int q = 0; q < N; q++)
-            sums[unit[q]] = v[q];
+            sums[q * UT_WARPS] = v[q];
+}
+
+template <int TYPE, int N>
+UT_DEVICE void group_dot(const void *const w[], const int columns[], const float *const x[],
+                         bool same_x, bool full, float *sums)
+{
+    if (full)
+        group_dot<TYPE, N, true>(w, columns, x, same_x, sums);
+    else
+        group_dot<TYPE, N, false>(w, columns, x, same_x, sums);
 }
 
 /* All units of this block's outputs: sums [rows, units]. xs [rows, per_row * CU_UNIT]. */
@@ -152,48 +189,46 @@ template <int TYPE, bool RING>
 UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, const float *xs,
                          float *sums, weight_ring &ring, const cu_frame_load *loads, int n_loads)
 {
-    const int per_row = units_of(p.a.ldw), matrices = p.swiglu ? 2 : 1;
-    const int per_output = per_row * matrices, outputs = p.a.n_out / matrices;
-    const int units = o.count * per_output, size = TYPE == CU_F32 ? 4 : 2;
+    const int per_row = units_of(p.a.ldw), matrices = p.swiglu ? 2 : 1, ld = p.a.ldw;
+    const int outputs = matrices == 2 ? p.a.n_out / 2 : p.a.n_out;
+    const int units = o.count * matrices * per_row, size = TYPE == CU_F32 ? 4 : 2;
+    unit_place place = {0, 0};
+    advance_unit(place, threadIdx.x / 32, per_row);
     for (int u = threadIdx.x / 32; u < units; u += UT_WARPS * CU_UNITS_AT_ONCE) {
         const void *w[CU_UNITS_AT_ONCE];
-        int columns[CU_UNITS_AT_ONCE], part[CU_UNITS_AT_ONCE], unit[CU_UNITS_AT_ONCE], n = 0;
-        bool same = true;
+        int columns[CU_UNITS_AT_ONCE], part[CU_UNITS_AT_ONCE], n = 0;
+        bool same = true, full = true;
 #pragma unroll
         for (int q = 0; q < CU_UNITS_AT_ONCE; q++) {
-            unit[q] = u + q * UT_WARPS;
-            part[q] = unit[q] % per_row;
-            const int at = part[q] * CU_UNIT;
-            columns[q] = p.a.ldw - at < CU_UNIT ? p.a.ldw - at : CU_UNIT;
+            part[q] = place.part;
+            columns[q] = ld - place.part * CU_UNIT < CU_UNIT ? ld - place.part * CU_UNIT : CU_UNIT;
             w[q] = NULL;
-            if (unit[q] >= units)
+            if (u + q * UT_WARPS >= units)
                 continue;
             n = q + 1;
             same = same && part[q] == part[0];
-            if (RING) {
+            full = full && columns[q] == CU_UNIT;
+            if (RING)
                 w[q] = ring_take(ring);
-            } else {
-                const int row = unit[q] / per_row, output = row / matrices;
-                const size_t element =
-                    (size_t)(row % matrices * outputs + o.first + output) * (size_t)p.a.ldw +
-                    (size_t)at;
-                w[q] = (const unsigned char *)p.a.w + element * size;
-            }
+            else
+                w[q] = (const unsigned char *)p.a.w +
+                       element_of(place, o.first, outputs, matrices, ld) * size;
+            advance_unit(place, UT_WARPS, per_row);
         }
         for (int m = 0; m < rows; m++) {
             const float *x[CU_UNITS_AT_ONCE];
 #pragma unroll
             for (int q = 0; q < CU_UNITS_AT_ONCE; q++)
                 x[q] = xs + (m * per_row + part[q]) * CU_UNIT;
-            float *to = sums + m * units;
+            float *to = sums + m * units + u;
             if (n == 4)
-                group_dot<TYPE, 4>(w, columns, x, same, unit, to);
+                group_dot<TYPE, 4>(w, columns, x, same, full, to);
             else if (n == 3)
-                group_dot<TYPE, 3>(w, columns, x, same, unit, to);
+                group_dot<TYPE, 3>(w, columns, x, same, full, to);
             else if (n == 2)
-                group_dot<TYPE, 2>(w, columns, x, same, unit, to);
+                group_dot<TYPE, 2>(w, columns, x, same, full, to);
             else
-                group_dot<TYPE, 1>(w, columns, x, same, unit, to);
+                group_dot<TYPE, 1>(w, columns, x, same, full, to);
         }
         __syncwarp(); /* the places may be filled again */
         if (RING && u + UT_WARPS * CU_UNITS_AT_ONCE < units)
@@ -230,7 +265,8 @@ UT_DEVICE void bring_columns(const cu_frame_linear &p, int m, int c, uint32_t fr
     const int k = p.a.k, step = CU_THREADS * 4;
     const int64_t row = (int64_t)m * k;
     if (!p.x_mail) {
-        const float *x = p.a.x + (m / p.a.rows) * p.a.x_slot + (int64_t)(m % p.a.rows) * k;
+        const int slot = p.a.rows == 1 ? m : m / p.a.rows;
+        const float *x = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k;
 #pragma unroll
         for (int i = 0; i < X_AHEAD; i++)
             if (c + i * step < k)
@@ -313,7 +349,9 @@ UT_DEVICE float frame_finish(const cu_frame_linear &p, float scale, const float 
         return silu(v[0]) * v[1];
     if (p.a.bias)
         v[0] += p.a.bias[o];
-    v[0] = activate(p.a.act, v[0], p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
+    if (p.a.act)
+        v[0] =
+            activate(p.a.act, v[0], p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
     if (p.a.gamma)
         v[0] *= p.a.gamma[o];
     return p.a.residual ? v[0] + residual : v[0];
@@ -329,18 +367,20 @@ struct linear_shared {
 };
 
 UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, weight_ring &ring,
-                            uint32_t frame, uint64_t *trace)
+                            output_range o, uint32_t frame, uint64_t *trace)
 {
     const int rows = p.a.rows * p.a.slots, matrices = p.swiglu ? 2 : 1;
     const int outputs = p.a.n_out / matrices, per_row = units_of(p.a.ldw);
-    const output_range o = outputs_of_block(outputs);
     const int results = o.count * rows, units = o.count * matrices * per_row;
     if (o.count == 0)
         return;
     float residual = 0.0f; /* of this thread's first result, on its way while others work */
-    if ((int)threadIdx.x < results)
-        residual =
-            residual_at(p, threadIdx.x / o.count, o.first + threadIdx.x % o.count, outputs, frame);
+    if ((int)threadIdx.x < results) {
+        int m = 0, own = threadIdx.x;
+        for (; own >= o.count; m++)
+            own -= o.count;
+        residual = residual_at(p, m, o.first + own, outputs, frame);
+    }
     ahead_wait();
     bring_x(p, rows, s.xs, s.squares, s.gains, frame);
     __syncthreads();
@@ -353,12 +393,15 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, we
         all_units<CU_F16>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
     __syncthreads();
     trace_at(trace, 2);
-    for (int i = threadIdx.x; i < results; i += CU_THREADS) {
-        const int m = i / o.count, own = i % o.count;
-        const int64_t at = (int64_t)(m % p.a.rows) * outputs + o.first + own;
+    for (int i = threadIdx.x, m = 0, own = threadIdx.x; i < results;
+         i += CU_THREADS, own += CU_THREADS) {
+        for (; own >= o.count; m++)
+            own -= o.count;
+        const int slot = p.a.rows == 1 ? m : m / p.a.rows, row = m - slot * p.a.rows;
         float scale = 1.0f;
         if (p.gain) {
             float square = 0.0f;
+#pragma unroll
             for (int w = 0; w < UT_WARPS; w++)
                 square += s.squares[m * UT_WARPS + w];
             scale = 1.0f / sqrtf(square / (float)p.a.k + p.eps);
@@ -369,6 +412,6 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, we
                                      matrices, per_row, o.first + own, residual);
         if (p.y_mail)
             mail_send(p.y_mail + (int64_t)m * outputs + o.first + own, v, frame);
-        p.a.y[(m / p.a.rows) * p.a.y_slot + at] = v;
+        p.a.y[slot * p.a.y_slot + (int64_t)row * outputs + o.first + own] = v;
     }
 }

@@ -82,14 +82,16 @@ UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int 
     /* from key lo on the mass exceeds the limit, from key hi on it does not */
     uint64_t lo = 0, hi = (uint64_t)largest + 1, before = 0;
     while (hi - lo > 1) {
-        const uint64_t old_lo = lo, span = hi - lo;
+        uint32_t at[PROBES];
         uint64_t sum[PROBES] = {0};
+#pragma unroll
+        for (int q = 0; q < PROBES; q++)
+            at[q] = (uint32_t)(lo + (hi - lo) * (q + 1) / (PROBES + 1));
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
             const uint32_t key = key_of(logits[i]), m = mass ? mass[i] : 1;
 #pragma unroll
             for (int q = 0; q < PROBES; q++)
-                if (key >= old_lo + span * (q + 1) / (PROBES + 1))
-                    sum[q] += m;
+                sum[q] += key >= at[q] ? m : 0;
         }
 #pragma unroll
         for (int q = 0; q < PROBES; q++)
@@ -100,18 +102,26 @@ UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int 
             for (int q = 0; q < PROBES; q++)
                 sums[q * UT_WARPS + threadIdx.x / 32] = sum[q];
         __syncthreads();
-        for (int q = 0; q < PROBES; q++) {
-            const uint64_t at = old_lo + span * (q + 1) / (PROBES + 1);
-            uint64_t all = 0;
+        /* lane q has what is from at[q] on; the sums fall with q */
+        const int lane = threadIdx.x % 32;
+        uint64_t all = 0;
 #pragma unroll
-            for (int w = 0; w < UT_WARPS; w++)
-                all += sums[q * UT_WARPS + w];
-            if (all <= limit) {
-                hi = at;
-                before = all;
-                break;
+        for (int w = 0; w < UT_WARPS; w++)
+            all += sums[(lane < PROBES ? lane : 0) * UT_WARPS + w];
+        int above = 0;
+#pragma unroll
+        for (int q = 0; q < PROBES; q++)
+            if (__shfl_sync(UT_FULL, all, q) > limit)
+                above = q + 1;
+        const uint64_t next = __shfl_sync(UT_FULL, all, above < PROBES ? above : 0);
+#pragma unroll
+        for (int q = 0; q < PROBES; q++) {
+            if (q + 1 == above)
+                lo = at[q];
+            if (q == above) {
+                hi = at[q];
+                before = next;
             }
-            lo = at;
         }
     }
     *larger = before;
