@@ -19,6 +19,7 @@
                                                     ".text\n")
 
 FATBIN(linear);
+FATBIN(linear_packed);
 FATBIN(rows);
 FATBIN(signal);
 FATBIN(attention);
@@ -26,7 +27,8 @@ FATBIN(decide);
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear, ut_fatbin_rows, ut_fatbin_signal,
+    const void *const all[CU_FATBINS] = {ut_fatbin_linear,    ut_fatbin_linear_packed,
+                                         ut_fatbin_rows,      ut_fatbin_signal,
                                          ut_fatbin_attention, ut_fatbin_decide};
     return all[i];
 }

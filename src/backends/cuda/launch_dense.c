@@ -87,6 +87,8 @@ void cu_launch_linear(cu_run *r, const cu_step *s)
         .slots = r->e->n_slots,
     };
     a.vector = a.x % 16 == 0 && cols % 4 == 0 && x.slot % 4 == 0;
+    if (cu_launch_linear_packed(r, s, &a))
+        return;
     if (s->in[0].rows_per_t == 0)
         launch_few(r, s, &a);
     else
