@@ -1,7 +1,7 @@
 /* bench_model.c - how fast a model's plans run, beside the floors that bound them: memory bandwidth
  * for a frame of the AR loop, multiply-adds for prefill and the codec.
  *
- *     bench_model MODEL_DIR [--threads N] [--precision f32|bf16|f16] [--frames N] [--prompt N]
+ *     bench_model MODEL_DIR [--threads N] [--precision P] [--frames N] [--prompt N]
  *
  * Bandwidth is measured in the same run: all threads read a buffer of the size of the weights, or
  * 1 GiB where those are smaller. Figures are medians. */
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct options {
     const char *dir;
@@ -89,8 +90,9 @@ static double read_bandwidth(int threads, size_t bytes)
 
 /* ---- The AR loop ---------------------------------------------------------------------------- */
 
+/* cpu_ms: processor time of all threads per frame, which says more than time on a busy machine. */
 static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_state *s, double *ms,
-                               double *prefill_ms)
+                               double *cpu_ms, double *prefill_ms)
 {
     static const float params[UT_SP_COUNT] = {
         [UT_SP_TEMPERATURE] = 0.8f, [UT_SP_TOP_P] = 0.8f, [UT_SP_REPETITION_PENALTY] = 1.1f};
@@ -105,6 +107,7 @@ static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_st
     if (st == UTTER_OK)
         st = x->ops->ring_wait(s, ar->ring, 0, 0, column, &x->err);
     *prefill_ms = (ut_time_now() - start) * 1e3;
+    const clock_t cpu_start = clock();
     for (int32_t f = 0; st == UTTER_OK && f < x->o.frames; f++) {
         start = ut_time_now();
         st = x->ops->run(frame, s, 0, 1, &x->err);
@@ -112,6 +115,7 @@ static utter_status run_frames(bench *x, ut_exec *prefill, ut_exec *frame, ut_st
             st = x->ops->ring_wait(s, ar->ring, 0, f + 1, column, &x->err);
         ms[f] = (ut_time_now() - start) * 1e3;
     }
+    *cpu_ms = (double)(clock() - cpu_start) * 1e3 / CLOCKS_PER_SEC / x->o.frames;
     return st;
 }
 
@@ -120,7 +124,7 @@ static utter_status bench_ar(bench *x, double bandwidth)
     const ut_ar *ar = &x->m->ar;
     ut_exec *prefill = NULL, *frame = NULL;
     ut_state *s = NULL;
-    double *ms = ut_calloc((size_t)x->o.frames, sizeof *ms), prefill_ms = 0;
+    double *ms = ut_calloc((size_t)x->o.frames, sizeof *ms), prefill_ms = 0, cpu_ms = 0;
     utter_status st = ms ? UTTER_OK : ut_fail(&x->err, UTTER_ERR_NOMEM, "no memory");
     const double start = ut_time_now();
     if (st == UTTER_OK)
@@ -133,14 +137,15 @@ static utter_status bench_ar(bench *x, double bandwidth)
         printf("pack             %8.1f ms for %.0f MB\n", (ut_time_now() - start) * 1e3,
                (double)x->ops->weight_bytes(x->b) / 1e6);
     if (st == UTTER_OK)
-        st = run_frames(x, prefill, frame, s, ms, &prefill_ms);
+        st = run_frames(x, prefill, frame, s, ms, &cpu_ms, &prefill_ms);
     if (st == UTTER_OK) {
         const double each = median(ms, x->o.frames);
-        const double bytes = (double)x->m->info.bytes_touched_per_frame;
+        const double bytes = (double)ut_plan_matrix_bytes(ar->frame, x->o.backend.precision);
         const double floor_ms = bytes / bandwidth * 1e3;
         const double audio_ms = 1e3 * x->m->codec.hop_samples / x->m->info.sample_rate;
         printf("prefill          %8.1f ms for %d positions\n", prefill_ms, (int)x->o.prompt);
-        printf("frame            %8.3f ms   RTF %.4f\n", each, each / audio_ms);
+        printf("frame            %8.3f ms   RTF %.4f   %.3f ms of processor time\n", each,
+               each / audio_ms, cpu_ms);
         printf(
             "  floor          %8.3f ms   %.1f MB of weights at %.1f GB/s; measured / floor %.2f\n",
             floor_ms, bytes / 1e6, bandwidth / 1e9, each / floor_ms);
@@ -211,7 +216,7 @@ static utter_status bench_codec(bench *x, const char *name, const ut_plan *plan,
 
 static bool parse(options *o, int argc, char **argv)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", "f16"};
+    static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
     *o = (options){.frames = 30, .prompt = 100};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -222,7 +227,7 @@ static bool parse(options *o, int argc, char **argv)
         else if (strcmp(argv[i], "--prompt") == 0)
             o->prompt = atoi(value);
         else if (strcmp(argv[i], "--precision") == 0) {
-            for (int k = 0; k < 4; k++)
+            for (size_t k = 0; k < sizeof precisions / sizeof precisions[0]; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;
         } else if (argv[i][0] != '-' && !o->dir) {
@@ -256,7 +261,8 @@ int main(int argc, char **argv)
         printf("%s, %s\n%s\nopen             %8.1f ms\n", x.o.dir, x.m->info.summary, text,
                open_ms);
         const int threads = x.o.backend.threads ? x.o.backend.threads : ut_physical_cores();
-        const size_t weights = (size_t)x.m->info.bytes_touched_per_frame, least = (size_t)1 << 30;
+        const size_t least = (size_t)1 << 30;
+        const size_t weights = (size_t)ut_plan_matrix_bytes(x.m->ar.frame, x.o.backend.precision);
         st = bench_ar(&x, read_bandwidth(threads, weights > least ? weights : least));
     }
     if (st == UTTER_OK)

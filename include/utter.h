@@ -93,6 +93,7 @@ typedef struct utter_backend_info {
     int32_t available;    /* 1: it can be used on this machine */
     const char *name;     /* for utter_engine_params.backend; static */
     char text[256];       /* one line: the device, or why it is not available */
+    int32_t n_devices;    /* of this machine that the backend knows of */
 } utter_backend_info;
 
 UTTER_API void utter_backend_info_init_sized(utter_backend_info *info, uint32_t size);
@@ -104,16 +105,29 @@ UTTER_API size_t utter_backend_count(void);
 /* Look at backend i, 0 <= i < utter_backend_count(). info must have been initialised. ERR_ARG when
  * i or info is wrong. Any thread. */
 UTTER_API utter_status utter_backend_get(size_t i, utter_backend_info *info);
+/* The same of its device number `device`; utter_backend_get is about number 0. */
+UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_backend_info *info);
 
 /* ---- Engine ------------------------------------------------------------------------------- */
 
-/* In which type the large matrices are kept. */
+/* In which type the large matrices are kept. INT8 and INT4: those of the language model in blocks
+ * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored; the part
+ * that makes a frame's codes one after another has 8.5 bits in both. Sums stay f32. */
 typedef enum utter_precision {
     UTTER_PRECISION_AUTO = 0, /* as stored in the checkpoint */
     UTTER_PRECISION_F32 = 1,
     UTTER_PRECISION_BF16 = 2,
-    UTTER_PRECISION_F16 = 3
+    UTTER_PRECISION_F16 = 3,
+    UTTER_PRECISION_INT8 = 4,
+    UTTER_PRECISION_INT4 = 5
 } utter_precision;
+
+/* Kernels of attention, on backends that have several. */
+typedef enum utter_attention {
+    UTTER_ATTENTION_AUTO = 0,
+    UTTER_ATTENTION_FLASH = 1,
+    UTTER_ATTENTION_MATH = 2 /* the plain formula, for checking */
+} utter_attention;
 
 typedef struct utter_engine_params {
     uint32_t struct_size;  /* set by the macro below */
@@ -126,6 +140,16 @@ typedef struct utter_engine_params {
     int32_t max_positions; /* bound on prompt + frames of one generation, which sizes the caches:
                               0 (default): the model's own; else at least 64 */
     int32_t reserved;      /* 0 */
+    int32_t device;        /* number of the backend's device, from 0 (default) */
+    int32_t attention;     /* utter_attention; default UTTER_ATTENTION_AUTO. ERR_UNSUPPORTED where
+                              the backend has not that kind */
+    int32_t slots;         /* 1 .. 32; 0 (default): 1. Streams open at the same time that make their
+                              frames together, which sizes the caches. More may be open. */
+    int64_t prefix_cache_bytes; /* >= 0; bound on what is kept, in the memory of the device, of the
+                                   beginnings of prompts (instruction, language, voice), so that the
+                                   next text with the same need not wait for them; the least
+                                   recently used go first. 0: nothing is kept; default 256 MiB.
+                                   The samples are the same whatever it is. */
 } utter_engine_params;
 
 UTTER_API void utter_engine_params_init_sized(utter_engine_params *params, uint32_t size);
@@ -155,9 +179,9 @@ typedef struct utter_engine_info {
     float repetition_penalty; /* ... */
     int64_t n_params_lm;      /* parameters of the language model */
     int64_t n_params_codec;   /* parameters of the codec */
-    int64_t bytes_per_frame;  /* weights that one frame of the AR loop reads, as stored */
+    int64_t bytes_per_frame;  /* weights that one frame of the AR loop reads, as kept */
     int64_t weight_bytes;     /* packed weights now held by the backend */
-    int64_t work_bytes;       /* caches, codec states and buffers of one stream, and of the plans */
+    int64_t work_bytes;       /* caches and codec states of all slots, and buffers of the plans */
     double load_ms;           /* what utter_engine_open took */
     const char *family;       /* "s1-mini"; strings live as long as the engine */
     const char *model_dir;    /* as given */
@@ -166,9 +190,13 @@ typedef struct utter_engine_info {
     const char *backend_text; /* one line about the device and what was chosen on it */
     const char *default_voice; /* name, or NULL: none, see voices */
     const char *codec_id;      /* fingerprint that voices made with this codec carry */
-    const char *voices; /* what it speaks with where no voice is given: "made up by the model",
-                           or "one of the model's speakers", "one made from a recording": then
-                           a voice has to be given */
+    const char *voices;   /* what it speaks with where no voice is given: "made up by the model",
+                             or "one of the model's speakers", "one made from a recording": then
+                             a voice has to be given */
+    int64_t device_free;  /* bytes of the device's own memory that nobody has taken; 0 where it is
+                             the host's */
+    int64_t device_total; /* ... and in all */
+    int32_t slots;        /* as opened */
 } utter_engine_info;
 
 UTTER_API void utter_engine_info_init_sized(utter_engine_info *info, uint32_t size);
@@ -213,7 +241,8 @@ typedef struct utter_stats {
     int64_t seed;              /* the one used: give it again to hear the same */
     int64_t frames;            /* frames of audio */
     int64_t chunks;            /* generations: pieces that the text was cut into */
-    int64_t stopped_by_limit;  /* generations that a limit ended, not the model */
+    int64_t stopped_by_limit;  /* generations that a limit ended, not the model: max_frames, more
+                                  frames than the text can need, silence, or repetition */
     int64_t prompt_tokens;     /* over all generations; voice and text */
     int64_t text_pending;      /* bytes of text pushed that no generation has taken yet */
     double audio_s;            /* duration of the audio made so far */
@@ -222,11 +251,14 @@ typedef struct utter_stats {
     double x_realtime;         /* audio_s / busy_s */
     double ttfa_ms;            /* from the first text pushed to the first samples; 0 before them */
     double prefill_ms;         /* prompts read by the model, over all generations */
-    double ms_per_frame;       /* one step of the AR loop, on average */
+    double ms_per_frame;       /* one step of the AR loop, on average; this and what follows is the
+                                  time of the calls, in which a GPU may do both at once */
     double codec_ms_per_frame; /* one frame of codec decoding, on average */
     double codec_share;        /* 0 .. 1: the codec's part of busy_s */
     double load_ms;            /* what utter_engine_open took */
     double peak_rss_mb;        /* of the process, in 10^6 bytes; 0 where unknown */
+    int64_t prefix_hit_tokens; /* of prompt_tokens, those that were kept from before */
+    int64_t prefix_bytes;      /* that the engine keeps now, see utter_engine_params */
 } utter_stats;
 
 UTTER_API void utter_stats_init_sized(utter_stats *stats, uint32_t size);
@@ -299,7 +331,8 @@ UTTER_API utter_status utter_stream_read(utter_stream *stream, float *pcm, size_
                                          utter_stream_state *state);
 
 /* Make a running or the next utter_stream_read return ERR_CANCELLED, before the next frame or run
- * of the codec begins. Any thread, any time between open and close; safe in a signal handler. */
+ * of the codec begins; a few that a GPU was given already are wasted. Any thread, any time between
+ * open and close; safe in a signal handler. */
 UTTER_API void utter_stream_cancel(utter_stream *stream);
 
 /* Statistics so far. stats must have been initialised; ERR_ARG otherwise. */

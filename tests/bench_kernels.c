@@ -44,11 +44,27 @@ void bench_linear_kernels(void)
     static const struct {
         int32_t rows, k, out;
         ut_dtype type;
+        ut_precision precision;
     } cases[] = {
-        {1, 1024, 1024, UT_BF16},  {1, 1024, 6144, UT_BF16},  {1, 3072, 1024, UT_F32},
-        {2, 1024, 6144, UT_BF16},  {4, 1024, 6144, UT_BF16},  {12, 1024, 1024, UT_BF16},
-        {96, 1024, 1024, UT_BF16}, {300, 1024, 1024, UT_F32}, {300, 1024, 3072, UT_BF16},
-        {300, 1024, 1024, UT_F16}, {4096, 672, 96, UT_F32},   {512, 5376, 768, UT_F32},
+        {1, 1024, 1024, UT_BF16, UT_PRECISION_AUTO},
+        {1, 1024, 6144, UT_BF16, UT_PRECISION_AUTO},
+        {1, 1024, 6144, UT_BF16, UT_PRECISION_INT8},
+        {1, 1024, 6144, UT_BF16, UT_PRECISION_INT4},
+        {1, 3072, 1024, UT_F32, UT_PRECISION_AUTO},
+        {2, 1024, 6144, UT_BF16, UT_PRECISION_AUTO},
+        {2, 1024, 6144, UT_BF16, UT_PRECISION_INT8},
+        {2, 1024, 6144, UT_BF16, UT_PRECISION_INT4},
+        {4, 1024, 6144, UT_BF16, UT_PRECISION_AUTO},
+        {12, 1024, 1024, UT_BF16, UT_PRECISION_AUTO},
+        {96, 1024, 1024, UT_BF16, UT_PRECISION_AUTO},
+        {96, 1024, 1024, UT_BF16, UT_PRECISION_INT8},
+        {96, 1024, 1024, UT_BF16, UT_PRECISION_INT4},
+        {300, 1024, 1024, UT_F32, UT_PRECISION_AUTO},
+        {300, 1024, 3072, UT_BF16, UT_PRECISION_AUTO},
+        {300, 1024, 3072, UT_BF16, UT_PRECISION_INT8},
+        {300, 1024, 1024, UT_F16, UT_PRECISION_AUTO},
+        {4096, 672, 96, UT_F32, UT_PRECISION_AUTO},
+        {512, 5376, 768, UT_F32, UT_PRECISION_AUTO},
     };
     ut_kernels k[N_VARIANTS];
     const int n_k = variants(k);
@@ -67,14 +83,15 @@ void bench_linear_kernels(void)
         const ut_weight weight = {.name = "w",
                                   .rows = cases[c].out,
                                   .cols = cases[c].k,
+                                  .least_bits = 4,
                                   .n_parts = 1,
                                   .part = {{w, cases[c].type, cases[c].out}}};
         printf("%5d x %4d x %4d %-5s", (int)cases[c].rows, (int)cases[c].k, (int)cases[c].out,
-               ut_dtype_name(cases[c].type));
+               ut_dtype_name(ut_weight_kept_type(&weight, cases[c].precision)));
         for (int v = 0; v < n_k; v++) {
             ut_packed_set set = {0};
             ut_packed *packed;
-            if (ut_packed_get(&set, &k[v], UT_PRECISION_AUTO, &weight, UT_FORM_PANELS, &packed,
+            if (ut_packed_get(&set, &k[v], cases[c].precision, &weight, UT_FORM_PANELS, &packed,
                               &err) != UTTER_OK ||
                 ut_packed_fill(&set, &k[v], pool, &err) != UTTER_OK)
                 break;

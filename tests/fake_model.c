@@ -15,10 +15,14 @@ typedef struct fake_model {
 
 static const int32_t codebook_sizes[FAKE_CODEBOOKS] = {64, 16, 16};
 
-/* State tensors of the AR loop and of the codec. */
-enum { AR_RING, AR_PARAMS, AR_RNG, AR_LOOP, N_AR };
-enum { LOOP_DIGEST, LOOP_LENGTH, LOOP_FRAME, LOOP_FLAGS, N_LOOP };
+/* State tensors of the AR loop and of the codec. The cache stands for keys and values: row p is
+ * written by position p, and every frame reads all rows before its own. */
+enum { AR_RING, AR_PARAMS, AR_RNG, AR_LOOP, AR_CACHE, N_AR };
+enum { LOOP_DIGEST, LOOP_LENGTH, LOOP_FRAME, LOOP_FLAGS, LOOP_POS, N_LOOP };
 enum { RING_ROWS = 4 };
+
+/* Characters of a text that mean something, see fake_model.h: bit 0, 1, ... of LOOP_FLAGS. */
+static const char flags[] = "~!=_";
 
 static uint32_t mix(uint32_t h, uint32_t v)
 {
@@ -51,8 +55,11 @@ static void fake_decode(uint32_t *acc, const int32_t *codes, int n_frames, float
     for (int t = 0; t < n_frames; t++) {
         for (int q = 0; q < FAKE_CODEBOOKS; q++)
             *acc = mix(*acc, (uint32_t)codes[t * FAKE_CODEBOOKS + q]);
+        const bool silent =
+            codes[t * FAKE_CODEBOOKS + 1] == 0 && codes[t * FAKE_CODEBOOKS + 2] == 0;
         for (int i = 0; i < FAKE_HOP; i++)
-            pcm[t * FAKE_HOP + i] = (float)((*acc >> (3 * i)) & 255u) / 256.0f - 0.5f;
+            pcm[t * FAKE_HOP + i] =
+                silent ? 0.0f : (float)((*acc >> (3 * i)) & 255u) / 256.0f - 0.5f;
     }
 }
 
@@ -152,6 +159,8 @@ static ut_model *make_model(fake *f)
     ut_state_set_add(&h->ar.states, "params", UT_F32, 1, UT_SP_COUNT);
     ut_state_set_add(&h->ar.states, "rng", UT_I32, 1, UT_RNG_COUNT);
     ut_state_set_add(&h->ar.states, "loop", UT_I32, 1, N_LOOP);
+    ut_state_set_add(&h->ar.states, "cache", UT_I32, FAKE_CAPACITY, 1);
+    h->ar.states.def[AR_CACHE].keep = true;
     ut_state_set_add(&h->codec.decode_states, "acc", UT_I32, 1, 1);
     ut_state_set_add(&h->codec.encode_states, "acc", UT_I32, 1, 1);
     h->ar.columns = FAKE_COLUMNS;
@@ -192,14 +201,27 @@ typedef struct fake_backend {
 
 typedef struct fake_exec {
     ut_exec head;
+    int n_slots;
     int32_t max_t;
     void *memory[2]; /* of the plan's tensors, which are inputs or outputs */
+    int until_done;  /* questions until the last run is over */
 } fake_exec;
+
+enum { MAX_QUEUE = 64 };
 
 typedef struct fake_state {
     ut_state head;
-    int32_t *memory[N_AR]; /* every element has four bytes */
+    int32_t *memory[N_AR]; /* [n_slots, rows, cols]; every element has four bytes */
+    int queue[MAX_QUEUE];  /* runs of the frame plan that did not happen yet: how many slots */
+    int n_queue;
 } fake_state;
+
+/* A tensor of a slot. */
+static int32_t *of_slot(const fake_state *s, int index, int slot)
+{
+    const ut_state_def *d = &s->head.set->def[index];
+    return s->memory[index] + (size_t)(slot * d->rows * d->cols);
+}
 
 static fake *control_of(const ut_backend *b)
 {
@@ -237,13 +259,13 @@ static void exec_free(ut_exec *e)
 static utter_status compile(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
                             ut_exec **out, ut_err *err)
 {
-    (void)n_slots;
     *out = NULL;
     fake *f = control_of(b);
     fake_exec *x = ut_calloc(1, sizeof *x);
     if (!x)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for plan %s", plan->name);
     x->head = (ut_exec){.backend = b, .plan = plan};
+    x->n_slots = n_slots;
     x->max_t = max_t;
     f->n_execs++;
     f->n_compiles++;
@@ -288,7 +310,7 @@ static utter_status state_new(ut_backend *b, const ut_state_set *set, int n_slot
     x->head = (ut_state){.backend = b, .set = set, .n_slots = n_slots};
     control_of(b)->n_states++;
     for (int i = 0; i < set->n; i++) {
-        x->memory[i] = ut_calloc((size_t)(set->def[i].rows * set->def[i].cols), 4);
+        x->memory[i] = ut_calloc((size_t)(n_slots * set->def[i].rows * set->def[i].cols), 4);
         if (!x->memory[i]) {
             state_free(&x->head);
             return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a state");
@@ -298,53 +320,68 @@ static utter_status state_new(ut_backend *b, const ut_state_set *set, int n_slot
     return UTTER_OK;
 }
 
-static void state_reset(ut_state *s, int slot)
+/* The next frame of a slot's loop into the ring. */
+/* Of speech that repeats itself, or that is silent. */
+static void make_special(int32_t *column, int frame, int32_t flagged)
 {
-    (void)slot;
-    for (int i = 0; i < s->set->n; i++)
-        memset(((fake_state *)s)->memory[i], 0,
-               (size_t)(s->set->def[i].rows * s->set->def[i].cols) * 4);
+    if (flagged & 4)
+        column[1] = frame % 2;
+    if (flagged & 8)
+        column[2] = column[3] = 0;
 }
 
-static void state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
-                        const void *src)
+static void make_frame(fake *f, fake_state *s, int slot)
 {
-    (void)slot;
-    size_t cols = (size_t)s->set->def[index].cols;
-    memcpy(((fake_state *)s)->memory[index] + (size_t)row * cols, src, (size_t)n_rows * cols * 4);
-}
-
-static void state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst)
-{
-    (void)slot;
-    size_t cols = (size_t)s->set->def[index].cols;
-    memcpy(dst, ((fake_state *)s)->memory[index] + (size_t)row * cols, (size_t)n_rows * cols * 4);
-}
-
-static void *exec_input(ut_exec *e, ut_tid t, int32_t n_t)
-{
-    (void)n_t;
-    return ((fake_exec *)e)->memory[t];
-}
-
-/* The next frame of the loop into the ring. */
-static void make_frame(fake *f, fake_state *s)
-{
-    int32_t *loop = s->memory[AR_LOOP];
-    uint64_t seed = (uint32_t)s->memory[AR_RNG][UT_RNG_SEED_LO] |
-                    (uint64_t)(uint32_t)s->memory[AR_RNG][UT_RNG_SEED_HI] << 32;
+    int32_t *loop = of_slot(s, AR_LOOP, slot);
+    const int32_t *rng = of_slot(s, AR_RNG, slot), *cache = of_slot(s, AR_CACHE, slot);
+    uint64_t seed = (uint32_t)rng[UT_RNG_SEED_LO] | (uint64_t)(uint32_t)rng[UT_RNG_SEED_HI] << 32;
     int frame = loop[LOOP_FRAME]++;
     bool endless = loop[LOOP_FLAGS] & 1, early = loop[LOOP_FLAGS] & 2;
     bool stop = (!endless && frame == loop[LOOP_LENGTH]) || (early && frame == 0);
+    for (int p = 0; p < loop[LOOP_POS]; p++)
+        f->broken |= cache[p] != (int32_t)mix((uint32_t)loop[LOOP_DIGEST], (uint32_t)p);
     fake_column((uint32_t)loop[LOOP_DIGEST], seed, frame, stop,
-                s->memory[AR_RING] + (frame % RING_ROWS) * FAKE_COLUMNS);
-    memcpy(f->last_params, s->memory[AR_PARAMS], sizeof f->last_params);
+                of_slot(s, AR_RING, slot) + (frame % RING_ROWS) * FAKE_COLUMNS);
+    make_special(of_slot(s, AR_RING, slot) + (frame % RING_ROWS) * FAKE_COLUMNS, frame,
+                 loop[LOOP_FLAGS]);
+    memcpy(f->last_params, of_slot(s, AR_PARAMS, slot), sizeof f->last_params);
     f->last_seed = seed;
 }
 
-static void run_prefill(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
+static void fill_cache(fake *f, fake_state *s, int slot, int32_t n)
 {
-    int32_t *loop = s->memory[AR_LOOP];
+    int32_t *loop = of_slot(s, AR_LOOP, slot);
+    f->broken |= loop[LOOP_POS] + n > FAKE_CAPACITY;
+    for (int32_t i = 0; i < n && loop[LOOP_POS] < FAKE_CAPACITY; i++, loop[LOOP_POS]++)
+        of_slot(s, AR_CACHE, slot)[loop[LOOP_POS]] =
+            (int32_t)mix((uint32_t)loop[LOOP_DIGEST], (uint32_t)loop[LOOP_POS]);
+}
+
+static void run_frame(fake_state *s, int n_slots)
+{
+    fake *f = control_of(s->head.backend);
+    for (int slot = 0; slot < n_slots; slot++) {
+        fill_cache(f, s, slot, 1);
+        make_frame(f, s, slot);
+    }
+}
+
+static void run_queued(fake_state *s)
+{
+    run_frame(s, s->queue[0]);
+    s->n_queue--;
+    memmove(s->queue, s->queue + 1, (size_t)s->n_queue * sizeof *s->queue);
+}
+
+static void catch_up(fake_state *s)
+{
+    while (s->n_queue > 0)
+        run_queued(s);
+}
+
+static void run_prefill(fake *f, fake_exec *x, fake_state *s, int slot, int32_t n_t)
+{
+    int32_t *loop = of_slot(s, AR_LOOP, slot);
     const int32_t *prompt = x->memory[0];
     memcpy(f->prompt, prompt, (size_t)n_t * FAKE_COLUMNS * sizeof *prompt);
     f->n_prompt = n_t;
@@ -353,9 +390,43 @@ static void run_prefill(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
     for (int32_t t = n_t - 1; t > 0 && prompt[t * FAKE_COLUMNS] != FAKE_CLOSE; t--) {
         int32_t token = prompt[t * FAKE_COLUMNS];
         loop[LOOP_LENGTH]++;
-        loop[LOOP_FLAGS] |= token == FAKE_TEXT + '~' ? 1 : token == FAKE_TEXT + '!' ? 2 : 0;
+        const char *flag = strchr(flags, token - FAKE_TEXT);
+        if (token > FAKE_TEXT && token < FAKE_TEXT + 128 && flag)
+            loop[LOOP_FLAGS] |= 1 << (flag - flags);
     }
-    make_frame(f, s);
+    fill_cache(f, s, slot, n_t);
+    make_frame(f, s, slot);
+}
+
+static void state_reset(ut_state *s, int slot)
+{
+    catch_up((fake_state *)s);
+    for (int i = 0; i < s->set->n; i++)
+        if (!s->set->def[i].keep)
+            memset(of_slot((fake_state *)s, i, slot), 0, ut_state_def_bytes(&s->set->def[i]));
+}
+
+static void state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows,
+                        const void *src)
+{
+    size_t cols = (size_t)s->set->def[index].cols;
+    catch_up((fake_state *)s);
+    memcpy(of_slot((fake_state *)s, index, slot) + (size_t)row * cols, src,
+           (size_t)n_rows * cols * 4);
+}
+
+static void state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst)
+{
+    size_t cols = (size_t)s->set->def[index].cols;
+    catch_up((fake_state *)s);
+    memcpy(dst, of_slot((fake_state *)s, index, slot) + (size_t)row * cols,
+           (size_t)n_rows * cols * 4);
+}
+
+static void *exec_input(ut_exec *e, ut_tid t, int32_t n_t)
+{
+    (void)n_t;
+    return ((fake_exec *)e)->memory[t];
 }
 
 static void run_encode(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
@@ -375,7 +446,6 @@ static void run_encode(fake *f, fake_exec *x, fake_state *s, int32_t n_t)
 
 static utter_status run(ut_exec *e, ut_state *state, int first_slot, int32_t n_t, ut_err *err)
 {
-    (void)first_slot;
     fake *f = control_of(e->backend);
     fake_exec *x = (fake_exec *)e;
     fake_state *s = (fake_state *)state;
@@ -384,15 +454,26 @@ static utter_status run(ut_exec *e, ut_state *state, int first_slot, int32_t n_t
     if (n_t < 1 || n_t > x->max_t)
         return ut_fail(err, UTTER_ERR_INTERNAL, "%s: T is %d of %d", e->plan->name, (int)n_t,
                        (int)x->max_t);
+    if (s)
+        f->broken |= first_slot < 0 || first_slot + x->n_slots > s->head.n_slots;
     if (strcmp(e->plan->name, "prefill") == 0) {
-        run_prefill(f, x, s, n_t);
+        catch_up(s);
+        run_prefill(f, x, s, first_slot, n_t);
     } else if (strcmp(e->plan->name, "frame") == 0) {
         if (f->on_frame)
-            f->on_frame(f->user, s->memory[AR_LOOP][LOOP_FRAME]);
+            f->on_frame(f->user, of_slot(s, AR_LOOP, 0)[LOOP_FRAME]);
         f->n_frame_runs++;
-        make_frame(f, s);
+        f->n_slots_run += x->n_slots;
+        if (s->n_queue == MAX_QUEUE)
+            return ut_fail(err, UTTER_ERR_INTERNAL, "too many runs at once");
+        s->queue[s->n_queue++] = x->n_slots;
+        if (s->n_queue > f->most_ahead)
+            f->most_ahead = s->n_queue;
+        if (f->ahead == 0)
+            catch_up(s);
     } else if (strcmp(e->plan->name, "decode") == 0) {
         f->n_decode_runs++;
+        x->until_done = f->ahead;
         fake_decode((uint32_t *)s->memory[0], x->memory[0], n_t, x->memory[1]);
     } else {
         run_encode(f, x, s, n_t);
@@ -406,18 +487,57 @@ static const void *exec_output(ut_exec *e, ut_tid t, ut_err *err)
     return ((fake_exec *)e)->memory[t];
 }
 
-static utter_status ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
+/* Has the frame been made, and not been overwritten? */
+static bool in_ring(const fake_state *s, int slot, int64_t frame)
+{
+    const int32_t made = of_slot(s, AR_LOOP, slot)[LOOP_FRAME];
+    return frame < made && made - frame <= RING_ROWS;
+}
+
+static utter_status ring_wait(ut_state *state, int index, int slot, int64_t frame, int32_t *dst,
                               ut_err *err)
 {
-    (void)err;
-    state_read(s, index, slot, (int32_t)(frame % RING_ROWS), 1, dst);
+    fake_state *s = (fake_state *)state;
+    while (s->n_queue > 0 && of_slot(s, AR_LOOP, slot)[LOOP_FRAME] <= frame)
+        run_queued(s);
+    if (!in_ring(s, slot, frame))
+        return ut_fail(err, UTTER_ERR_INTERNAL, "frame %d of slot %d is not there", (int)frame,
+                       slot);
+    memcpy(dst, of_slot(s, index, slot) + (frame % RING_ROWS) * FAKE_COLUMNS,
+           FAKE_COLUMNS * sizeof *dst);
     return UTTER_OK;
+}
+
+/* Time goes by with every question: a run happens after a no. */
+static bool ring_ready(ut_state *state, int index, int slot, int64_t frame)
+{
+    (void)index;
+    fake_state *s = (fake_state *)state;
+    if (in_ring(s, slot, frame))
+        return true;
+    if (s->n_queue > 0)
+        run_queued(s);
+    return false;
+}
+
+static bool exec_done(ut_exec *e)
+{
+    fake_exec *x = (fake_exec *)e;
+    return x->until_done == 0 || --x->until_done == 0;
+}
+
+static bool backend_memory(const ut_backend *b, size_t *free_bytes, size_t *total)
+{
+    (void)b;
+    *free_bytes = *total = 0;
+    return false;
 }
 
 static const ut_backend_ops backend_ops = {.name = "fake",
                                            .close = backend_close,
                                            .describe = backend_describe,
                                            .weight_bytes = backend_weight_bytes,
+                                           .memory = backend_memory,
                                            .compile = compile,
                                            .exec_free = exec_free,
                                            .exec_bytes = exec_bytes,
@@ -428,8 +548,10 @@ static const ut_backend_ops backend_ops = {.name = "fake",
                                            .state_read = state_read,
                                            .input = exec_input,
                                            .run = run,
+                                           .done = exec_done,
                                            .output = exec_output,
-                                           .ring_wait = ring_wait};
+                                           .ring_wait = ring_wait,
+                                           .ring_ready = ring_ready};
 
 /* ---- For tests ------------------------------------------------------------------------------ */
 
@@ -440,6 +562,7 @@ void fake_parts(fake *f, ut_model **m, ut_backend **b)
     if (!*m || !x)
         abort();
     x->head.ops = &backend_ops;
+    x->head.max_ahead = f->ahead ? f->ahead : 1;
     x->control = f;
     *b = &x->head;
 }
@@ -451,7 +574,7 @@ utter_engine *fake_engine(fake *f, const char *model_dir)
     ut_model *m;
     ut_backend *b;
     fake_parts(f, &m, &b);
-    if (ut_engine_new(m, b, model_dir, &e, &err) != UTTER_OK)
+    if (ut_engine_new(m, b, model_dir, f->n_slots ? f->n_slots : 1, &e, &err) != UTTER_OK)
         fprintf(stderr, "fake_engine: %s\n", err.msg);
     return e;
 }

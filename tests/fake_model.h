@@ -4,7 +4,8 @@
  *
  * The text of the last part of the prompt decides the length: one frame per byte, then the frame
  * that says the speech is over. A '~' in the text makes it endless; a '!' makes frame 0 carry the
- * stop token, too (it must not be noticed there). */
+ * stop token, too (it must not be noticed there); a '=' makes every first code that of the frame
+ * two before; a '_' makes all frames silent. */
 #ifndef UT_TESTS_FAKE_MODEL_H
 #define UT_TESTS_FAKE_MODEL_H
 
@@ -28,10 +29,15 @@ enum {
 
 /* What tests set and read. One per test; the fakes keep a pointer to it. */
 typedef struct fake {
+    int n_slots;                       /* of the engine; 0: 1 */
+    int ahead;                         /* runs that happen only when waited for; 0: none */
     int n_compiles, n_execs, n_states; /* execs and states: alive now */
     int n_prefills, n_frame_runs, n_decode_runs, n_encode_runs;
-    int largest_prefill;                     /* T it is compiled for */
-    int fail_run;                            /* run number that fails (1 = the next); 0: none */
+    int n_slots_run;     /* over all runs of the frame plan */
+    int most_ahead;      /* of runs that waited to happen */
+    bool broken;         /* a slot went past its cache, or read rows that it had not written */
+    int largest_prefill; /* T it is compiled for */
+    int fail_run;        /* run number that fails (1 = the next); 0: none */
     void (*on_frame)(void *user, int frame); /* before every frame run */
     void *user;
     float last_params[UT_SP_COUNT];

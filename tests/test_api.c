@@ -85,6 +85,22 @@ static void call_utter_backend_get(void)
     REFUSED(utter_backend_get, 0, NULL);
 }
 
+static void call_utter_backend_get_device(void)
+{
+    utter_backend_info i;
+    for (size_t k = 0; k < utter_backend_count(); k++) {
+        utter_backend_info_init(&i);
+        assert_int_equal(utter_backend_get_device(k, 999, &i), UTTER_OK);
+        assert_int_equal(i.available, 0);
+        assert_true(strlen(i.text) > 0);
+        if (strcmp(i.name, "cpu") == 0) {
+            assert_string_equal(i.text, "there is no device 999, only 0");
+            assert_int_equal(i.n_devices, 1);
+        }
+    }
+    REFUSED(utter_backend_get_device, 0, 0, NULL);
+}
+
 static void call_utter_engine_open(void)
 {
     utter_engine *e = (utter_engine *)1;
@@ -370,7 +386,9 @@ static void layouts_do_not_change(void **state)
         return;
     assert_int_equal(offsetof(utter_engine_params, backend), 8);
     assert_int_equal(offsetof(utter_engine_params, max_positions), 24);
-    assert_int_equal(sizeof(utter_engine_params), 32);
+    assert_int_equal(offsetof(utter_engine_params, device), 32);
+    assert_int_equal(offsetof(utter_engine_params, slots), 40);
+    assert_int_equal(sizeof(utter_engine_params), 56);
     assert_int_equal(offsetof(utter_synth_params, voice), 8);
     assert_int_equal(offsetof(utter_synth_params, seed), 16);
     assert_int_equal(offsetof(utter_synth_params, temperature), 24);
@@ -380,7 +398,7 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(sizeof(utter_synth_params), 72);
     assert_int_equal(offsetof(utter_stats, seed), 8);
     assert_int_equal(offsetof(utter_stats, audio_s), 56);
-    assert_int_equal(sizeof(utter_stats), 144);
+    assert_int_equal(sizeof(utter_stats), 160);
     assert_int_equal(offsetof(utter_voice_params, samples), 16);
     assert_int_equal(offsetof(utter_voice_params, text), 40);
     assert_int_equal(sizeof(utter_voice_params), 72);
@@ -390,8 +408,10 @@ static void layouts_do_not_change(void **state)
     assert_int_equal(offsetof(utter_engine_info, n_params_lm), 40);
     assert_int_equal(offsetof(utter_engine_info, family), 88);
     assert_int_equal(offsetof(utter_engine_info, voices), 144);
-    assert_int_equal(sizeof(utter_engine_info), 152);
-    assert_int_equal(sizeof(utter_backend_info), 272);
+    assert_int_equal(offsetof(utter_engine_info, device_free), 152);
+    assert_int_equal(sizeof(utter_engine_info), 176);
+    assert_int_equal(offsetof(utter_backend_info, n_devices), 272);
+    assert_int_equal(sizeof(utter_backend_info), 280);
 }
 
 int main(void)

@@ -2,9 +2,10 @@
  * scalar CPU backend; and the rule of all operations: a row has the same bits alone, in a chunk,
  * and beside other slots.
  *
- *     test_backend_ops [BACKEND [--small]]      (default cpu)
+ *     test_backend_ops [BACKEND [--small | --int8 | --int4]]      (default cpu)
  *
- * --small leaves out what takes long under a memory checker.
+ * --small leaves out what takes long under a memory checker; --int8 and --int4 run the products
+ * alone, at that precision.
  * A backend that is not available here is skipped, and that is no failure. */
 #include "backends/backend.h"
 #include "base/alloc.h"
@@ -79,7 +80,7 @@ static const ut_weight *weight(test_case *c, int32_t rows, int32_t cols, ut_dtyp
         h[i] = type == UT_BF16 ? ut_f32_to_bf16(f[i]) : ut_f32_to_f16(f[i]);
     }
     const void *data = type == UT_F32 ? (void *)f : (void *)h;
-    *w = (ut_weight){.name = "w", .rows = rows, .cols = cols, .n_parts = 1};
+    *w = (ut_weight){.name = "w", .rows = rows, .cols = cols, .least_bits = 4, .n_parts = 1};
     w->part[0] = (ut_weight_part){data, type, rows};
     if (rows > 4) { /* of two parts */
         const size_t row_bytes = (size_t)cols * ut_dtype_size(type);
@@ -1008,7 +1009,7 @@ static bool is_available(const char *name)
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
         if (strcmp((*b)->name, name) == 0) {
             char text[256] = "";
-            if ((*b)->probe(text, sizeof text))
+            if ((*b)->probe(0, text, sizeof text))
                 return true;
             printf("skipped: no %s device: %s\n", strcmp(name, "cuda") ? name : "CUDA", text);
             return false;
@@ -1021,7 +1022,12 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "cpu";
     const bool small = argc > 2 && strcmp(argv[2], "--small") == 0;
-    const ut_backend_params scalar = {.threads = 1, .cpu_flags_off = ~0u}, usual = {.threads = 2};
+    const ut_precision precision = argc <= 2                        ? UT_PRECISION_AUTO
+                                   : strcmp(argv[2], "--int8") == 0 ? UT_PRECISION_INT8
+                                   : strcmp(argv[2], "--int4") == 0 ? UT_PRECISION_INT4
+                                                                    : UT_PRECISION_AUTO;
+    const ut_backend_params scalar = {.threads = 1, .precision = precision, .cpu_flags_off = ~0u};
+    const ut_backend_params usual = {.threads = 2, .precision = precision};
     ut_err err = {0};
     if (!is_available(name))
         return 0;
@@ -1036,6 +1042,8 @@ int main(int argc, char **argv)
     random_state = 0x9e3779b97f4a7c15u;
     test_linears();
     test_convs();
+    if (precision != UT_PRECISION_AUTO)
+        goto done;
     test_rowwise(1);
     test_rowwise(37);
     test_rowwise(1024);
@@ -1056,6 +1064,7 @@ int main(int argc, char **argv)
     test_sampling(small);
     test_tempered_sampling(small);
     test_run_ahead();
+done:
     tested->ops->close(tested);
     reference->ops->close(reference);
     printf("%d passed, %d failed\n", n_passed, n_failed);

@@ -91,6 +91,10 @@ for pair in temperature=2.1 temperature=x top-p=0 top-p=1.1 repetition-penalty=0
     refuses 2 "expected a" say -m "$model" --${pair%=*} "${pair#*=}" Hi
 done
 refuses 2 'precision f64: expected' say -m "$model" --precision f64 Hi
+refuses 2 'attention fast: expected auto, flash or math' say -m "$model" --attention fast Hi
+refuses 1 'attention.*expected auto' say -m "$model" --backend cpu --attention math Hi
+refuses 1 'there is no device 3, only 0' voices add "v" x.wav --text Hi -m "$model" --backend cpu --device 3
+refuses 2 'device' info -m "$model" --device -1
 refuses 2 'format aiff: expected' say -m "$model" --format aiff -o x Hi
 refuses 2 'exclude one another' say -m "$model" --voice a --no-voice Hi
 refuses 2 'needs --reference-text' say -m "$model" --reference a.wav Hi
@@ -251,6 +255,10 @@ expect "the preview is as long as the recording" [ "$(size heard.wav)" -eq "$(si
 run 0 $say --json --voice ann -o ann.wav Hello there.
 expect "the voice is in the prompt" holds "$(number prompt_tokens) > 40"
 expect "the statistics name the voice" grep -q '"voice":"ann"' out
+expect "the voice is kept" holds "$(number prefix_bytes) > 1000"
+run 0 $say --json --voice ann --prefix-cache 0 -o ann0.wav Hello there.
+same ann.wav ann0.wav
+expect "nothing is kept" holds "$(number prefix_bytes) == 0"
 refuses 1 'no voice "bob"; there are: ann' $say --voice bob -o bob.wav Hello there.
 run 0 $say --reference say.wav --reference-text 'Hello "there".' -o ref.wav Hello there.
 same ann.wav ref.wav
@@ -281,6 +289,16 @@ expect "info tells the family" grep -q 'family: s1-mini' out
 expect "info tells the memory" grep -q 'memory: .* MB of packed weights' out
 run 0 info --json "$model"
 expect "info as JSON" grep -q '"family": "s1-mini"' out
+bytes() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" out; }
+stored=$(bytes weight_bytes) read=$(bytes bytes_per_frame)
+for precision in int8 int4; do
+    run 0 info --json --precision $precision "$model"
+    expect "$precision: fewer bytes kept" [ "$(bytes weight_bytes)" -lt "$stored" ]
+    expect "$precision: fewer bytes read per frame" [ "$(bytes bytes_per_frame)" -lt "$read" ]
+    stored=$(bytes weight_bytes) read=$(bytes bytes_per_frame)
+done
+run 0 say -m "$model" --precision int4 --max-frames 3 -o int4.wav Hi
+expect "speaks at int4" is_wav int4.wav
 refuses 1 'no such model directory' info no/model
 refuses 2 'takes one model' info a b
 "$codec" "$model" say.wav copy.wav 2>err

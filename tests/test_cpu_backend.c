@@ -25,7 +25,7 @@ static void test_registry(void **state)
         if (strcmp((*all)->name, "cpu") != 0)
             continue;
         found = true;
-        assert_true((*all)->probe(text, sizeof text));
+        assert_true((*all)->probe(0, text, sizeof text));
         assert_non_null(strstr(text, "core"));
     }
     assert_true(found);
@@ -178,16 +178,17 @@ static void test_weights_are_shared(void **state)
 {
     (void)state;
     const ut_state_set set = small_set();
-    const ut_weight *w = fixture_weight(40, 6, UT_BF16, 1.0f);
+    ut_weight *w = fixture_weight(40, 6, UT_BF16, 1.0f);
+    w->least_bits = 4;
     ut_plan *p = small_plan(&set, w);
-    for (int precision = 0; precision < 4; precision++) {
+    for (int precision = 0; precision <= UT_PRECISION_INT4; precision++) {
         ut_backend *b = fixture_open(1, 0, (ut_precision)precision);
         ut_exec *e[2];
         assert_int_equal(b->ops->weight_bytes(b), 0);
         assert_int_equal(b->ops->compile(b, p, 1, 4, &e[0], NULL), UTTER_OK);
-        const size_t bytes = b->ops->weight_bytes(b),
-                     element = precision == UT_PRECISION_F32 ? 4 : 2;
-        assert_true(bytes >= 40 * 6 * element && bytes <= 64 * 6 * element);
+        const size_t bytes = b->ops->weight_bytes(b);
+        const size_t one = (size_t)ut_weight_kept_bytes(w, (ut_precision)precision) / 40;
+        assert_true(bytes >= 40 * one && bytes <= 64 * one); /* outputs are filled up to panels */
         assert_int_equal(b->ops->compile(b, p, 2, 4, &e[1], NULL), UTTER_OK);
         assert_int_equal(b->ops->weight_bytes(b), bytes);
         assert_true(b->ops->exec_bytes(e[1]) > 0);
@@ -200,15 +201,32 @@ static void test_weights_are_shared(void **state)
     ut_plan_free(p);
 }
 
+/* The n weights of a row as a precision keeps them. */
+static void round_to(float *kept, const float *w, int n, ut_precision precision)
+{
+    int8_t q[UT_Q8_BLOCK];
+    uint16_t scale = 0;
+    if (precision == UT_PRECISION_INT8)
+        scale = ut_q8_pack(q, w, n);
+    else if (precision == UT_PRECISION_INT4)
+        scale = ut_q4_pack(q, w, n);
+    for (int i = 0; i < n; i++)
+        kept[i] = precision == UT_PRECISION_BF16   ? ut_round_bf16(w[i])
+                  : precision == UT_PRECISION_F16  ? ut_f16_to_f32(ut_f32_to_f16(w[i]))
+                  : precision >= UT_PRECISION_INT8 ? ut_f16_to_f32(scale) * (float)q[i]
+                                                   : w[i];
+}
+
 /* The result of each precision is that of weights rounded to it. */
 static void test_precision(void **state)
 {
     (void)state;
     const ut_state_set set = small_set();
-    const ut_weight *w = fixture_weight(5, 6, UT_F32, 1.0f);
+    ut_weight *w = fixture_weight(5, 6, UT_F32, 1.0f);
+    w->least_bits = 4;
     ut_plan *p = small_plan(&set, w);
     const float x[6] = {0.5f, -1.0f, 2.0f, 0.25f, 1.0f, -0.5f};
-    for (int precision = 0; precision < 4; precision++) {
+    for (int precision = 0; precision <= UT_PRECISION_INT4; precision++) {
         ut_backend *b = fixture_open(1, 0, (ut_precision)precision);
         fixture f = fixture_compile(b, p, 1, 4);
         fixture_input(&f, "x", 1, x, sizeof x);
@@ -216,14 +234,10 @@ static void test_precision(void **state)
         const float *y = fixture_output(&f, "y"), *values = w->part[0].data;
         for (int o = 0; o < 5; o++) {
             double want = 0;
-            for (int i = 0; i < 6; i++) {
-                const float v = values[o * 6 + i];
-                const float rounded = precision == UT_PRECISION_BF16 ? ut_round_bf16(v)
-                                      : precision == UT_PRECISION_F16
-                                          ? ut_f16_to_f32(ut_f32_to_f16(v))
-                                          : v;
-                want += (double)rounded * (double)x[i];
-            }
+            float kept[6];
+            round_to(kept, values + o * 6, 6, (ut_precision)precision);
+            for (int i = 0; i < 6; i++)
+                want += (double)kept[i] * (double)x[i];
             check_near((double)y[o], want, 1e-6, "precision", o);
         }
         fixture_close(&f);

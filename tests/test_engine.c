@@ -630,7 +630,7 @@ static void open_survives_out_of_memory(void **state)
         ut_err err = {0};
         fake_parts(&f, &m, &backend);
         ut_alloc_fail_at(n);
-        utter_status st = ut_engine_new(m, backend, "none", &e, &err);
+        utter_status st = ut_engine_new(m, backend, "none", 1, &e, &err);
         ut_alloc_fail_at(0);
         if (st != UTTER_OK) {
             assert_int_equal(st, UTTER_ERR_NOMEM);
@@ -665,7 +665,8 @@ static void info_tells_what_was_opened(void **state)
     assert_int_equal(i.n_codebooks, FAKE_CODEBOOKS);
     assert_int_equal(i.max_positions, FAKE_CAPACITY);
     assert_int_equal(i.weight_bytes, 1000);
-    assert_int_equal(i.work_bytes, 4 * (4 * FAKE_COLUMNS + UT_SP_COUNT + 2 + 4) + 4 + 3 * 10);
+    assert_int_equal(i.work_bytes,
+                     4 * (4 * FAKE_COLUMNS + UT_SP_COUNT + 2 + 5 + FAKE_CAPACITY) + 4 + 3 * 10);
 }
 
 int main(void)

@@ -228,7 +228,7 @@ static void compare(const decoder *d, ut_backend *b, trail *t)
 int main(void)
 {
     char text[256];
-    if (!cu_probe(text, sizeof text)) {
+    if (!cu_probe(0, text, sizeof text)) {
         printf("skipped: no CUDA device: %s\n", text);
         return 0;
     }

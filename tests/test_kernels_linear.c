@@ -17,6 +17,7 @@
 typedef struct problem {
     int32_t rows, seg, n_seg, n_out, dilation;
     ut_dtype stored;
+    ut_precision precision;
     bool bias, gamma, residual;
     ut_act act;
     /* operands */
@@ -31,7 +32,22 @@ static int32_t padded(int32_t n)
     return (n + 31) / 32 * 32;
 }
 
-/* Random operands; w32 holds the stored weights' exact values. */
+/* w32 [n_out, k] becomes what the block-wise types keep of it; a row has its own magnitude. */
+static void quantise(problem *p, int32_t k)
+{
+    const int32_t block = p->precision == UT_PRECISION_INT8 ? UT_Q8_BLOCK : UT_Q4_BLOCK;
+    int8_t q[UT_Q8_BLOCK];
+    for (int32_t o = 0; o < p->n_out; o++)
+        for (int32_t k0 = 0; k0 < k; k0 += block) {
+            float *w = p->w32.data + (int64_t)o * k + k0;
+            const int32_t n = k - k0 < block ? k - k0 : block;
+            const uint16_t scale = block == UT_Q8_BLOCK ? ut_q8_pack(q, w, n) : ut_q4_pack(q, w, n);
+            for (int32_t i = 0; i < n; i++)
+                w[i] = ut_f16_to_f32(scale) * (float)q[i];
+        }
+}
+
+/* Random operands; w32 holds the exact values of the weights as the kernel keeps them. */
 static void problem_init(problem *p)
 {
     const int32_t k = p->seg * p->n_seg;
@@ -54,7 +70,10 @@ static void problem_init(problem *p)
         }
     }
     const int32_t cut = p->n_out / 3; /* two parts */
-    p->weight = (ut_weight){.name = "w", .rows = p->n_out, .cols = k, .n_parts = 1};
+    p->weight =
+        (ut_weight){.name = "w", .rows = p->n_out, .cols = k, .least_bits = 4, .n_parts = 1};
+    if (p->precision == UT_PRECISION_INT8 || p->precision == UT_PRECISION_INT4)
+        quantise(p, k);
     p->weight.part[0] = (ut_weight_part){p->w_raw + 1, p->stored, p->n_out};
     if (cut > 0) {
         p->weight.n_parts = 2;
@@ -147,14 +166,14 @@ static void check_against_double(const problem *p, const float *y)
         }
 }
 
-static ut_packed *pack(ut_packed_set *set, const ut_kernels *k, const ut_weight *w)
+static ut_packed *pack(ut_packed_set *set, const ut_kernels *k, const ut_weight *w,
+                       ut_precision precision)
 {
     ut_err err = {0};
     ut_pool *pool;
     ut_packed *packed;
     assert_int_equal(ut_pool_new(&pool, 1, &err), UTTER_OK);
-    assert_int_equal(ut_packed_get(set, k, UT_PRECISION_AUTO, w, UT_FORM_PANELS, &packed, &err),
-                     UTTER_OK);
+    assert_int_equal(ut_packed_get(set, k, precision, w, UT_FORM_PANELS, &packed, &err), UTTER_OK);
     assert_int_equal(ut_packed_fill(set, k, pool, &err), UTTER_OK);
     ut_pool_free(pool);
     return packed;
@@ -168,7 +187,7 @@ static void run_problem(problem *p, guarded *first_fused)
     const int n = variants(k);
     for (int i = 0; i < n; i++) {
         ut_packed_set set = {0};
-        const ut_packed *packed = pack(&set, &k[i], &p->weight);
+        const ut_packed *packed = pack(&set, &k[i], &p->weight, p->precision);
         ut_linear_fn *fn = k[i].linear[packed->type];
         const int32_t panels = (p->n_out + k[i].panel - 1) / k[i].panel;
         guarded whole = guarded_new(p->res.n, 3), parts = guarded_new(p->res.n, 2);
@@ -189,6 +208,14 @@ static void run_problem(problem *p, guarded *first_fused)
                 if (rows[a] < rows[a + 1] && cols[b] < cols[b + 1])
                     fn(&p->job, rows[a], rows[a + 1], cols[b], cols[b + 1]);
         check_bits(whole.data, parts.data, whole.n, "rectangles");
+        if (p->precision != UT_PRECISION_AUTO) { /* the same as with those weights in f32 */
+            ut_weight exact = p->weight;
+            exact.n_parts = 1;
+            exact.part[0] = (ut_weight_part){p->w32.data, UT_F32, p->n_out};
+            p->job.w = pack(&set, &k[i], &exact, UT_PRECISION_F32)->data;
+            k[i].linear[UT_PACK_F32](&p->job, 0, p->rows, 0, panels);
+            check_bits(whole.data, parts.data, whole.n, "the same weights in f32");
+        }
         if (i == 1) { /* AVX2 and AVX-512 round at the same places */
             *first_fused = whole;
             whole = (guarded){0};
@@ -218,6 +245,7 @@ static int32_t pick(const int32_t *list, int32_t n)
 }
 
 static const ut_dtype stored_types[] = {UT_F32, UT_BF16, UT_F16};
+static const ut_precision precisions[] = {UT_PRECISION_AUTO, UT_PRECISION_INT8, UT_PRECISION_INT4};
 
 static void test_odd_shapes(void **state)
 {
@@ -225,13 +253,14 @@ static void test_odd_shapes(void **state)
     static const int32_t outs[] = {1, 2, 15, 16, 17, 31, 32, 33, 47, 64, 65, 127, 128, 129, 200};
     static const int32_t ks[] = {1, 2, 3, 7, 16, 31, 64, 100, 255, 256, 257, 300, 513};
     (void)state;
-    for (int i = 0; i < 150; i++) {
+    for (int i = 0; i < 450; i++) {
         problem p = {.rows = pick(rows, 15),
                      .seg = pick(ks, 13),
                      .n_seg = 1,
                      .n_out = pick(outs, 15),
                      .dilation = 1,
                      .stored = stored_types[i % 3],
+                     .precision = precisions[i / 150],
                      .bias = random_bits() & 1,
                      .gamma = random_bits() & 1,
                      .residual = random_bits() & 1,
@@ -243,13 +272,14 @@ static void test_odd_shapes(void **state)
 static void test_taps(void **state)
 {
     (void)state;
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 120; i++) {
         problem p = {.rows = random_int(1, 40),
                      .seg = random_int(1, 90),
                      .n_seg = random_int(2, 7),
                      .n_out = random_int(1, 70),
                      .dilation = random_int(1, 9),
                      .stored = stored_types[i % 3],
+                     .precision = precisions[i / 40],
                      .bias = true};
         solve(p);
     }
@@ -259,9 +289,21 @@ static void test_taps(void **state)
 static void test_large(void **state)
 {
     (void)state;
-    solve((problem){.rows = 970, .seg = 520, .n_seg = 1, .n_out = 33, .dilation = 1});
-    solve((problem){
-        .rows = 3, .seg = 4099, .n_seg = 1, .n_out = 130, .dilation = 1, .stored = UT_BF16});
+    for (int i = 0; i < 3; i++) {
+        solve((problem){.rows = 970,
+                        .seg = 520,
+                        .n_seg = 1,
+                        .n_out = 33,
+                        .dilation = 1,
+                        .precision = precisions[i]});
+        solve((problem){.rows = 3,
+                        .seg = 4099,
+                        .n_seg = 1,
+                        .n_out = 130,
+                        .dilation = 1,
+                        .stored = UT_BF16,
+                        .precision = precisions[i]});
+    }
 }
 
 /* K = 1, w = 1: the activation alone, over its whole range. */
@@ -284,7 +326,7 @@ static void check_activation(ut_act act, float lo, float hi, double limit)
     x[4] = -1e-30f;
     for (int v = 0; v < n; v++) {
         ut_packed_set set = {0};
-        const ut_packed *packed = pack(&set, &k[v], &w);
+        const ut_packed *packed = pack(&set, &k[v], &w, UT_PRECISION_AUTO);
         const float alpha[32] = {1.0f}, inv[32] = {1.0f / (1.0f + 1e-9f)};
         const ut_linear_job j = {.x = x,
                                  .x_stride = 1,

@@ -397,7 +397,7 @@ static void a_small_custom_voice_takes_no_instruction(void **state)
 
 enum { MAX_SAMPLES = 40 * 1920 };
 
-static utter_engine *engine_of(const char *kind)
+static utter_engine *engine_with_slots(const char *kind, int32_t slots)
 {
     char dir[128];
     utter_engine *e;
@@ -405,10 +405,16 @@ static utter_engine *engine_of(const char *kind)
     utter_engine_params_init(&p);
     p.threads = 2;
     p.max_positions = 512;
+    p.slots = slots;
     snprintf(dir, sizeof dir, CASE "%s", kind);
     if (utter_engine_open(dir, &p, &e) != UTTER_OK)
         fail_msg("%s", utter_last_error(NULL));
     return e;
+}
+
+static utter_engine *engine_of(const char *kind)
+{
+    return engine_with_slots(kind, 1);
 }
 
 static utter_synth_params short_speech(const utter_voice *v)
@@ -545,43 +551,86 @@ static void voices_of_other_kinds_are_refused(void **state)
     utter_engine_close(custom);
 }
 
+static const char piecemeal[] = "Hello there. It is late, and this goes on\n for 3 \xe5\xa4\xa9 or "
+                                "so: \xe4\xbb\x8a\xe5\xa4\xa9. "
+                                "\"Good morning!\"";
+
+/* The text in pieces of a byte, as it is asked for; `other`, if there is one, is read in between.
+ */
+static size_t speak_pieces(utter_engine *e, const utter_synth_params *p, utter_stream *other,
+                           float *pcm)
+{
+    static float unheard[1920];
+    utter_stream *s;
+    size_t total = 0, pushed = 0, got;
+    utter_stream_state at;
+    assert_int_equal(utter_stream_open(e, p, &s), UTTER_OK);
+    for (;;) {
+        if (other) {
+            assert_int_equal(utter_stream_read(other, unheard, 1920, &got, &at), UTTER_OK);
+            assert_int_equal(at, UTTER_STREAM_AUDIO);
+        }
+        assert_int_equal(utter_stream_read(s, pcm + total, MAX_SAMPLES - total, &got, &at),
+                         UTTER_OK);
+        total += got;
+        if (at == UTTER_STREAM_END)
+            break;
+        if (at != UTTER_STREAM_NEEDS_TEXT)
+            continue;
+        if (pushed < sizeof piecemeal - 1)
+            assert_int_equal(utter_stream_push(s, piecemeal + pushed++, 1), UTTER_OK);
+        else
+            assert_int_equal(utter_stream_finish(s), UTTER_OK);
+    }
+    utter_stream_close(s);
+    return total;
+}
+
 /* One text, in pieces of a byte and as a whole: the same samples. */
 static void text_may_come_in_pieces(void **state)
 {
     (void)state;
-    static const char text[] = "Hello there. It is late, and this goes on\n for 3 \xe5\xa4\xa9 or "
-                               "so: \xe4\xbb\x8a\xe5\xa4\xa9. "
-                               "\"Good morning!\"";
     utter_engine *e = engine_of("voice_design");
     for (int feed = UT_FEED_WHOLE; feed <= UT_FEED_ALONG; feed++) {
         utter_synth_params p = short_speech(NULL);
         p.max_frames = 36;
         p.instruct = "a calm voice";
         p.text_feed = feed;
-        const size_t n = speak(e, text, &p, first);
-        utter_stream *s;
-        assert_int_equal(utter_stream_open(e, &p, &s), UTTER_OK);
-        size_t total = 0, pushed = 0;
-        for (;;) {
-            size_t got;
-            utter_stream_state at_end;
-            assert_int_equal(
-                utter_stream_read(s, second + total, MAX_SAMPLES - total, &got, &at_end), UTTER_OK);
-            total += got;
-            if (at_end == UTTER_STREAM_END)
-                break;
-            if (at_end != UTTER_STREAM_NEEDS_TEXT)
-                continue;
-            if (pushed < sizeof text - 1)
-                assert_int_equal(utter_stream_push(s, text + pushed++, 1), UTTER_OK);
-            else
-                assert_int_equal(utter_stream_finish(s), UTTER_OK);
-        }
-        utter_stream_close(s);
-        assert_int_equal(total, n);
+        const size_t n = speak(e, piecemeal, &p, first);
+        assert_int_equal(speak_pieces(e, &p, NULL, second), n);
         assert_memory_equal(first, second, n * sizeof *first);
     }
     utter_engine_close(e);
+}
+
+/* The same beside another stream, whose frames are made by the same runs: the slot that waits for
+ * text stands still while the other speaks. */
+static void pieces_may_come_beside_another_speaker(void **state)
+{
+    (void)state;
+    utter_engine *e = engine_of("voice_design");
+    utter_synth_params p = short_speech(NULL), endless = short_speech(NULL);
+    p.max_frames = 36;
+    p.text_feed = UT_FEED_ALONG;
+    const size_t n = speak(e, piecemeal, &p, first);
+    utter_engine_close(e);
+    endless.max_frames = 0;
+    endless.ignore_eos = 1;
+    endless.seed = 8;
+    for (int place = 0; place < 2; place++) { /* the other one has slot 0, then slot 1 */
+        e = engine_with_slots("voice_design", 2);
+        utter_stream *unused = NULL, *other;
+        if (place)
+            assert_int_equal(utter_stream_open(e, &endless, &unused), UTTER_OK);
+        assert_int_equal(utter_stream_open(e, &endless, &other), UTTER_OK);
+        utter_stream_close(unused);
+        assert_int_equal(utter_stream_push(other, "On and on.", 10), UTTER_OK);
+        assert_int_equal(utter_stream_finish(other), UTTER_OK);
+        assert_int_equal(speak_pieces(e, &p, other, second), n);
+        assert_memory_equal(first, second, n * sizeof *first);
+        utter_stream_close(other);
+        utter_engine_close(e);
+    }
 }
 
 /* With text that goes along, speech begins with the first words and waits for the others. */
@@ -639,6 +688,7 @@ int main(void)
         cmocka_unit_test(recordings_are_voices_with_and_without_their_text),
         cmocka_unit_test(voices_of_other_kinds_are_refused),
         cmocka_unit_test(text_may_come_in_pieces),
+        cmocka_unit_test(pieces_may_come_beside_another_speaker),
         cmocka_unit_test(speech_begins_before_its_sentence_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,7 +162,7 @@ static void the_optional_object_is_read(void **state)
     char *dir = scratch();
     write_config(dir, "\"dropout\": 0.0",
                  "\"utter\": {\"sample_rate\": 16000, \"fast_codes\": 500, \"top_p\": 0.5, "
-                 "\"max_chunk_chars\": 99, \"frames_per_char_limit\": null, "
+                 "\"max_chunk_chars\": 99, \"frames_per_char_limit\": null, \"runaway_s\": 7, "
                  "\"default_voice\": \"anna\"}");
     ut_err err = {0};
     ut_model *m;
@@ -170,6 +170,7 @@ static void the_optional_object_is_read(void **state)
     assert_int_equal(m->info.sample_rate, 16000);
     assert_true(m->defaults.top_p == 0.5f && m->defaults.frames_per_char_limit == 0);
     assert_int_equal(m->defaults.max_chunk_chars, 99);
+    assert_true(m->defaults.runaway_s == 7.0f);
     assert_string_equal(m->defaults.voice, "anna");
     ut_model_free(m);
     ut_free(dir);

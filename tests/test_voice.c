@@ -450,7 +450,7 @@ static void default_voice_speaks(void **state)
     ut_backend *backend;
     ut_err err = {0};
     fake_parts(&f, &m, &backend);
-    assert_int_equal(ut_engine_new(m, backend, in_tmp("model"), &e, &err), UTTER_ERR_FORMAT);
+    assert_int_equal(ut_engine_new(m, backend, in_tmp("model"), 1, &e, &err), UTTER_ERR_FORMAT);
     assert_non_null(strstr(err.msg, "default.json"));
     assert_int_equal(f.n_execs + f.n_states, 0);
 }

@@ -221,6 +221,8 @@ static const char *storage_class(ut_dtype dtype)
         return "CharStorage";
     case UT_BOOL:
         return "BoolStorage";
+    case UT_Q8:
+    case UT_Q4:
     case UT_DTYPE_COUNT:
         break;
     }

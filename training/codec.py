@@ -152,7 +152,9 @@ class Decoder(nn.Module):
 class Codebook(nn.Module):
     """One stage: project to a few dimensions, take the nearest row by cosine, project back.
 
-    The rows follow the running mean of the vectors that chose them; rows that nobody chooses restart at random ones."""
+    The rows follow the running mean of the vectors that chose them; rows that nobody chooses restart at random ones.
+    `group` (group.Group, set in training) lets several processes keep the same rows."""
+    group = None
 
     def __init__(self, latent, entries, dim):
         super().__init__()
@@ -179,11 +181,16 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def update(self, flat, codes, decay=0.98):
         """flat [N, dim] float32, codes [N]."""
-        share = len(flat) / len(self.count)
         hits, sums = self.tally(flat, codes)
+        fresh = flat[torch.randint(len(flat), self.count.shape, device=flat.device)]
+        size = self.group.size if self.group else 1
+        if size > 1:                                # each process offers its share of the fresh rows
+            mine = torch.arange(len(fresh), device=fresh.device) % size == self.group.rank
+            both = self.group.sum(torch.cat((hits[:, None], sums, fresh * mine[:, None]), 1))
+            hits, sums, fresh = both[:, 0], both[:, 1:1 + sums.shape[1]], both[:, 1 + sums.shape[1]:]
+        share = size * len(flat) / len(self.count)
         self.count.mul_(decay).add_(hits, alpha=1 - decay)
         self.total.mul_(decay).add_(sums, alpha=1 - decay)
-        fresh = flat[torch.randint(len(flat), self.count.shape, device=flat.device)]
         dead = self.count < 0.03 * share
         self.total.copy_(torch.where(dead[:, None], fresh * share * 0.3, self.total))
         self.count.copy_(torch.where(dead, torch.full_like(self.count, share * 0.3), self.count))

@@ -86,11 +86,14 @@ def mel_filters(rate, n_fft, n_mels):
 
 
 class MelDistance(nn.Module):
-    """L1 between log mel spectra at several resolutions."""
+    """L1 between log mel spectra at several resolutions, summed.
+
+    No window is shorter than a few periods of a voice: the codes do not say where in time a period begins, and shorter
+    windows would reward a sound without periods for never being wrong about it."""
 
     def __init__(self, rate):
         super().__init__()
-        self.sizes = ((64, 10), (128, 20), (256, 40), (512, 60), (1024, 80), (2048, 120))
+        self.sizes = ((512, 60), (1024, 100), (2048, 160))
         for n_fft, n_mels in self.sizes:
             self.register_buffer("mel%d" % n_fft, mel_filters(rate, n_fft, n_mels), persistent=False)
             self.register_buffer("win%d" % n_fft, torch.hann_window(n_fft), persistent=False)

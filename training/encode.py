@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Turn the audio shards into code shards with a trained codec, following the synthesis until it is done.
+"""Turn the audio shards into code shards with a trained encoder, following the synthesis until it is done.
 
 codes-NNNN.npz holds: codes int16 [Q, frames], offsets int64 [n+1] (frames), index int32 [n], voice int8 [n].
+With K N it does every N-th shard from the K-th on, so that several can work side by side.
 
-usage: encode.py AUDIO_DIR CODEC.pt OUT_DIR"""
-import glob
+usage: encode.py AUDIO_DIR CODEC.pt OUT_DIR [K N]"""
 import json
 import os
 import pathlib
@@ -14,10 +14,12 @@ import time
 import numpy as np
 import torch
 
-from codec import Codec
+from codec import Codec, Snake
+from store import shards
 
 HERE = pathlib.Path(__file__).resolve().parent
-BATCH_SAMPLES = 16000 * 600
+RATE = 16000
+BATCH_SAMPLES = RATE * 600
 
 
 @torch.no_grad()
@@ -48,10 +50,15 @@ def load_codec(path, device):
 
 
 def main():
-    audio, codec_path, out = sys.argv[1:]
+    audio, codec_path, out, *share = sys.argv[1:]
+    share = tuple(map(int, share)) or (0, 1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        torch.zeros(1, device=device)
+    if device == "cuda":                            # compile and warm up while the codec is in training
+        torch._dynamo.config.recompile_limit = 64
+        Snake.function = staticmethod(torch.compile(Snake.function, dynamic=True))
+        codec = Codec(json.loads((HERE / "config.json").read_text())["codec"]).to(device).eval()
+        for seconds in (500, 600):
+            encode_all(codec, [np.zeros(RATE * seconds // 100, np.int16)] * 100, device)
     while not os.path.exists(codec_path):
         time.sleep(0.5)
     codec = load_codec(codec_path, device)
@@ -59,7 +66,7 @@ def main():
     done, hours, start = set(), 0.0, time.time()
     while True:
         finished = os.path.exists(os.path.join(audio, "done"))
-        new = sorted(set(glob.glob(os.path.join(audio, "shard-????.npz"))) - done)
+        new = sorted(set(shards(audio, "shard", share)) - done)
         for path in new:
             shard = np.load(path)
             pcm, cuts = shard["pcm"], shard["offsets"]
@@ -69,13 +76,12 @@ def main():
                      offsets=np.cumsum([0] + [c.shape[1] for c in codes]), voice=shard["voice"])
             os.replace(target + ".part.npz", target)
             done.add(path)
-            hours += cuts[-1] / 16000 / 3600
+            hours += cuts[-1] / RATE / 3600
         if new:
             print("encoded %d shards, %.1f h, %.0f s" % (len(done), hours, time.time() - start), flush=True)
         if finished:
             break
         time.sleep(1)
-    pathlib.Path(out, "done").touch()
 
 
 if __name__ == "__main__":

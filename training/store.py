@@ -6,18 +6,25 @@ import time
 import numpy as np
 import torch
 
+REFRESH = 15            # shards taken in at once; more would hold up the training
+
 
 class Audio:
-    """All utterances of the shards in a folder, as one int16 tensor on the device. refresh() takes in new shards."""
+    """Utterances of the shards in a folder, as one int16 tensor on the device. refresh() takes in new shards.
 
-    def __init__(self, folder, device, limit=None):
-        self.folder, self.device, self.limit, self.files = folder, device, limit, []
+    share: (k, n) for every n-th shard from the k-th on; most: shards to hold in the end."""
+
+    def __init__(self, folder, device, share=(0, 1), most=10 ** 9):
+        self.folder, self.device, self.share, self.most, self.files = folder, device, share, most, []
         self.pcm = torch.zeros(0, dtype=torch.int16, device=device)
         self.offsets = torch.zeros(1, dtype=torch.int64, device=device)
         self.refresh()
 
     def refresh(self):
-        new = sorted(set(glob.glob(os.path.join(self.folder, "shard-????.npz"))) - set(self.files))[:self.limit]
+        new = sorted(set(shards(self.folder, "shard", self.share)) - set(self.files))
+        new = new[:min(REFRESH, self.most - len(self.files))]
+        if not new:
+            return
         pcm, offsets, base = [self.pcm], [self.offsets], len(self.pcm)
         for path in new:
             shard = np.load(path)
@@ -39,8 +46,13 @@ class Audio:
         return torch.where(index < last[:, None], wav, torch.zeros((), device=self.device))[:, None]
 
 
-def wait_for_shards(folder, count):
+def shards(folder, name, share=(0, 1)):
+    """The files NAME-NNNN.npz there whose number is share[0] modulo share[1]."""
+    paths = glob.glob(os.path.join(folder, name + "-????.npz"))
+    return [p for p in paths if int(p[-8:-4]) % share[1] == share[0]]
+
+
+def wait_for_shards(folder, count, share=(0, 1)):
     """Until that many shards are there, or all of them."""
-    while len(glob.glob(os.path.join(folder, "shard-????.npz"))) < count and \
-            not os.path.exists(os.path.join(folder, "done")):
+    while len(shards(folder, "shard", share)) < count and not os.path.exists(os.path.join(folder, "done")):
         time.sleep(2)

@@ -5,10 +5,10 @@ A training row is one prompt: <|interleave|>, then utterances of one speaker, ea
 until the row is full. Every utterance is thus learnt with the ones before it as references (the first with none).
 The loss counts frames and <|im_end|>, not text. Some codes of the input are replaced at random, so that the model
 recovers from its own slips. The learning rate follows the clock: it falls linearly over the second part of --minutes.
+Runs on one accelerator, or on several (group.py), each with its own part of the speech.
 
 usage: train_lm.py TEXTS.txt CODES_DIR OUT.pt --minutes M [--init X.pt]"""
 import argparse
-import glob
 import json
 import os
 import pathlib
@@ -20,18 +20,21 @@ import time
 import numpy as np
 import torch
 
+from group import Group
 from lm import DualAR
 from muon import Muon
+from store import shards
 from tokens import Tokenizer, vary
 
 HERE = pathlib.Path(__file__).resolve().parent
+MOST_AT_ONCE = 40           # shards taken in at once; more would hold up the training
 
 
 class Utterances:
     """Columns of all utterances in one int16 tensor [total, Q+1] on the device, and where each one lies."""
 
-    def __init__(self, texts, folder, tokenizer, device, seed):
-        self.texts, self.folder, self.tokenizer, self.device = texts, folder, tokenizer, device
+    def __init__(self, texts, folder, share, tokenizer, device, seed):
+        self.texts, self.folder, self.share, self.tokenizer, self.device = texts, folder, share, tokenizer, device
         self.random, self.files, self.columns = random.Random(seed), [], None
         self.first, self.length, self.voice = (np.zeros(0, np.int64) for _ in range(3))
         self.held_out = (None, None)
@@ -53,7 +56,7 @@ class Utterances:
 
     def refresh(self):
         """Take in new shards. The very first one is kept for validation."""
-        new = sorted(set(glob.glob(os.path.join(self.folder, "codes-????.npz"))) - set(self.files))
+        new = sorted(set(shards(self.folder, "codes", self.share)) - set(self.files))[:MOST_AT_ONCE]
         columns, lengths, voices = [], [self.length], [self.voice]
         for path in new:
             part, length, voice = self.read(path)
@@ -148,12 +151,13 @@ def parse():
     ap.add_argument("--minutes", type=float, default=15)
     ap.add_argument("--steps", type=int, default=10 ** 9)
     ap.add_argument("--init", help="model to start from")
-    ap.add_argument("--tokens", type=int, default=32768, help="columns per step")
+    ap.add_argument("--tokens", type=int, default=32768, help="columns per step and accelerator")
     ap.add_argument("--widths", default="512,1024", help="row lengths")
     ap.add_argument("--lr", type=float, default=0.02, help="of the matrices (Muon)")
     ap.add_argument("--lr-rest", type=float, default=0.003, help="of embeddings, heads and norms (AdamW)")
     ap.add_argument("--hold", type=float, default=0.35, help="share of the time before the learning rate falls")
     ap.add_argument("--spoil", type=float, default=0.1, help="largest share of spoilt input frames in a row")
+    ap.add_argument("--look", type=float, default=5, help="seconds between looks for new shards")
     ap.add_argument("--seed", type=int, default=1)
     return ap.parse_args()
 
@@ -161,7 +165,8 @@ def parse():
 def main():
     args = parse()
     torch.manual_seed(args.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    group = Group()
+    device = group.device
     torch.backends.cuda.matmul.allow_tf32 = True
     c = json.loads((HERE / "config.json").read_text())["lm"]
     tok = Tokenizer(c["codebook_size"])
@@ -169,8 +174,9 @@ def main():
     if args.init:
         model.load_state_dict(torch.load(args.init, map_location=device))
     shapes = [(max(1, args.tokens // int(w)), int(w)) for w in args.widths.split(",")]
-    amp = lambda: torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-    if device == "cuda":
+    amp = lambda: torch.autocast(device, torch.bfloat16, enabled=group.on_gpu)
+    torch.manual_seed(args.seed + 1 + group.rank)
+    if group.on_gpu:
         torch._dynamo.config.recompile_limit = 64
         for block in [*model.layers, *model.fast_layers]:
             block.compile(dynamic=False)
@@ -182,39 +188,41 @@ def main():
                                              tokens.new_zeros(n, model.codebooks))
             (slow + fast).backward()
         model.zero_grad(set_to_none=True)
-        print("compiled", flush=True)
+        group.say("compiled")
     texts = pathlib.Path(args.texts).read_text().splitlines()
-    data = Utterances(texts, args.codes, tok, device, args.seed)
+    data = Utterances(texts, args.codes, (group.rank, group.size), tok, device, args.seed + group.rank)
     while data.refresh() == 0 or data.columns is None:
         time.sleep(2)
-    batches = Batches(data, shapes, args.seed)
+    batches = Batches(data, shapes, args.seed + group.rank)
     part, length, voice = data.held_out
     held_columns = torch.from_numpy(part).to(device)
     held_rows = fill_rows(*shapes[0], np.cumsum(length) - length, length,
                           [np.flatnonzero(voice == v) for v in np.unique(voice)], np.random.default_rng(0))
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "layers." in n]
     rest = [p for n, p in model.named_parameters() if not (p.dim() == 2 and "layers." in n)]
+    everything = matrices + rest
     opts = [Muon(matrices, args.lr), torch.optim.AdamW(rest, args.lr_rest, betas=(0.9, 0.98), weight_decay=0.0)]
     peaks = (args.lr, args.lr_rest)
-    start, log, step, finished = time.time(), None, 0, False
-    last_look = time.time()
+    group.agree(0.0)                                # all have data: the clock starts
+    start, log, step, last_look = time.time(), None, 0, time.time()
     while step < args.steps:
-        part = (time.time() - start) / (args.minutes * 60)
+        if step % 10 == 0:
+            part = group.agree((time.time() - start) / (args.minutes * 60))
         if part >= 1:
             break
-        if not finished and time.time() - last_look > 20:
-            finished = os.path.exists(os.path.join(args.codes, "done"))
+        if time.time() - last_look > args.look:
             if data.refresh():
                 batches.update()
             last_look = time.time()
         rate = min(1, (step + 1) / 200) * max(0.01, min(1, (1 - part) / (1 - args.hold)))
         for opt, peak in zip(opts, peaks):
-            for group in opt.param_groups:
-                group["lr"] = peak * rate
+            for settings in opt.param_groups:
+                settings["lr"] = peak * rate
         tokens, target, frames, codes = batch_on(device, batches.queue.get(), data.columns, tok, args.spoil, model.size)
         with amp():
             slow, fast, right = model.losses(tokens, target, frames, codes)
         (slow + 3 * fast).backward()
+        group.average_gradients(everything)
         torch.nn.utils.clip_grad_norm_(rest, 1.0)
         for opt in opts:
             opt.step()
@@ -222,17 +230,21 @@ def main():
         step += 1
         values = torch.stack((slow.detach(), fast.detach(), right.float()))
         log = values if log is None else log * 0.98 + values * 0.02
-        if step % 250 == 0 or step == 20:
+        if step % 500 == 0:
+            group.copy_first([p.data for p in everything])      # rounding must not drive them apart
+        if group.rank == 0 and (step % 250 == 0 or step == 20):
             with torch.no_grad(), amp():
                 held = model.losses(*batch_on(device, held_rows, held_columns, tok, 0, model.size))
             print("lm step %d, %.0f s, slow %.4f, fast %.4f, right %.3f; held out: slow %.4f, fast %.4f, right %.3f; "
-                  "%d utterances" % (step, time.time() - start, *log.tolist(), *[float(h) for h in held],
-                                     len(data.length)), flush=True)
-        if step % 1000 == 0:
+                  "%d x %d utterances" % (step, time.time() - start, *log.tolist(), *[float(h) for h in held],
+                                          group.size, len(data.length)), flush=True)
+        if group.rank == 0 and step % 1000 == 0:
             torch.save(model.state_dict(), args.out + ".part")
             os.replace(args.out + ".part", args.out)
-    torch.save(model.state_dict(), args.out)
-    print("lm: %d steps in %.1f min" % (step, (time.time() - start) / 60), flush=True)
+    if group.rank == 0:
+        torch.save(model.state_dict(), args.out)
+    group.say("lm: %d steps of %d columns in %.1f min" % (step, group.size * args.tokens, (time.time() - start) / 60))
+    group.close()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ static utter_status open_any(ut_backend **out, const ut_backend_params *params, 
 {
     char why[256] = "this build has none";
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
-        if ((*b)->probe(why, sizeof why))
+        if ((*b)->probe(params->device, why, sizeof why))
             return (*b)->open(out, params, err);
     return ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", why);
 }
@@ -39,7 +39,7 @@ utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backen
     char text[256] = "";
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
         if (strcmp((*b)->name, name) == 0) {
-            if ((*b)->probe(text, sizeof text))
+            if ((*b)->probe(params->device, text, sizeof text))
                 return (*b)->open(out, params, err);
             return ut_fail(err, UTTER_ERR_BACKEND, "backend %s is not available: %s", name, text);
         }

@@ -14,10 +14,12 @@ typedef enum ut_dtype {
     UT_U8,
     UT_I8,
     UT_BOOL,
+    UT_Q8, /* blocks, see plan/quant.h; no file and no tensor of a plan has them */
+    UT_Q4,
     UT_DTYPE_COUNT
 } ut_dtype;
 
-size_t ut_dtype_size(ut_dtype t);      /* bytes of one element */
+size_t ut_dtype_size(ut_dtype t);      /* bytes of one element; 0 for blocks */
 const char *ut_dtype_name(ut_dtype t); /* "f32", "bf16", ... */
 
 #endif

@@ -60,8 +60,9 @@ int ut_cli_usage(const ut_command *c, const char *fmt, ...) UT_PRINTF(2, 3);
 /* ---- Engine (engine_options.c) -------------------------------------------------------------- */
 
 typedef struct ut_engine_options {
-    const char *model, *backend, *precision;
-    int32_t threads, max_positions;
+    const char *model, *backend, *precision, *attention;
+    int32_t threads, max_positions, device;
+    int32_t prefix_cache_mb; /* 0: off */
     bool exact_head;
 } ut_engine_options;
 
@@ -83,6 +84,14 @@ typedef struct ut_engine_options {
          0,                                                                                        \
          0},                                                                                       \
         {0,                                                                                        \
+         "device",                                                                                 \
+         "N",                                                                                      \
+         "number of the backend's device, see `utter info` (default: 0)",                          \
+         UT_OPTION_INT,                                                                            \
+         &(o)->device,                                                                             \
+         0,                                                                                        \
+         1023},                                                                                    \
+        {0,                                                                                        \
          "threads",                                                                                \
          "N",                                                                                      \
          "CPU threads (default: one per physical core)",                                           \
@@ -93,9 +102,17 @@ typedef struct ut_engine_options {
         {0,                                                                                        \
          "precision",                                                                              \
          "TYPE",                                                                                   \
-         "of large matrices: auto, f32, bf16, f16 (default: auto)",                                \
+         "of large matrices: auto, f32, bf16, f16, int8, int4 (default: auto)",                    \
          UT_OPTION_STRING,                                                                         \
          &(o)->precision,                                                                          \
+         0,                                                                                        \
+         0},                                                                                       \
+        {0,                                                                                        \
+         "attention",                                                                              \
+         "KIND",                                                                                   \
+         "of a GPU's kernels: auto, flash, math (default: auto)",                                  \
+         UT_OPTION_STRING,                                                                         \
+         &(o)->attention,                                                                          \
          0,                                                                                        \
          0},                                                                                       \
         {0,                                                                                        \

@@ -60,18 +60,27 @@ char *ut_cli_find_model(const char *given)
     return given && given[0] ? ut_strdup(given) : model_beside_program();
 }
 
-static bool parse_precision(const char *s, int32_t *out)
+static const char *const precisions[] = {[UTTER_PRECISION_AUTO] = "auto",
+                                         [UTTER_PRECISION_F32] = "f32",
+                                         [UTTER_PRECISION_BF16] = "bf16",
+                                         [UTTER_PRECISION_F16] = "f16",
+                                         [UTTER_PRECISION_INT8] = "int8",
+                                         [UTTER_PRECISION_INT4] = "int4",
+                                         NULL};
+static const char *const attentions[] = {[UTTER_ATTENTION_AUTO] = "auto",
+                                         [UTTER_ATTENTION_FLASH] = "flash",
+                                         [UTTER_ATTENTION_MATH] = "math",
+                                         NULL};
+
+/* One of the names, by its number; none given changes nothing. */
+static bool choose(const char *s, const char *const *names, int32_t *out)
 {
-    static const char *const names[] = {[UTTER_PRECISION_AUTO] = "auto",
-                                        [UTTER_PRECISION_F32] = "f32",
-                                        [UTTER_PRECISION_BF16] = "bf16",
-                                        [UTTER_PRECISION_F16] = "f16"};
-    for (int32_t i = 0; i < (int32_t)(sizeof names / sizeof names[0]); i++)
+    for (int32_t i = 0; s && names[i]; i++)
         if (strcmp(s, names[i]) == 0) {
             *out = i;
             return true;
         }
-    return false;
+    return !s;
 }
 
 int ut_cli_open_engine(const ut_command *c, const ut_engine_options *o, utter_engine **out)
@@ -83,8 +92,13 @@ int ut_cli_open_engine(const ut_command *c, const ut_engine_options *o, utter_en
     p.threads = o->threads;
     p.max_positions = o->max_positions;
     p.exact_head = o->exact_head;
-    if (o->precision && !parse_precision(o->precision, &p.precision))
-        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16 or f16", o->precision);
+    p.prefix_cache_bytes = (int64_t)o->prefix_cache_mb << 20;
+    p.device = o->device;
+    if (!choose(o->precision, precisions, &p.precision))
+        return ut_cli_usage(c, "--precision %s: expected auto, f32, bf16, f16, int8 or int4",
+                            o->precision);
+    if (!choose(o->attention, attentions, &p.attention))
+        return ut_cli_usage(c, "--attention %s: expected auto, flash or math", o->attention);
     char *model = ut_cli_find_model(o->model);
     if (!model)
         return ut_cli_fail("no model: give --model DIR or set UTTER_MODEL");

@@ -19,10 +19,31 @@ static void print_machine(void)
     for (size_t i = 0; i < utter_backend_count(); i++) {
         utter_backend_info b;
         utter_backend_info_init(&b);
-        if (utter_backend_get(i, &b) == UTTER_OK)
-            printf("  %-8s%s: %s\n", b.name, b.available ? "available" : "not available", b.text);
+        if (utter_backend_get(i, &b) != UTTER_OK)
+            continue;
+        printf("  %-8s%s: %s\n", b.name, b.available ? "available" : "not available", b.text);
+        for (int32_t device = 1; device < b.n_devices; device++)
+            if (utter_backend_get_device(i, device, &b) == UTTER_OK)
+                printf("  %8sdevice %d, %s: %s\n", "", (int)device,
+                       b.available ? "available" : "not available", b.text);
     }
     printf("audio formats: %s; resampler: %s\n", ut_audio_formats(), ut_audio_resampler());
+}
+
+static void put_devices(ut_json_writer *w, size_t backend, int32_t n)
+{
+    ut_json_begin_array(w, "devices");
+    for (int32_t device = 0; device < n; device++) {
+        utter_backend_info b;
+        utter_backend_info_init(&b);
+        if (utter_backend_get_device(backend, device, &b) != UTTER_OK)
+            continue;
+        ut_json_begin_object(w, NULL);
+        ut_json_put_bool(w, "available", b.available != 0);
+        ut_json_put_string(w, "text", b.text);
+        ut_json_end(w);
+    }
+    ut_json_end(w);
 }
 
 static void put_machine(ut_json_writer *w)
@@ -42,6 +63,7 @@ static void put_machine(ut_json_writer *w)
         ut_json_put_string(w, "name", b.name);
         ut_json_put_bool(w, "available", b.available != 0);
         ut_json_put_string(w, "text", b.text);
+        put_devices(w, i, b.n_devices);
         ut_json_end(w);
     }
     ut_json_end(w);
@@ -72,6 +94,9 @@ static void print_model(const utter_engine_info *i)
            "frame\n",
            (double)i->weight_bytes / mb, (double)i->work_bytes / mb,
            (double)i->bytes_per_frame / mb);
+    if (i->device_total > 0)
+        printf("  device memory: %.1f MB taken of %.1f MB\n",
+               (double)(i->device_total - i->device_free) / mb, (double)i->device_total / mb);
     printf("  codec: %s\n", i->codec_id);
     printf("  loaded in %.0f ms; peak memory of the process %.1f MB\n", i->load_ms,
            (double)ut_peak_rss() / mb);
@@ -100,6 +125,8 @@ static void put_model(ut_json_writer *w, const utter_engine_info *i)
     ut_json_put_int(w, "weight_bytes", i->weight_bytes);
     ut_json_put_int(w, "work_bytes", i->work_bytes);
     ut_json_put_int(w, "bytes_per_frame", i->bytes_per_frame);
+    ut_json_put_int(w, "device_free_bytes", i->device_free);
+    ut_json_put_int(w, "device_total_bytes", i->device_total);
     ut_json_put_string(w, "codec", i->codec_id);
     ut_json_put_number(w, "load_ms", i->load_ms);
     ut_json_put_number(w, "peak_rss_mb", (double)ut_peak_rss() / 1e6);

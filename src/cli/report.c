@@ -72,6 +72,8 @@ bool ut_report_json(FILE *f, const utter_stats *s, const utter_engine_info *e, c
     ut_json_put_int(&w, "chunks", s->chunks);
     ut_json_put_int(&w, "stopped_by_limit", s->stopped_by_limit);
     ut_json_put_int(&w, "prompt_tokens", s->prompt_tokens);
+    ut_json_put_int(&w, "prefix_hit_tokens", s->prefix_hit_tokens);
+    ut_json_put_int(&w, "prefix_bytes", s->prefix_bytes);
     ut_json_put_number(&w, "audio_s", s->audio_s);
     ut_json_put_number(&w, "busy_s", s->busy_s);
     ut_json_put_number(&w, "rtf", s->rtf);

@@ -10,9 +10,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define DEFAULT_OUTPUT "say.wav"
-#define TEXT_PIECE     4096 /* bytes */
-#define SOUND_PIECE    8192 /* samples */
+#define DEFAULT_OUTPUT    "say.wav"
+#define DEFAULT_PREFIX_MB 256
+#define TEXT_PIECE        4096 /* bytes */
+#define SOUND_PIECE       8192 /* samples */
 
 typedef struct say {
     const ut_command *command;
@@ -80,6 +81,8 @@ static int parse(say *s, int argc, char **argv, int *n_rest)
         {0, "ignore-eos", NULL, "go on until --max-frames, for measurements", UT_OPTION_FLAG,
          &s->ignore_eos, 0, 0},
         UT_ENGINE_OPTIONS(&s->engine_options),
+        {0, "prefix-cache", "MB", "keep this much of voices already read, 0 is none (default: 256)",
+         UT_OPTION_INT, &s->engine_options.prefix_cache_mb, 0, 1 << 20},
         {'j', "json", NULL, "statistics as JSON on standard output", UT_OPTION_FLAG, &s->json, 0,
          0},
         {'q', "quiet", NULL, "no progress, warnings and summary", UT_OPTION_FLAG, &s->quiet, 0, 0},
@@ -319,7 +322,7 @@ static int finish(say *s, utter_status st, ut_err *err)
 
 static int run(const ut_command *self, int argc, char **argv)
 {
-    say s = {.command = self};
+    say s = {.command = self, .engine_options.prefix_cache_mb = DEFAULT_PREFIX_MB};
     int n_rest;
     atomic_init(&s.interrupted, false);
     utter_synth_params_init(&s.params);

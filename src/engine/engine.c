@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 #include "base/alloc.h"
 #include "base/os.h"
+#include "engine/batch.h"
 #include "engine/params.h"
 #include "engine/voice.h"
 #include <string.h>
@@ -10,6 +11,7 @@
 #define MAX_THREADS   1024
 #define MIN_POSITIONS 64
 #define MAX_POSITIONS (1 << 20)
+#define MAX_DEVICES   1024
 #define PARAMS_OLDEST UT_SIZE_UPTO(utter_engine_params, reserved)
 #define INFO_OLDEST   UT_SIZE_UPTO(utter_engine_info, codec_id)
 
@@ -34,13 +36,20 @@ const char *utter_last_error(const utter_engine *engine)
 /* ---- Plans ---------------------------------------------------------------------------------- */
 
 /* Compile a plan and let go of the checkpoint's pages that packing its weights has read, so that
- * they are never in memory all at once. */
-static utter_status compile(utter_engine *e, const ut_plan *plan, int32_t max_t, ut_exec **out,
-                            ut_err *err)
+ * they are never in memory all at once. What is kept of prompts gives way. */
+static utter_status compile(utter_engine *e, const ut_plan *plan, int n_slots, int32_t max_t,
+                            ut_exec **out, ut_err *err)
 {
-    utter_status st = e->backend->ops->compile(e->backend, plan, 1, max_t, out, err);
+    const ut_backend_ops *ops = e->backend->ops;
+    ut_err why = {0};
+    utter_status st = ops->compile(e->backend, plan, n_slots, max_t, out, &why);
+    if (st == UTTER_ERR_NOMEM && e->prefixes.n > 0) {
+        ut_prefix_free(&e->prefixes);
+        why = (ut_err){0};
+        st = ops->compile(e->backend, plan, n_slots, max_t, out, &why);
+    }
     e->model->ops->release_pages(e->model);
-    return st;
+    return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
 }
 
 utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
@@ -56,23 +65,39 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err)
     ops->exec_free(e->prefill); /* the frame plan keeps the packed weights */
     e->prefill = NULL;
     e->prefill_max_t = 0;
-    utter_status st = compile(e, e->model->ar.prefill, max_t, &e->prefill, err);
+    utter_status st = compile(e, e->model->ar.prefill, 1, max_t, &e->prefill, err);
     if (st == UTTER_OK)
         e->prefill_max_t = max_t;
     return st;
 }
 
-/* Compile what every utterance needs, and make the first session, so that a lack of memory shows
+/* The frame plan for every power of two up to the slots, and for all of them: few sessions do not
+ * pay for many slots. */
+static utter_status compile_frames(utter_engine *e, ut_err *err)
+{
+    utter_status st = UTTER_OK;
+    for (int slots = 1; st == UTTER_OK; slots *= 2) {
+        const int k = e->n_frames, n = slots < e->n_slots ? slots : e->n_slots;
+        st = compile(e, e->model->ar.frame, n, 1, &e->frames[k], err);
+        e->frame_slots[k] = n;
+        e->n_frames += st == UTTER_OK;
+        if (n == e->n_slots)
+            break;
+    }
+    return st;
+}
+
+/* Compile what every utterance needs, and make the first sessions, so that a lack of memory shows
  * now and the first utterance is as fast as the second. */
 static utter_status compile_plans(utter_engine *e, ut_err *err)
 {
     const ut_model *m = e->model;
     m->ops->release_pages(m);
-    utter_status st = compile(e, m->ar.frame, 1, &e->frame, err);
+    utter_status st = compile_frames(e, err);
     if (st == UTTER_OK)
         st = ut_engine_fit_prefill(e, 1, err);
     if (st == UTTER_OK)
-        st = compile(e, m->codec.decode, m->codec.max_frames, &e->decode, err);
+        st = compile(e, m->codec.decode, 1, m->codec.max_frames, &e->decode, err);
     if (st != UTTER_OK)
         return st;
     e->tokens = ut_plan_find(m->ar.prefill, "tokens");
@@ -81,14 +106,10 @@ static utter_status compile_plans(utter_engine *e, ut_err *err)
     if (e->tokens == UT_NONE || e->codes == UT_NONE || e->pcm == UT_NONE)
         return ut_fail(err, UTTER_ERR_INTERNAL, "family %s: a plan lacks tokens, codes or pcm",
                        m->info.family);
-    ut_session *s;
-    st = ut_session_take(e, &s, err);
-    if (st == UTTER_OK)
-        ut_session_give(s);
-    return st;
+    return ut_batch_new(e, &e->batches, err);
 }
 
-utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir,
+utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir, int n_slots,
                            utter_engine **out, ut_err *err)
 {
     *out = NULL;
@@ -100,6 +121,8 @@ utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *mod
     }
     e->model = model;
     e->backend = backend;
+    model->ar.states.urgent = true; /* the codec has time, but for its first run: session.c */
+    e->n_slots = n_slots;
     e->model_dir = ut_strdup(model_dir);
     utter_status st = e->model_dir ? compile_plans(e, err)
                                    : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", model_dir);
@@ -132,13 +155,25 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
     if (p->threads < 0 || p->threads > MAX_THREADS)
         return ut_fail(err, UTTER_ERR_ARG, "threads is %d, expected 0..%d", (int)p->threads,
                        MAX_THREADS);
-    if (p->precision < UTTER_PRECISION_AUTO || p->precision > UTTER_PRECISION_F16)
+    if (p->precision < UTTER_PRECISION_AUTO || p->precision > UTTER_PRECISION_INT4)
         return ut_fail(err, UTTER_ERR_ARG, "precision is %d, expected a value of utter_precision",
                        (int)p->precision);
     if (p->max_positions != 0 &&
         (p->max_positions < MIN_POSITIONS || p->max_positions > MAX_POSITIONS))
         return ut_fail(err, UTTER_ERR_ARG, "max_positions is %d, expected 0 or %d..%d",
                        (int)p->max_positions, MIN_POSITIONS, MAX_POSITIONS);
+    if (p->device < 0 || p->device >= MAX_DEVICES)
+        return ut_fail(err, UTTER_ERR_ARG, "device is %d, expected 0..%d", (int)p->device,
+                       MAX_DEVICES - 1);
+    if (p->attention < UTTER_ATTENTION_AUTO || p->attention > UTTER_ATTENTION_MATH)
+        return ut_fail(err, UTTER_ERR_ARG, "attention is %d, expected a value of utter_attention",
+                       (int)p->attention);
+    if (p->slots < 0 || p->slots > UT_MAX_SLOTS)
+        return ut_fail(err, UTTER_ERR_ARG, "slots is %d, expected 0..%d", (int)p->slots,
+                       UT_MAX_SLOTS);
+    if (p->prefix_cache_bytes < 0 || (uint64_t)p->prefix_cache_bytes > SIZE_MAX)
+        return ut_fail(err, UTTER_ERR_ARG, "prefix_cache_bytes is %lld, expected 0..%zu",
+                       (long long)p->prefix_cache_bytes, SIZE_MAX);
     if (p->exact_head != 0 && p->exact_head != 1)
         return ut_fail(err, UTTER_ERR_ARG, "exact_head is %d, expected 0 or 1", (int)p->exact_head);
     return UTTER_OK;
@@ -147,10 +182,13 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
 utter_status utter_engine_open(const char *model_dir, const utter_engine_params *params,
                                utter_engine **out)
 {
-    static const ut_precision precision[] = {[UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO,
-                                             [UTTER_PRECISION_F32] = UT_PRECISION_F32,
-                                             [UTTER_PRECISION_BF16] = UT_PRECISION_BF16,
-                                             [UTTER_PRECISION_F16] = UT_PRECISION_F16};
+    static const ut_precision precision[] = {
+        [UTTER_PRECISION_AUTO] = UT_PRECISION_AUTO, [UTTER_PRECISION_F32] = UT_PRECISION_F32,
+        [UTTER_PRECISION_BF16] = UT_PRECISION_BF16, [UTTER_PRECISION_F16] = UT_PRECISION_F16,
+        [UTTER_PRECISION_INT8] = UT_PRECISION_INT8, [UTTER_PRECISION_INT4] = UT_PRECISION_INT4};
+    static const ut_attention attention[] = {[UTTER_ATTENTION_AUTO] = UT_ATTENTION_AUTO,
+                                             [UTTER_ATTENTION_FLASH] = UT_ATTENTION_FLASH,
+                                             [UTTER_ATTENTION_MATH] = UT_ATTENTION_MATH};
     double start = ut_time_now();
     ut_err *err = ut_api_err(NULL);
     if (!out)
@@ -170,16 +208,22 @@ utter_status utter_engine_open(const char *model_dir, const utter_engine_params 
     if (st != UTTER_OK)
         return st;
     ut_backend *backend;
-    ut_backend_params on = {.threads = p.threads, .precision = precision[p.precision]};
+    ut_backend_params on = {.threads = p.threads,
+                            .precision = precision[p.precision],
+                            .device = p.device,
+                            .attention = attention[p.attention]};
     st = ut_backend_open(&backend, p.backend ? p.backend : "auto", &on, err);
     if (st != UTTER_OK) {
         ut_model_free(model);
         return st;
     }
-    st = ut_engine_new(model, backend, model_dir, out, err);
-    if (st == UTTER_OK)
-        (*out)->load_ms = (ut_time_now() - start) * 1e3;
-    return st;
+    st = ut_engine_new(model, backend, model_dir, p.slots ? p.slots : 1, out, err);
+    if (st != UTTER_OK)
+        return st;
+    (*out)->prefixes.limit = (size_t)p.prefix_cache_bytes;
+    (*out)->precision = on.precision;
+    (*out)->load_ms = (ut_time_now() - start) * 1e3;
+    return UTTER_OK;
 }
 
 void utter_engine_close(utter_engine *e)
@@ -188,9 +232,15 @@ void utter_engine_close(utter_engine *e)
         return;
     const ut_backend_ops *ops = e->backend->ops;
     utter_voice_free(e->voice);
-    ut_session_free(e->idle);
+    while (e->batches) {
+        ut_batch *b = e->batches;
+        e->batches = b->next;
+        ut_batch_free(b);
+    }
+    ut_prefix_free(&e->prefixes);
     ops->exec_free(e->prefill);
-    ops->exec_free(e->frame);
+    for (int i = 0; i < e->n_frames; i++)
+        ops->exec_free(e->frames[i]);
     ops->exec_free(e->decode);
     ops->exec_free(e->encode);
     ops->close(e->backend);
@@ -204,8 +254,7 @@ static int64_t state_bytes(const ut_state_set *set)
 {
     int64_t bytes = 0;
     for (int i = 0; i < set->n; i++)
-        bytes += (int64_t)set->def[i].rows * set->def[i].cols *
-                 (int64_t)ut_dtype_size(set->def[i].dtype);
+        bytes += (int64_t)ut_state_def_bytes(&set->def[i]);
     return bytes;
 }
 
@@ -214,12 +263,25 @@ static int64_t exec_bytes(const utter_engine *e, const ut_exec *x)
     return x ? (int64_t)e->backend->ops->exec_bytes(x) : 0;
 }
 
+/* States of all slots, and what plans work in. */
+static int64_t work_bytes(const utter_engine *e)
+{
+    int64_t bytes = e->n_slots * (state_bytes(&e->model->ar.states) +
+                                  state_bytes(&e->model->codec.decode_states));
+    for (int i = 0; i < e->n_frames; i++)
+        bytes += exec_bytes(e, e->frames[i]);
+    return bytes + exec_bytes(e, e->prefill) + exec_bytes(e, e->decode) + exec_bytes(e, e->encode);
+}
+
 utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
 {
     ut_err *err = ut_api_err(e);
     if (!e || !info)
         return ut_fail_null(err, "utter_engine_get_info", e ? "info" : "engine");
     const ut_model *m = e->model;
+    size_t free_bytes = 0, total = 0;
+    if (!e->backend->ops->memory(e->backend, &free_bytes, &total))
+        free_bytes = total = 0;
     utter_engine_info i = {
         .sample_rate = m->info.sample_rate,
         .hop_samples = m->codec.hop_samples,
@@ -232,11 +294,9 @@ utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
         .repetition_penalty = m->defaults.repetition_penalty,
         .n_params_lm = m->info.n_params_lm,
         .n_params_codec = m->info.n_params_codec,
-        .bytes_per_frame = m->info.bytes_touched_per_frame,
+        .bytes_per_frame = ut_plan_matrix_bytes(m->ar.frame, e->precision),
         .weight_bytes = (int64_t)e->backend->ops->weight_bytes(e->backend),
-        .work_bytes = state_bytes(&m->ar.states) + state_bytes(&m->codec.decode_states) +
-                      exec_bytes(e, e->prefill) + exec_bytes(e, e->frame) +
-                      exec_bytes(e, e->decode) + exec_bytes(e, e->encode),
+        .work_bytes = work_bytes(e),
         .load_ms = e->load_ms,
         .family = m->info.family,
         .model_dir = e->model_dir,
@@ -248,6 +308,9 @@ utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)
         .voices = m->voices & UT_VOICE_NONE      ? "made up by the model"
                   : m->voices & UT_VOICE_SPEAKER ? "one of the model's speakers"
                                                  : "one made from a recording",
+        .device_free = (int64_t)free_bytes,
+        .device_total = (int64_t)total,
+        .slots = e->n_slots,
     };
     return ut_struct_write(info, INFO_OLDEST, &i, sizeof i, "utter_engine_info", err);
 }

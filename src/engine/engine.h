@@ -5,28 +5,41 @@
 
 #include "backends/backend.h"
 #include "base/buf.h"
+#include "engine/prefix.h"
+#include "engine/runaway.h"
 #include "models/model.h"
 #include "utter.h"
 
 #define UT_CODEC_ID_CHARS 32 /* hexadecimal digits of a codec's fingerprint */
 
+enum {
+    UT_MAX_SLOTS = 32,     /* sessions that share the runs of a frame plan */
+    UT_MAX_FRAME_PLANS = 6 /* of 1, 2, 4, ... slots */
+};
+
 typedef struct ut_session ut_session;
+typedef struct ut_batch ut_batch; /* batch.h */
 
 /* A loaded model on a backend. */
 struct utter_engine {
     ut_model *model;
     ut_backend *backend;
-    ut_exec *prefill, *frame, *decode;
-    ut_exec *encode;        /* NULL until the first voice is created */
-    int32_t prefill_max_t;  /* T that prefill is compiled for; grows with the prompts */
-    ut_tid tokens;          /* input of prefill */
-    ut_tid codes, pcm;      /* of decode */
-    ut_session *idle;       /* a session between two streams, or NULL */
+    ut_exec *prefill, *decode;
+    ut_exec *encode;                     /* NULL until the first voice is created */
+    int n_slots;                         /* of a batch */
+    ut_exec *frames[UT_MAX_FRAME_PLANS]; /* the frame plan for 1, 2, 4, ... n_slots slots */
+    int frame_slots[UT_MAX_FRAME_PLANS], n_frames;
+    int32_t prefill_max_t; /* T that prefill is compiled for; grows with the prompts */
+    ut_tid tokens;         /* input of prefill */
+    ut_tid codes, pcm;     /* of decode */
+    ut_batch *batches;     /* one, and more while there are more sessions than slots */
+    ut_prefix_cache prefixes;
     utter_voice *voice;     /* default voice, or NULL */
     char *model_dir;        /* as given */
     char backend_text[256]; /* for utter_engine_info */
     char codec_id[UT_CODEC_ID_CHARS + 1];
     char encoder_id[UT_CODEC_ID_CHARS + 1]; /* of the speaker encoder; "" without one */
+    ut_precision precision;
     double load_ms;
     uint64_t n_seeds; /* seeds made up so far */
     ut_err err;
@@ -40,8 +53,8 @@ struct utter_audio {
 };
 
 /* An engine around an opened model and backend, which it takes over in any case. The public
- * utter_engine_open, less the search for them. */
-utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir,
+ * utter_engine_open, less the search for them. n_slots: 1 .. UT_MAX_SLOTS. */
+utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *model_dir, int n_slots,
                            utter_engine **out, ut_err *err);
 
 /* Where a public call puts its message: e's, or this thread's when e is NULL. The message before
@@ -56,7 +69,8 @@ utter_status ut_engine_fit_prefill(utter_engine *e, int32_t n_t, ut_err *err);
 
 /* ---- Sessions (session.c) ------------------------------------------------------------------- *
  * A session makes one generation at a time: begin reads the prompt and prepares, then every more
- * makes some frames and their samples, until there are none. */
+ * makes some frames and their samples, until there are none. Sessions of one batch make their
+ * frames together: what one waits for, the others get as well. */
 
 /* What to generate: a prompt and how to sample. */
 typedef struct ut_generation {
@@ -66,38 +80,54 @@ typedef struct ut_generation {
     uint64_t seed;
     float params[2][UT_SP_COUNT]; /* rows of ar.params, as many as it has */
     bool ignore_eos;
-    int32_t pause; /* see ut_session_feed; INT32_MAX: never */
+    int32_t runaway; /* see ut_runaway_start */
+    int32_t pause;   /* see ut_session_feed; INT32_MAX: never */
 } ut_generation;
 
 struct ut_session {
     utter_engine *engine;
-    ut_state *ar, *codec; /* one slot each */
+    ut_batch *batch; /* its AR loop is slot `slot` of the batch's state */
+    int slot;
+    bool taken;
+    ut_state *codec;      /* one slot */
     int32_t *column;      /* [ar.columns] the ring row last read */
     int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
     float *pcm;           /* [codec.max_frames * hop] samples last made */
     size_t n_pcm;         /* valid in pcm */
-    ut_buf context;       /* codes that the codec followed last; with context_state */
-    char *context_state;  /* the codec's states after them; NULL before the first */
     ut_generation now;    /* prompt and context are not kept */
+    int32_t n_prompt;     /* positions of the prompt */
     int32_t n_later;      /* text tokens behind the prompt's */
-    int32_t n_frames;     /* in codes */
+    int32_t n_started;    /* frames whose making was started, frame 0 by prefill */
+    int32_t n_frames;     /* of them, in codes */
     int32_t n_decoded;    /* of them, given to the codec */
+    int32_t n_speaking;   /* of them, in a run of the codec whose sound was not fetched */
+    bool live;            /* a generation's frames are being made */
     bool ar_done;         /* no more frames will come */
-    bool limited;         /* ... because of the limit */
+    bool limited;         /* ... because of the limit, or of what follows */
+    const char *runaway;  /* why, in words; NULL: the limit */
+    ut_runaway watch;     /* of the present generation */
+    bool waits;           /* for text, and `saved` has the slot's small states */
+    char *saved;          /* NULL before the first time */
     int64_t n_frame_runs; /* totals since the session was taken, for statistics */
     int64_t n_codec_frames;
-    double prefill_s, frame_s, codec_s;
+    int64_t n_prefix_hit;               /* columns of prompts that needed no prefill */
+    double prefill_s, frame_s, codec_s; /* of the caller's time */
 };
 
-/* The engine's idle session, or a new one; statistics are zero. Give it back when done with it. */
+/* A session of the engine that nobody uses; statistics are zero. Give it back when done with it. */
 utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err);
 void ut_session_give(ut_session *s); /* NULL is fine */
+
+/* For batches: the session of a slot; and its next frame, which was started, from the ring. */
+utter_status ut_session_new(ut_batch *b, int slot, ut_session **out, ut_err *err);
 void ut_session_free(ut_session *s); /* NULL is fine */
+utter_status ut_session_take_frame(ut_session *s, ut_err *err);
 
 utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err);
 /* More of the text of a generation whose prompt was open: tokens [n] go behind those that it has.
  * At most `pause` frames, and at last `limit`, are made before the next call. */
-void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit);
+utter_status ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause,
+                             int32_t limit, ut_err *err);
 /* Make the next samples: s->n_pcm of them in s->pcm; 0 at the end of the generation, or
  * when it waits for text. `cancelled` is
  * asked before every frame: ERR_CANCELLED when it says so. */

@@ -35,17 +35,28 @@ size_t utter_backend_count(void)
     return n;
 }
 
-utter_status utter_backend_get(size_t i, utter_backend_info *info)
+static utter_status get(size_t i, int32_t device, utter_backend_info *info, const char *call)
 {
     ut_err *err = ut_api_err(NULL);
     if (!info)
-        return ut_fail_null(err, "utter_backend_get", "info");
+        return ut_fail_null(err, call, "info");
     if (i >= utter_backend_count())
         return ut_fail(err, UTTER_ERR_ARG, "backend %zu of %zu", i, utter_backend_count());
     const ut_backend_ops *ops = ut_backends()[i];
     utter_backend_info x;
     utter_backend_info_init(&x);
     x.name = ops->name;
-    x.available = ops->probe(x.text, sizeof x.text);
+    x.available = ops->probe(device, x.text, sizeof x.text);
+    x.n_devices = ops->count();
     return ut_struct_write(info, INFO_OLDEST, &x, sizeof x, "utter_backend_info", err);
+}
+
+utter_status utter_backend_get(size_t i, utter_backend_info *info)
+{
+    return get(i, 0, info, "utter_backend_get");
+}
+
+utter_status utter_backend_get_device(size_t i, int32_t device, utter_backend_info *info)
+{
+    return get(i, device, info, "utter_backend_get_device");
 }

@@ -70,7 +70,8 @@ utter_status ut_struct_write(void *dst, size_t oldest, const void *src, size_t k
 
 void utter_engine_params_init_sized(utter_engine_params *params, uint32_t size)
 {
-    static const utter_engine_params defaults = {.precision = UTTER_PRECISION_AUTO};
+    static const utter_engine_params defaults = {.precision = UTTER_PRECISION_AUTO,
+                                                 .prefix_cache_bytes = (int64_t)256 << 20};
     ut_struct_init(params, size, &defaults, sizeof defaults);
 }
 

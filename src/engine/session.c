@@ -1,34 +1,36 @@
-/* session.c - one generation: prefill, then frames of the AR loop in turns with runs of the codec.
+/* session.c - one generation: prefill, then frames of the AR loop and runs of the codec.
  *
  * The codec runs when enough frames wait for it: one at first, so that the first samples come as
- * early as they can, later half as many as it has decoded: a listener then never waits as long as
- * the work takes up to 2/3 of the time that its sound lasts. A row of a plan's result does not
- * depend on how many rows there are, so this changes no sample. Nothing is allocated here after
- * ut_session_take, but a larger prefill for a prompt longer than all before. */
-#include "engine/engine.h"
+ * early as they can (and has the device for itself), later half as many as it has decoded: a
+ * listener then never waits as long as the work takes up to 2/3 of the time that its sound lasts. A
+ * row of a plan's result does not depend on how many rows there are, so this changes no sample. On
+ * a backend whose runs take place by themselves, frames go on being made while the codec runs; on
+ * one that has done a run when it returns, the two take turns, by the same lines. Nothing is
+ * allocated here after the engine was opened, but a larger prefill for a prompt longer than all
+ * before. */
+#include "engine/batch.h"
 #include "base/alloc.h"
 #include "base/os.h"
 #include <string.h>
 
-utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
+#define SPIN_S  100e-6 /* of looking for a frame or sound, before sleeping */
+#define SLEEP_S 50e-6
+#define LOOK_S  1.0 /* of looking, before waiting for a frame, which ends if the device is stuck */
+
+/* ---- Opening -------------------------------------------------------------------------------- */
+
+utter_status ut_session_new(ut_batch *b, int slot, ut_session **out, ut_err *err)
 {
-    *out = NULL;
-    ut_session *s = e->idle;
-    if (s) {
-        e->idle = NULL;
-        s->n_pcm = 0;
-        s->n_frame_runs = s->n_codec_frames = 0;
-        s->prefill_s = s->frame_s = s->codec_s = 0.0;
-        *out = s;
-        return UTTER_OK;
-    }
+    utter_engine *e = b->engine;
     const ut_ar *ar = &e->model->ar;
     const ut_codec *codec = &e->model->codec;
-    s = ut_calloc(1, sizeof *s);
+    *out = NULL;
+    ut_session *s = ut_calloc(1, sizeof *s);
     if (!s)
         return ut_fail(err, UTTER_ERR_NOMEM, "no memory for a session");
     s->engine = e;
-    ut_buf_init(&s->context, SIZE_MAX);
+    s->batch = b;
+    s->slot = slot;
     size_t n_codes, n_pcm;
     utter_status st = UTTER_OK;
     if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
@@ -43,9 +45,7 @@ utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
         st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for the buffers of a session");
         goto done;
     }
-    st = e->backend->ops->state_new(e->backend, &ar->states, 1, &s->ar, err);
-    if (st == UTTER_OK)
-        st = e->backend->ops->state_new(e->backend, &codec->decode_states, 1, &s->codec, err);
+    st = e->backend->ops->state_new(e->backend, &codec->decode_states, 1, &s->codec, err);
     if (st != UTTER_OK)
         goto done;
     *out = s;
@@ -55,89 +55,105 @@ done:
     return st;
 }
 
-void ut_session_give(ut_session *s)
-{
-    if (!s)
-        return;
-    if (s->engine->idle)
-        ut_session_free(s);
-    else
-        s->engine->idle = s;
-}
-
 void ut_session_free(ut_session *s)
 {
     if (!s)
         return;
-    const ut_backend_ops *ops = s->engine->backend->ops;
-    ops->state_free(s->ar);
-    ops->state_free(s->codec);
+    s->engine->backend->ops->state_free(s->codec);
     ut_free(s->column);
     ut_free(s->codes);
     ut_free(s->pcm);
-    ut_buf_free(&s->context);
-    ut_free(s->context_state);
+    ut_free(s->saved);
     ut_free(s);
 }
 
-/* Wait for frame s->n_frames of the sequence and keep its codes, unless it is the one that says
- * the speech is over. */
-static utter_status take_frame(ut_session *s, ut_err *err)
+static ut_session *find_unused(const ut_batch *b)
+{
+    for (; b; b = b->next)
+        for (int i = 0; i < b->n_slots; i++)
+            if (!b->sessions[i]->taken)
+                return b->sessions[i];
+    return NULL;
+}
+
+utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
+{
+    *out = NULL;
+    ut_session *s = find_unused(e->batches);
+    if (!s) {
+        ut_batch *more;
+        utter_status st = ut_batch_new(e, &more, err);
+        if (st != UTTER_OK)
+            return st;
+        more->next = e->batches->next; /* the first one stays until the engine is closed */
+        e->batches->next = more;
+        s = more->sessions[0];
+    }
+    s->taken = true;
+    s->n_pcm = 0;
+    s->n_frame_runs = s->n_codec_frames = s->n_prefix_hit = 0;
+    s->prefill_s = s->frame_s = s->codec_s = 0.0;
+    *out = s;
+    return UTTER_OK;
+}
+
+void ut_session_give(ut_session *s)
+{
+    if (!s)
+        return;
+    ut_batch *b = s->batch;
+    ut_batch_leave(s);
+    s->taken = false;
+    for (int i = 0; i < b->n_slots; i++)
+        if (b->sessions[i]->taken)
+            return;
+    for (ut_batch *before = b->engine->batches; before->next; before = before->next)
+        if (before->next == b) {
+            before->next = b->next;
+            ut_batch_free(b);
+            return;
+        }
+}
+
+/* ---- Frames --------------------------------------------------------------------------------- */
+
+static void end_frames(ut_session *s)
+{
+    s->ar_done = true;
+    ut_batch_leave(s);
+}
+
+/* Unless frame s->n_frames is the one that says the speech is over, its codes are kept. */
+utter_status ut_session_take_frame(ut_session *s, ut_err *err)
 {
     const ut_ar *ar = &s->engine->model->ar;
     int32_t n_codebooks = s->engine->model->codec.n_codebooks;
     int32_t frame = s->n_frames;
-    utter_status st = s->engine->backend->ops->ring_wait(s->ar, ar->ring, 0, frame, s->column, err);
+    utter_status st =
+        s->engine->backend->ops->ring_wait(s->batch->ar, ar->ring, s->slot, frame, s->column, err);
     if (st != UTTER_OK)
         return st;
+    if (frame > 0)
+        s->n_frame_runs++;
     if (s->column[0] == ar->stop_id && frame >= ar->stop_from_frame && !s->now.ignore_eos) {
-        s->ar_done = true;
+        end_frames(s);
         return UTTER_OK;
     }
     memcpy(s->codes + (size_t)frame * (size_t)n_codebooks, s->column + ar->first_code_col,
            (size_t)n_codebooks * sizeof *s->codes);
+    if (ut_runaway_repeats(&s->watch, s->codes, n_codebooks, frame))
+        s->runaway = "repeats itself and was ended after";
     s->n_frames++;
-    if (s->n_frames == s->now.limit)
-        s->ar_done = s->limited = true;
-    return UTTER_OK;
-}
-
-/* ---- The codec after a reference ------------------------------------------------------------ */
-
-/* All states of the codec's slot, one after the other: to memory, or back. */
-static void copy_codec_state(ut_session *s, bool save)
-{
-    const ut_backend_ops *ops = s->engine->backend->ops;
-    const ut_state_set *set = &s->engine->model->codec.decode_states;
-    char *at = s->context_state;
-    for (int i = 0; i < set->n; i++) {
-        const ut_state_def *d = &set->def[i];
-        if (save)
-            ops->state_read(s->codec, i, 0, 0, d->rows, at);
-        else
-            ops->state_write(s->codec, i, 0, 0, d->rows, at);
-        at += (size_t)d->rows * (size_t)d->cols * ut_dtype_size(d->dtype);
+    if (s->n_frames == s->now.limit || s->runaway) {
+        s->limited = true;
+        end_frames(s);
     }
-}
-
-static utter_status keep_context(ut_session *s, const int32_t *context, size_t n_codes, ut_err *err)
-{
-    const ut_state_set *set = &s->engine->model->codec.decode_states;
-    size_t bytes = 0;
-    for (int i = 0; i < set->n; i++)
-        bytes +=
-            (size_t)set->def[i].rows * (size_t)set->def[i].cols * ut_dtype_size(set->def[i].dtype);
-    if (!s->context_state)
-        s->context_state = ut_malloc(bytes);
-    ut_buf_clear(&s->context);
-    if (!s->context_state || !ut_buf_append(&s->context, context, n_codes * sizeof *context))
-        return ut_fail(err, UTTER_ERR_NOMEM, "no memory to keep a voice's codec state");
-    copy_codec_state(s, true);
     return UTTER_OK;
 }
 
-/* Bring the codec to where the context's frames end. What comes out does not depend on the text, so
- * it is kept for the next generation with the same voice. */
+/* ---- Beginning ------------------------------------------------------------------------------ */
+
+/* Bring the codec to where the context's frames end, whatever the text is. */
 static utter_status follow_context(ut_session *s, const int32_t *context, int32_t n, ut_err *err)
 {
     utter_engine *e = s->engine;
@@ -146,11 +162,8 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
     const size_t n_codebooks = (size_t)codec->n_codebooks, n_codes = (size_t)n * n_codebooks;
     if (n == 0)
         return UTTER_OK;
-    if (s->context.len == n_codes * sizeof *context &&
-        memcmp(s->context.data, context, s->context.len) == 0) {
-        copy_codec_state(s, false);
+    if (ut_prefix_load_codec(&e->prefixes, context, n_codes, s->codec, 0))
         return UTTER_OK;
-    }
     utter_status st = UTTER_OK;
     for (int32_t first = 0; st == UTTER_OK && first < n; first += codec->max_frames) {
         const int32_t here = n - first < codec->max_frames ? n - first : codec->max_frames;
@@ -158,10 +171,10 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
                (size_t)here * n_codebooks * sizeof *context);
         st = ops->run(e->decode, s->codec, 0, here, err);
     }
-    return st == UTTER_OK ? keep_context(s, context, n_codes, err) : st;
+    if (st == UTTER_OK)
+        ut_prefix_save_codec(&e->prefixes, context, n_codes, s->codec, 0);
+    return st;
 }
-
-/* ---- Beginning ------------------------------------------------------------------------------ */
 
 /* Text tokens that go along with the frames, behind those that are there. */
 static void write_text(ut_session *s, const int32_t *tokens, size_t n)
@@ -169,12 +182,13 @@ static void write_text(ut_session *s, const int32_t *tokens, size_t n)
     const ut_ar *ar = &s->engine->model->ar;
     for (size_t i = 0; ar->text >= 0 && i < n && s->n_later < ar->capacity; i++) {
         const int32_t token = tokens[i] - ar->text_pad;
-        s->engine->backend->ops->state_write(s->ar, ar->text, 0, s->n_later++, 1, &token);
+        s->engine->backend->ops->state_write(s->batch->ar, ar->text, s->slot, s->n_later++, 1,
+                                             &token);
     }
 }
 
-/* Everything that prefill and the first frames read. */
-static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt)
+/* Everything that prefill, from column `first` of the prompt on, and the first frames read. */
+static void write_inputs(ut_session *s, const ut_generation *g, int32_t first, int32_t n_prompt)
 {
     utter_engine *e = s->engine;
     const ut_model *m = e->model;
@@ -182,15 +196,17 @@ static void write_inputs(ut_session *s, const ut_generation *g, int32_t n_prompt
     const ut_backend_ops *ops = e->backend->ops;
     uint32_t rng[UT_RNG_COUNT] = {
         [UT_RNG_SEED_LO] = (uint32_t)g->seed, [UT_RNG_SEED_HI] = (uint32_t)(g->seed >> 32)};
-    ops->state_write(s->ar, ar->params, 0, 0, ar->states.def[ar->params].rows, g->params);
-    ops->state_write(s->ar, ar->rng, 0, 0, 1, rng);
-    memcpy(ops->input(e->prefill, e->tokens, n_prompt), g->prompt->columns.data,
-           (size_t)n_prompt * (size_t)ar->columns * sizeof(int32_t));
+    ops->state_write(s->batch->ar, ar->params, s->slot, 0, ar->states.def[ar->params].rows,
+                     g->params);
+    ops->state_write(s->batch->ar, ar->rng, s->slot, 0, 1, rng);
+    memcpy(ops->input(e->prefill, e->tokens, n_prompt - first),
+           ut_buf_i32(&g->prompt->columns) + (size_t)first * (size_t)ar->columns,
+           (size_t)(n_prompt - first) * (size_t)ar->columns * sizeof(int32_t));
     write_text(s, ut_buf_i32(&g->prompt->later), ut_buf_n_i32(&g->prompt->later));
     const ut_tid speaker = ut_plan_find(ar->prefill, "speaker");
     if (speaker == UT_NONE)
         return;
-    float *x = ops->input(e->prefill, speaker, n_prompt);
+    float *x = ops->input(e->prefill, speaker, n_prompt - first);
     const size_t bytes = (size_t)m->speaker.dim * sizeof *x;
     if (g->prompt->embedding.len == bytes)
         memcpy(x, g->prompt->embedding.data, bytes);
@@ -209,8 +225,11 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->now.prompt = NULL;
     s->now.context = NULL;
     s->n_pcm = 0;
-    s->n_frames = s->n_decoded = s->n_later = 0;
+    s->n_started = s->n_frames = s->n_decoded = s->n_speaking = s->n_later = 0;
     s->ar_done = s->limited = false;
+    s->runaway = NULL;
+    ut_runaway_start(&s->watch, g->runaway);
+    ut_batch_leave(s);
 
     /* The prompt takes positions 0 .. n_prompt - 1 and gives frame 0; frame f >= 1 takes position
      * n_prompt + f - 1. */
@@ -224,55 +243,126 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
         room = ar->capacity;
     if (s->now.limit > room)
         s->now.limit = room;
-    utter_status st = ut_engine_fit_prefill(e, n_prompt, err);
+    ops->state_reset(s->batch->ar, s->slot);
+    ops->state_reset(s->codec, 0);
+    const int32_t n_kept = ut_prefix_load(&e->prefixes, ar, g->prompt, s->batch->ar, s->slot);
+    utter_status st = ut_engine_fit_prefill(e, n_prompt - n_kept, err);
     if (st != UTTER_OK)
         return st;
-    ops->state_reset(s->ar, 0);
-    ops->state_reset(s->codec, 0);
-    write_inputs(s, g, n_prompt);
-    st = ops->run(e->prefill, s->ar, 0, n_prompt, err);
-    if (st == UTTER_OK)
-        st = take_frame(s, err);
-    s->prefill_s += ut_time_now() - start;
+    write_inputs(s, g, n_kept, n_prompt);
+    st = ops->run(e->prefill, s->batch->ar, s->slot, n_prompt - n_kept, err);
+    if (st != UTTER_OK)
+        return st;
+    s->n_prefix_hit += n_kept;
+    s->n_prompt = n_prompt;
+    s->n_started = 1;
+    s->live = true;
+    double begun = ut_time_now();
+    s->prefill_s += begun - start;
+    st = follow_context(s, g->context, g->prompt->n_context, err);
     start = ut_time_now();
+    s->codec_s += start - begun;
     if (st == UTTER_OK)
-        st = follow_context(s, g->context, g->prompt->n_context, err);
-    s->codec_s += ut_time_now() - start;
+        st = ut_session_take_frame(s, err);
+    if (st == UTTER_OK && n_kept == 0)
+        ut_prefix_save(&e->prefixes, ar, g->prompt, s->batch->ar, s->slot);
+    s->prefill_s += ut_time_now() - start;
+    if (st != UTTER_OK)
+        ut_batch_leave(s);
     return st;
 }
 
-void ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause, int32_t limit)
+utter_status ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int32_t pause,
+                             int32_t limit, ut_err *err)
 {
+    utter_status st = ut_batch_wake(s, err);
+    if (st != UTTER_OK)
+        return st;
     write_text(s, tokens, n);
     s->now.pause = pause;
     if (limit < s->now.limit)
         s->now.limit = limit;
-    if (!s->ar_done && s->n_frames >= s->now.limit)
-        s->ar_done = s->limited = true;
+    if (!s->ar_done && s->n_frames >= s->now.limit) {
+        s->limited = true;
+        end_frames(s);
+    }
+    return UTTER_OK;
 }
 
-/* Run the codec over the next n frames. */
-static utter_status decode(ut_session *s, int32_t n, ut_err *err)
+/* ---- Sound ---------------------------------------------------------------------------------- */
+
+/* Start the codec on the next n frames. */
+static utter_status start_codec(ut_session *s, int32_t n, ut_err *err)
 {
     utter_engine *e = s->engine;
-    const ut_codec *codec = &e->model->codec;
     const ut_backend_ops *ops = e->backend->ops;
-    double start = ut_time_now();
-    size_t n_codebooks = (size_t)codec->n_codebooks;
+    const double start = ut_time_now();
+    const size_t n_codebooks = (size_t)e->model->codec.n_codebooks;
     memcpy(ops->input(e->decode, e->codes, n), s->codes + (size_t)s->n_decoded * n_codebooks,
            (size_t)n * n_codebooks * sizeof *s->codes);
-    utter_status st = ops->run(e->decode, s->codec, 0, n, err);
+    const utter_status st = ops->run(e->decode, s->codec, 0, n, err);
+    s->codec_s += ut_time_now() - start;
     if (st != UTTER_OK)
         return st;
-    s->n_pcm = (size_t)n * (size_t)codec->hop_samples;
-    const void *pcm = ops->output(e->decode, e->pcm, err);
-    if (!pcm)
-        return err->status;
-    memcpy(s->pcm, pcm, s->n_pcm * sizeof *s->pcm);
+    s->n_speaking = n;
     s->n_decoded += n;
     s->n_codec_frames += n;
+    return UTTER_OK;
+}
+
+/* The speech is over with the first n of the frames that the codec was started on, whatever has
+ * been made since. */
+static void stop_speaking(ut_session *s, int32_t n)
+{
+    s->n_decoded -= s->n_speaking - n;
+    s->n_frames = s->n_decoded;
+    s->n_speaking = n;
+    s->limited = true;
+    s->runaway = "is silent and was ended after";
+    end_frames(s);
+}
+
+/* What the codec makes of the frames that it was started on. */
+static utter_status fetch_sound(ut_session *s, ut_err *err)
+{
+    utter_engine *e = s->engine;
+    const double start = ut_time_now();
+    const void *pcm = e->backend->ops->output(e->decode, e->pcm, err);
+    if (!pcm)
+        return err->status;
+    const int32_t hop = e->model->codec.hop_samples;
+    const int32_t n = ut_runaway_silence(&s->watch, pcm, s->n_speaking, hop);
+    if (n <= s->n_speaking)
+        stop_speaking(s, n);
+    s->n_pcm = (size_t)s->n_speaking * (size_t)hop;
+    s->n_speaking = 0;
+    memcpy(s->pcm, pcm, s->n_pcm * sizeof *s->pcm);
     s->codec_s += ut_time_now() - start;
     return UTTER_OK;
+}
+
+/* Start frames and take one. While the codec runs, its end also ends the waiting. */
+static utter_status next_frame(ut_session *s, ut_err *err)
+{
+    const utter_engine *e = s->engine;
+    const double start = ut_time_now();
+    utter_status st = ut_batch_start(s->batch, err);
+    double waited = 0;
+    bool sound = false;
+    while (st == UTTER_OK && s->n_speaking && !ut_batch_ready(s->batch) && waited < LOOK_S) {
+        sound = e->backend->ops->done(e->decode);
+        if (sound)
+            break;
+        if (waited < SPIN_S)
+            ut_thread_pause();
+        else
+            ut_sleep(SLEEP_S);
+        waited = ut_time_now() - start;
+    }
+    if (st == UTTER_OK && !sound)
+        st = ut_batch_take(s->batch, err);
+    s->frame_s += ut_time_now() - start;
+    return st;
 }
 
 /* Frames of the next codec run. */
@@ -284,26 +374,26 @@ static int32_t next_run(const ut_session *s)
 
 utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
 {
-    utter_engine *e = s->engine;
-    int32_t n = next_run(s);
+    const utter_engine *e = s->engine;
+    const int32_t n = next_run(s);
     s->n_pcm = 0;
-    while (!s->ar_done && s->n_frames - s->n_decoded < n && s->n_frames < s->now.pause) {
+    for (;;) {
+        utter_status st = UTTER_OK;
+        const int32_t waiting = s->n_frames - s->n_decoded;
+        const bool more = !s->ar_done && s->n_frames < s->now.pause;
+        const bool first = s->n_decoded == s->n_speaking;
+        if (s->n_speaking && (first || !more || e->backend->ops->done(e->decode)))
+            return fetch_sound(s, err);
+        const bool speak = !s->n_speaking && waiting > 0 && (waiting >= n || !more);
+        if (!speak && !more)
+            return UTTER_OK;
         if (cancelled(user))
             return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
-        double start = ut_time_now();
-        utter_status st = e->backend->ops->run(e->frame, s->ar, 0, 1, err);
-        if (st == UTTER_OK)
-            st = take_frame(s, err);
+        if (speak)
+            st = start_codec(s, waiting < n ? waiting : n, err);
+        else
+            st = next_frame(s, err);
         if (st != UTTER_OK)
             return st;
-        s->n_frame_runs++;
-        s->frame_s += ut_time_now() - start;
     }
-    if (n > s->n_frames - s->n_decoded)
-        n = s->n_frames - s->n_decoded;
-    if (n == 0)
-        return UTTER_OK;
-    if (cancelled(user))
-        return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
-    return decode(s, n, err);
 }

@@ -317,6 +317,7 @@ static utter_status make_prompt(utter_stream *s, const int32_t **context, ut_err
         return m->ops->prompt(m, &request, &s->prompt, err);
     ut_err why = {0};
     utter_status st = m->ops->prompt(m, &request, &s->prompt, &why);
+    s->prompt.n_prefix = 0; /* no other prompt will begin with this chunk */
     if (st != UTTER_ERR_LIMIT)
         return st == UTTER_OK ? st : ut_fail(err, st, "%s", why.msg);
     ut_log(UT_LOG_WARN, "chunk %lld: the voice may change, since %s",
@@ -336,6 +337,15 @@ static int32_t frame_limit(const utter_stream *s)
                 (double)per_char * (double)count_chars((const char *)s->chunk.data, s->chunk.len);
     limit = fmin(limit, (double)s->frames_left);
     return limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
+}
+
+/* Frames of repetition or silence after which a chunk is ended. */
+static int32_t runaway_frames(const utter_stream *s)
+{
+    const ut_model *m = s->engine->model;
+    const double frames =
+        (double)m->defaults.runaway_s * m->info.sample_rate / m->codec.hop_samples;
+    return s->params.ignore_eos ? 0 : (int32_t)fmin(ceil(frames), INT32_MAX);
 }
 
 /* Frames that an open chunk may have before more of its text is known: frame f >= 1 hears text
@@ -367,6 +377,7 @@ static utter_status begin_chunk(utter_stream *s, const char *text, size_t n, ut_
         /* The first chunk has the seed itself; a Philox key may be any number. */
         .seed = (uint64_t)s->params.seed + (uint64_t)s->stats.chunks * 0x9e3779b97f4a7c15u,
         .ignore_eos = s->params.ignore_eos != 0,
+        .runaway = runaway_frames(s),
     };
     memcpy(g.params, s->sampling, sizeof g.params);
     st = ut_session_begin(s->session, &g, err);
@@ -393,10 +404,9 @@ static utter_status feed_chunk(utter_stream *s, const char *text, size_t n, bool
     s->open = !complete;
     if (all > before)
         s->n_tokens = all;
-    ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
-                    complete ? INT32_MAX : frames_until_text(s),
-                    complete ? frame_limit(s) : INT32_MAX);
-    return UTTER_OK;
+    return ut_session_feed(s->session, ut_buf_i32(&s->tokens) + before, s->n_tokens - before,
+                           complete ? INT32_MAX : frames_until_text(s),
+                           complete ? frame_limit(s) : INT32_MAX, err);
 }
 
 /* Speak on with what is certain of the chunk to come, or begin it. *more: that was something. */
@@ -433,8 +443,9 @@ static utter_status end_chunk(utter_stream *s, ut_err *err)
         s->stats.stopped_by_limit++;
         s->limit_reached = s->params.max_frames > 0 && s->stats.frames >= s->params.max_frames;
         if (!s->limit_reached && !s->params.ignore_eos)
-            ut_log(UT_LOG_WARN, "chunk %lld did not end by itself within %d frames: \"%.60s\"",
-                   (long long)s->stats.chunks, (int)g->n_frames, (const char *)s->chunk.data);
+            ut_log(UT_LOG_WARN, "chunk %lld %s %d frames: \"%.60s\"", (long long)s->stats.chunks,
+                   g->runaway ? g->runaway : "did not end by itself within", (int)g->n_frames,
+                   (const char *)s->chunk.data);
     }
     /* A chunk that did not end by itself may be babble, which must not be imitated. */
     if (s->params.voice || g->limited || g->n_frames == 0)
@@ -565,6 +576,8 @@ utter_status utter_stream_get_stats(const utter_stream *s, utter_stats *stats)
     x.rtf = x.audio_s > 0.0 ? x.busy_s / x.audio_s : 0.0;
     x.x_realtime = x.busy_s > 0.0 ? x.audio_s / x.busy_s : 0.0;
     x.prefill_ms = g->prefill_s * 1e3;
+    x.prefix_hit_tokens = g->n_prefix_hit;
+    x.prefix_bytes = (int64_t)s->engine->prefixes.bytes;
     x.ms_per_frame = g->n_frame_runs ? g->frame_s * 1e3 / (double)g->n_frame_runs : 0.0;
     x.codec_ms_per_frame = g->n_codec_frames ? g->codec_s * 1e3 / (double)g->n_codec_frames : 0.0;
     x.codec_share = x.busy_s > 0.0 ? g->codec_s / x.busy_s : 0.0;

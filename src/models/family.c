@@ -65,7 +65,7 @@ void ut_prompt_init(ut_prompt *p)
     ut_buf_init(&p->columns, MAX_PROMPT);
     ut_buf_init(&p->later, MAX_PROMPT);
     ut_buf_init(&p->embedding, MAX_PROMPT);
-    p->n_context = 0;
+    p->n_context = p->n_prefix = 0;
 }
 
 void ut_prompt_clear(ut_prompt *p)
@@ -73,7 +73,7 @@ void ut_prompt_clear(ut_prompt *p)
     ut_buf_clear(&p->columns);
     ut_buf_clear(&p->later);
     ut_buf_clear(&p->embedding);
-    p->n_context = 0;
+    p->n_context = p->n_prefix = 0;
 }
 
 void ut_prompt_free(ut_prompt *p)

@@ -48,6 +48,8 @@ typedef struct ut_prompt {
     ut_buf embedding;  /* f32 [speaker.dim]: input "speaker" of prefill; empty: zeros */
     int32_t n_context; /* frames of refs[0] that the generation goes on from: the codec decodes them
                           first, and their samples are dropped */
+    int32_t n_prefix;  /* columns at the beginning that are the same for every text, less than all:
+                          what prefill makes of them may be kept; 0: none */
 } ut_prompt;
 
 void ut_prompt_init(ut_prompt *p);
@@ -64,6 +66,9 @@ typedef struct ut_ar {
     int32_t columns;    /* 1 token + codebooks */
     int32_t capacity;   /* positions: prompt + frames */
     int32_t max_prompt; /* longest prompt */
+    int pos;            /* state i32 [1, 1]: positions taken */
+    int first_cache;    /* states [first_cache, + n_caches) have a row per position, which is all */
+    int n_caches;       /* that remains of a prompt but the last position; 0: it is not so */
     int ring;           /* state indices the engine reads and writes */
     int params, rng;    /* params has a row per kind of decision: 1, or 2 with sub_ defaults */
     int text; /* i32 [rows, 1]: row f - 1 is read by frame f >= 1, modulo rows: a text token
@@ -102,6 +107,7 @@ typedef struct ut_model_defaults {
     int32_t sub_top_k;
     int32_t max_chunk_chars;     /* longest text in one generation */
     float frames_per_char_limit; /* runaway guard; 0: none. Limit = 20 + this * characters */
+    float runaway_s;             /* another: seconds of silence or of the same codes; 0: none */
     const char *voice;           /* NULL: none */
 } ut_model_defaults;
 
@@ -117,8 +123,7 @@ typedef struct ut_model_info {
     char dir[1024];
     int32_t sample_rate;
     int64_t n_params_lm, n_params_codec;
-    int64_t bytes_touched_per_frame; /* of weights, by one frame of the AR loop, as stored */
-    char summary[512];               /* layers, dims, codebooks: one line for people */
+    char summary[512]; /* layers, dims, codebooks: one line for people */
 } ut_model_info;
 
 /* What voices a model can speak with. */

@@ -100,6 +100,7 @@ static ut_weight *new_weight(ut_loader *l, const char *name, int32_t rows, int32
     w->name = copy;
     w->rows = rows;
     w->cols = cols;
+    w->least_bits = l->least_bits;
     return w;
 }
 
@@ -226,14 +227,6 @@ const ut_weight *ut_weight_scaled(ut_loader *l, const ut_weight *a, float scale)
             row[c] *= scale;
     }
     return w;
-}
-
-int64_t ut_weight_bytes(const ut_weight *w)
-{
-    int64_t n = 0;
-    for (int i = 0; w && i < w->n_parts; i++)
-        n += (int64_t)w->part[i].rows * w->cols * (int64_t)ut_dtype_size(w->part[i].dtype);
-    return n;
 }
 
 int ut_load_state(ut_loader *l, ut_state_set *set, const char *name, ut_dtype dtype, int32_t rows,

@@ -19,6 +19,7 @@ typedef struct ut_loader {
     const ut_view **used; /* views that were asked for, in arena */
     size_t n_used;
     int64_t n_params; /* elements of the views that were asked for */
+    int least_bits;   /* of the weights made from here on, see ut_weight */
 } ut_loader;
 
 /* Where shape lookups start: err is borrowed, status becomes OK or NOMEM. */
@@ -49,8 +50,6 @@ const ut_weight *ut_weight_new(ut_loader *l, const char *name, int32_t rows, int
                                float **data);
 /* a's rows, scaled: for signs and constants folded at load. */
 const ut_weight *ut_weight_scaled(ut_loader *l, const ut_weight *a, float scale);
-/* Bytes as stored; NULL: 0. */
-int64_t ut_weight_bytes(const ut_weight *w);
 
 /* Define a state: its index; a full set is a failure. */
 int ut_load_state(ut_loader *l, ut_state_set *set, const char *name, ut_dtype dtype, int32_t rows,

@@ -123,15 +123,10 @@ void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *pref
     }
 }
 
-int64_t ut_tf_bytes(const ut_tf *t)
+int ut_tf_caches(const ut_tf *t, int *first)
 {
-    int64_t n = 0;
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        const ut_tf_layer *y = &t->layers[i];
-        n += ut_weight_bytes(y->wqkv) + ut_weight_bytes(y->wo) + ut_weight_bytes(y->w13) +
-             ut_weight_bytes(y->w2);
-    }
-    return n;
+    *first = t->layers && t->n_layers > 0 ? t->layers[0].cache_k : 0;
+    return t->layers ? 2 * t->n_layers : 0;
 }
 
 static ut_tid norm(ut_plan *p, ut_tid x, const ut_weight *gain, const ut_weight *bias, float eps)

@@ -56,8 +56,8 @@ typedef struct ut_tf_options {
 void ut_tf_load(ut_loader *l, ut_tf *t, const ut_tf_options *o, const char *prefix,
                 ut_state_set *states, int32_t capacity);
 
-/* Bytes of matrices that one pass reads, as stored. */
-int64_t ut_tf_bytes(const ut_tf *t);
+/* How many caches the layers have, and the first of their states, which lie in a row. */
+int ut_tf_caches(const ut_tf *t, int *first);
 
 /* All layers over x [rows, dim], the final norm not included. Row r stands at position first_pos +
  * r + pos (an i32 state, or UT_NONE). */

@@ -16,6 +16,11 @@ int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t 
     return s->n++;
 }
 
+size_t ut_state_def_bytes(const ut_state_def *d)
+{
+    return (size_t)d->rows * (size_t)d->cols * ut_dtype_size(d->dtype);
+}
+
 ut_plan *ut_plan_new(const char *name, const ut_state_set *states, const char *const *taps)
 {
     ut_plan *p = ut_calloc(1, sizeof *p);
@@ -284,6 +289,15 @@ static void check_order(ut_plan *p)
                 written[ut_plan_root(p, op->out[i])] = true;
     }
     ut_free(written);
+}
+
+int64_t ut_plan_matrix_bytes(const ut_plan *p, ut_precision precision)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_LINEAR)
+            bytes += ut_weight_kept_bytes(p->ops[i].w[0], precision);
+    return bytes;
 }
 
 utter_status ut_plan_finish(ut_plan *p, ut_err *err)

@@ -44,10 +44,12 @@ typedef struct ut_state_def {
 typedef struct ut_state_set {
     int n;
     ut_state_def def[UT_STATE_MAX];
+    bool urgent; /* where runs of several states take place at a time, these go first */
 } ut_state_set;
 
 /* Append a definition; its index, or -1 when the set is full. */
 int ut_state_set_add(ut_state_set *s, const char *name, ut_dtype dtype, int32_t rows, int32_t cols);
+size_t ut_state_def_bytes(const ut_state_def *d); /* of one slot */
 
 /* ---- Tensors -------------------------------------------------------------------------------- */
 
@@ -281,6 +283,9 @@ void ut_plan_output(ut_plan *p, ut_tid t, const char *name);
 /* Name a tensor; it becomes an output if the name is among the taps. printf-style. */
 void ut_plan_name(ut_plan *p, ut_tid t, const char *fmt, ...) UT_PRINTF(3, 4);
 ut_tid ut_plan_find(const ut_plan *p, const char *name); /* input or output, or UT_NONE */
+/* Bytes of matrices that a run's linears read at a precision; one that several read counts for
+ * each. */
+int64_t ut_plan_matrix_bytes(const ut_plan *p, ut_precision precision);
 /* A string that lives as long as the plan, for names of inputs; NULL when out of memory. */
 char *ut_plan_printf(ut_plan *p, const char *fmt, ...) UT_PRINTF(2, 3);
 /* Is the name among the taps? For computations that only tests need. */

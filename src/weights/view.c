@@ -87,6 +87,8 @@ void ut_view_to_f32(const ut_view *v, int64_t first, int64_t n, float *dst)
     case UT_BOOL:
         from_u8(dst, src, count);
         break;
+    case UT_Q8:
+    case UT_Q4:
     case UT_DTYPE_COUNT:
         assert(!"a type");
         break;

@@ -4,12 +4,13 @@
  * comparisons find what reads or writes where it should not. Threads go by in the reverse order
  * every other launch: a barrier that is missing shows as results that differ.
  *
- * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes. */
+ * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
+ * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory. */
 #include "emulation.h"
+#include "emulation_queue.h"
 
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -258,14 +259,14 @@ emu_kernel::emu_kernel(const char *n, void (*r)(const void *), size_t s)
     all_kernels = this;
 }
 
-enum { OK, INVALID = 1, NO_MEMORY = 2, NOT_FOUND = 500, CAPTURE = 900 };
+enum { OK, INVALID = 1, NO_MEMORY = 2, NOT_FOUND = 500, NOT_READY = 600, CAPTURE = 900 };
 
-typedef std::function<void()> work;
 struct graph {
-    std::vector<work> nodes;
+    std::vector<emu_work> nodes;
 };
 struct stream {
     graph *capturing;
+    emu_queue *queue;
 };
 
 static std::mutex lock;
@@ -278,13 +279,12 @@ static size_t memory_of_device()
     return s ? strtoull(s, nullptr, 10) : (size_t)8 << 30;
 }
 
-static int enqueue(stream *s, work w)
+static int enqueue(stream *s, emu_work w)
 {
-    const std::lock_guard<std::mutex> hold(lock);
     if (s && s->capturing)
         s->capturing->nodes.push_back(w);
     else
-        w();
+        emu_do(s ? s->queue : nullptr, w);
     return OK;
 }
 
@@ -311,13 +311,16 @@ API cuGetErrorString(int r, const char **s)
 }
 API cuDeviceGetCount(int *n)
 {
-    *n = 1;
+    const char *s = getenv("UT_EMULATED_DEVICES");
+    *n = s ? atoi(s) : 1;
     return OK;
 }
 API cuDeviceGet(int *d, int ordinal)
 {
+    int n;
+    cuDeviceGetCount(&n);
     *d = ordinal;
-    return ordinal == 0 ? OK : INVALID;
+    return ordinal >= 0 && ordinal < n ? OK : INVALID;
 }
 API cuDeviceGetName(char *s, int n, int)
 {
@@ -394,6 +397,7 @@ API cuMemAlloc_v2(uint64_t *p, size_t n)
 }
 API cuMemFree_v2(uint64_t p)
 {
+    emu_wait_for_all();
     const std::lock_guard<std::mutex> hold(lock);
     void *data = (void *)(uintptr_t)p;
     const auto found = allocations.find(data);
@@ -413,6 +417,7 @@ API cuMemHostAlloc(void **p, size_t n, unsigned)
 }
 API cuMemFreeHost(void *p)
 {
+    emu_wait_for_all();
     free(p);
     return OK;
 }
@@ -429,6 +434,10 @@ API cuMemcpyDtoHAsync_v2(void *d, uint64_t s, size_t n, stream *st)
 {
     return enqueue(st, [=] { memcpy(d, (const void *)(uintptr_t)s, n); });
 }
+API cuMemcpyDtoDAsync_v2(uint64_t d, uint64_t s, size_t n, stream *st)
+{
+    return enqueue(st, [=] { memcpy((void *)(uintptr_t)d, (const void *)(uintptr_t)s, n); });
+}
 API cuMemsetD8Async(uint64_t d, unsigned char v, size_t n, stream *st)
 {
     return enqueue(st, [=] { memset((void *)(uintptr_t)d, v, n); });
@@ -442,46 +451,57 @@ API cuMemsetD32Async(uint64_t d, unsigned v, size_t n, stream *st)
 }
 API cuStreamCreateWithPriority(stream **s, unsigned, int)
 {
-    *s = new stream{nullptr};
+    *s = new stream{nullptr, emu_queue_new()};
     return OK;
 }
 API cuStreamDestroy_v2(stream *s)
 {
+    emu_queue_free(s->queue);
     delete s;
     return OK;
 }
-API cuStreamQuery(stream *)
+API cuStreamQuery(stream *s)
 {
-    return OK;
+    return emu_reached(emu_place_of(s->queue)) ? OK : NOT_READY;
 }
 API cuStreamSynchronize(stream *s)
 {
-    return s && s->capturing ? CAPTURE : OK;
-}
-API cuStreamWaitEvent(stream *, void *, unsigned)
-{
+    if (s->capturing)
+        return CAPTURE;
+    emu_wait_for(emu_place_of(s->queue));
     return OK;
 }
-API cuEventCreate(void **e, unsigned)
+API cuStreamWaitEvent(stream *s, emu_place *e, unsigned)
 {
-    *e = new char;
+    if (s->capturing)
+        return CAPTURE;
+    emu_order(s->queue, *e);
     return OK;
 }
-API cuEventDestroy_v2(void *e)
+API cuEventCreate(emu_place **e, unsigned)
 {
-    delete (char *)e;
+    *e = new emu_place;
     return OK;
 }
-API cuEventRecord(void *, stream *s)
+API cuEventDestroy_v2(emu_place *e)
 {
-    return s && s->capturing ? CAPTURE : OK;
-}
-API cuEventQuery(void *)
-{
+    delete e;
     return OK;
 }
-API cuEventSynchronize(void *)
+API cuEventRecord(emu_place *e, stream *s)
 {
+    if (s->capturing)
+        return CAPTURE;
+    *e = emu_place_of(s->queue);
+    return OK;
+}
+API cuEventQuery(emu_place *e)
+{
+    return emu_reached(*e) ? OK : NOT_READY;
+}
+API cuEventSynchronize(emu_place *e)
+{
+    emu_wait_for(*e);
     return OK;
 }
 API cuEventElapsedTime(float *ms, void *, void *)
@@ -536,11 +556,10 @@ API cuGraphInstantiateWithFlags(graph **e, graph *g, unsigned long long)
     *e = new graph(*g);
     return OK;
 }
-API cuGraphLaunch(graph *g, stream *)
+API cuGraphLaunch(graph *g, stream *s)
 {
-    const std::lock_guard<std::mutex> hold(lock);
-    for (const work &w : g->nodes)
-        w();
+    for (const emu_work &w : g->nodes)
+        enqueue(s, w);
     return OK;
 }
 API cuGraphDestroy(graph *g)

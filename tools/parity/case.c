@@ -117,7 +117,7 @@ void report_f32(parity *p, const ut_view *v, const float *got, int64_t n, double
     }
     ut_free(want);
     const double cosine = gg > 0 && ww > 0 ? dot / sqrt(gg * ww) : (gg == ww ? 1 : 0);
-    const bool ok = finite && (p->exact ? max_abs <= tolerance : cosine >= 0.999);
+    const bool ok = finite && (p->exact ? max_abs <= tolerance : cosine >= p->least_cosine);
     printf("%s %-32s %.2e %.2e", ok ? "ok  " : "FAIL", v->name, max_abs,
            peak > 0 ? max_abs / peak : max_abs);
     if (!p->exact)

@@ -1,6 +1,6 @@
 /* main.c - ut-parity: recompute what a reference implementation recorded, and compare.
  *
- *     ut-parity CASE_DIR [--backend B] [--precision f32|bf16|f16] [--threads N]
+ *     ut-parity CASE_DIR [--backend B] [--precision P] [--threads N]
  *
  * CASE_DIR holds a checkpoint (of the Qwen3-TTS family three, and cases.json) and
  * golden.safetensors. One line per recorded tensor (ok|FAIL name max_abs max_rel), last `N passed,
@@ -14,20 +14,29 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: ut-parity CASE_DIR [--backend NAME] [--precision f32|bf16|f16] "
-                    "[--threads N]\n");
+    fprintf(stderr, "usage: ut-parity CASE_DIR [--backend NAME] "
+                    "[--precision f32|bf16|f16|int8|int4] [--threads N]\n");
     return 2;
 }
 
-static bool parse_precision(const char *s, ut_precision *out)
+/* How near a run that is not f32 has to come when it goes along the recorded choices. */
+static const struct {
+    const char *name;
+    ut_precision value;
+    double least_cosine, most_changed;
+} precisions[] = {{"f32", UT_PRECISION_F32, 1, 0},
+                  {"bf16", UT_PRECISION_BF16, 0.999, 0.1},
+                  {"f16", UT_PRECISION_F16, 0.999, 0.1},
+                  {"int8", UT_PRECISION_INT8, 0.999, 0.1},
+                  {"int4", UT_PRECISION_INT4, 0.96, 0.5}};
+
+static bool parse_precision(const char *s, parity *p, ut_precision *out)
 {
-    static const struct {
-        const char *name;
-        ut_precision value;
-    } all[] = {{"f32", UT_PRECISION_F32}, {"bf16", UT_PRECISION_BF16}, {"f16", UT_PRECISION_F16}};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strcmp(s, all[i].name) == 0) {
-            *out = all[i].value;
+    for (size_t i = 0; i < sizeof precisions / sizeof precisions[0]; i++)
+        if (strcmp(s, precisions[i].name) == 0) {
+            *out = precisions[i].value;
+            p->least_cosine = precisions[i].least_cosine;
+            p->most_changed = precisions[i].most_changed;
             return true;
         }
     return false;
@@ -67,7 +76,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--backend") == 0 && value)
             backend = argv[++i];
         else if (strcmp(argv[i], "--precision") == 0 && value &&
-                 parse_precision(value, &params.precision))
+                 parse_precision(value, &p, &params.precision))
             i++;
         else if (strcmp(argv[i], "--threads") == 0 && value)
             params.threads = atoi(argv[++i]);

@@ -15,7 +15,8 @@ typedef struct parity {
     bool *seen;         /* per golden tensor: reported, or an input */
     const ut_backend_ops *ops;
     ut_backend *backend;
-    bool exact; /* f32: tolerances; else cosine >= 0.999 */
+    bool exact;                        /* f32: tolerances; else: */
+    double least_cosine, most_changed; /* of a tensor; share of decisions that may differ */
     int n_passed, n_failed;
     ut_err err;
 } parity;

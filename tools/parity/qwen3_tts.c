@@ -522,7 +522,7 @@ static void report_agreement(parity *p, const char *name, const generated *g, in
     char line[128];
     snprintf(line, sizeof line, "gen.%s.codes: %lld of %lld would be chosen", name, (long long)same,
              (long long)g->predictor.n);
-    report_bool(p, line, same * 10 >= g->predictor.n * 9);
+    report_bool(p, line, (double)same >= (1 - p->most_changed) * (double)g->predictor.n);
 }
 
 /* Which ids the reference could not choose: first, last and how many, and the one that stops. */

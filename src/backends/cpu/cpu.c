@@ -8,13 +8,22 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool probe(char *text, size_t size)
+static bool probe(int device, char *text, size_t size)
 {
     char features[96];
+    if (device != 0) {
+        snprintf(text, size, "there is no device %d, only 0", device);
+        return false;
+    }
     ut_cpu_describe(features, sizeof features);
     const int n = ut_physical_cores();
     snprintf(text, size, "%d core%s, %s", n, n == 1 ? "" : "s", features);
     return true;
+}
+
+static int count(void)
+{
+    return 1;
 }
 
 /* ---- The device ----------------------------------------------------------------------------- */
@@ -32,10 +41,14 @@ static void close_backend(ut_backend *backend)
 static utter_status open_backend(ut_backend **out, const ut_backend_params *params, ut_err *err)
 {
     *out = NULL;
+    if (params->attention != UT_ATTENTION_AUTO)
+        return ut_fail(err, UTTER_ERR_UNSUPPORTED,
+                       "backend cpu has one kind of attention, expected auto");
     cpu_backend *b = ut_calloc(1, sizeof *b);
     if (!b)
         return ut_fail(err, UTTER_ERR_NOMEM, "cpu backend: no memory");
     b->head.ops = &ut_backend_cpu;
+    b->head.max_ahead = 1;
     b->precision = params->precision;
     ut_kernels_init(&b->k, ut_cpu_flags() & ~params->cpu_flags_off);
     const int threads = params->threads > 0 ? params->threads : ut_physical_cores();
@@ -58,6 +71,13 @@ static void describe(const ut_backend *backend, char *text, size_t size)
 static size_t weight_bytes(const ut_backend *backend)
 {
     return ((const cpu_backend *)backend)->packed.bytes;
+}
+
+static bool memory(const ut_backend *b, size_t *free_bytes, size_t *total)
+{
+    (void)b;
+    *free_bytes = *total = 0;
+    return false;
 }
 
 /* ---- States --------------------------------------------------------------------------------- */
@@ -142,6 +162,60 @@ static void state_read(ut_state *state, int index, int slot, int32_t row, int32_
            (size_t)n_rows * row_bytes(&state->set->def[index]));
 }
 
+/* ---- Rows put aside ------------------------------------------------------------------------- */
+
+static int32_t saved_rows(const ut_saved *x, const ut_state_def *d)
+{
+    return x->n_rows < d->rows ? x->n_rows : d->rows;
+}
+
+static void saved_free(ut_saved *saved)
+{
+    if (!saved)
+        return;
+    cpu_saved *x = (cpu_saved *)saved;
+    ut_free(x->memory);
+    ut_free(x);
+}
+
+static utter_status save(ut_state *state, int slot, int first, int n, int32_t n_rows,
+                         ut_saved **out, ut_err *err)
+{
+    *out = NULL;
+    cpu_saved *x = ut_calloc(1, sizeof *x);
+    if (!x)
+        return ut_fail(err, UTTER_ERR_NOMEM, "no memory to save states");
+    x->head = (ut_saved){state->backend, first, n, n_rows, 0};
+    const ut_state_def *def = state->set->def;
+    for (int i = first; i < first + n; i++) /* all of them are in memory, so it fits */
+        x->head.bytes += (size_t)saved_rows(&x->head, &def[i]) * row_bytes(&def[i]);
+    x->memory = ut_malloc(x->head.bytes);
+    if (!x->memory) {
+        ut_fail(err, UTTER_ERR_NOMEM, "no memory to save %zu bytes of states", x->head.bytes);
+        saved_free(&x->head);
+        return UTTER_ERR_NOMEM;
+    }
+    char *at = x->memory;
+    for (int i = first; i < first + n; i++) {
+        const int32_t rows = saved_rows(&x->head, &def[i]);
+        state_read(state, i, slot, 0, rows, at);
+        at += (size_t)rows * row_bytes(&def[i]);
+    }
+    *out = &x->head;
+    return UTTER_OK;
+}
+
+static void load(ut_state *state, int slot, ut_saved *saved)
+{
+    const char *at = ((const cpu_saved *)saved)->memory;
+    for (int i = saved->first; i < saved->first + saved->n; i++) {
+        const ut_state_def *d = &state->set->def[i];
+        const int32_t rows = saved_rows(saved, d);
+        state_write(state, i, slot, 0, rows, at);
+        at += (size_t)rows * row_bytes(d);
+    }
+}
+
 static utter_status ring_wait(ut_state *state, int index, int slot, int64_t frame, int32_t *dst,
                               ut_err *err)
 {
@@ -150,6 +224,12 @@ static utter_status ring_wait(ut_state *state, int index, int slot, int64_t fram
         return ut_fail(err, UTTER_ERR_ARG, "frame %lld of ring %s", (long long)frame, d->name);
     state_read(state, index, slot, (int32_t)(frame % d->rows), 1, dst);
     return UTTER_OK;
+}
+
+static bool ring_ready(ut_state *s, int index, int slot, int64_t frame)
+{
+    (void)s, (void)index, (void)slot, (void)frame;
+    return true;
 }
 
 /* ---- Runs ----------------------------------------------------------------------------------- */
@@ -187,6 +267,12 @@ static utter_status run(ut_exec *exec, ut_state *state, int first_slot, int32_t 
     return UTTER_OK;
 }
 
+static bool done(ut_exec *e)
+{
+    (void)e;
+    return true;
+}
+
 static const void *output(ut_exec *exec, ut_tid t, ut_err *err)
 {
     (void)err;
@@ -204,10 +290,12 @@ static const void *output(ut_exec *exec, ut_tid t, ut_err *err)
 const ut_backend_ops ut_backend_cpu = {
     .name = "cpu",
     .probe = probe,
+    .count = count,
     .open = open_backend,
     .close = close_backend,
     .describe = describe,
     .weight_bytes = weight_bytes,
+    .memory = memory,
     .compile = cpu_compile,
     .exec_free = cpu_exec_free,
     .exec_bytes = exec_bytes,
@@ -216,8 +304,13 @@ const ut_backend_ops ut_backend_cpu = {
     .state_reset = state_reset,
     .state_write = state_write,
     .state_read = state_read,
+    .save = save,
+    .load = load,
+    .saved_free = saved_free,
     .input = input,
     .run = run,
+    .done = done,
     .output = output,
     .ring_wait = ring_wait,
+    .ring_ready = ring_ready,
 };

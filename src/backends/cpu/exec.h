@@ -23,6 +23,11 @@ typedef struct cpu_state {
     size_t slot[UT_STATE_MAX]; /* bytes from one slot to the next */
 } cpu_state;
 
+typedef struct cpu_saved {
+    ut_saved head;
+    char *memory; /* the rows of one tensor after those of another */
+} cpu_saved;
+
 /* Where a tensor lies: [slots, lead + rows, cols] in the arena, or a state tensor. */
 typedef struct cpu_place {
     char *base; /* first lead row of slot 0; NULL: state number `state` */

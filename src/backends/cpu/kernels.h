@@ -11,6 +11,7 @@
 #define UT_BACKENDS_CPU_KERNELS_H
 
 #include "plan/plan.h"
+#include "plan/quant.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +19,12 @@
 /* ---- Linear --------------------------------------------------------------------------------- *
  * A matrix [n_out, K] is packed into panels of `panel` outputs: [ceil(n_out / panel)][K][panel]
  * elements, outputs past n_out zero. In bf16 panels of vector variants output i of the panel's
- * lower half and output i of its upper half are neighbours, low then high 16 bits of a word. */
+ * lower half and output i of its upper half are neighbours, low then high 16 bits of a word.
+ *
+ * Panels of the block-wise types (plan/quant.h) hold for every block its scales, f16 [panel], then
+ * its numbers, k inside: q8 int8 [block][panel]; q4 [block][panel / 2] bytes, output i + 8 in the
+ * low four bits and output i + panel / 2, + 8 likewise, in the high ones. A weight is scale *
+ * number, which is exact, so the sums below have the bits of a matrix of those weights. */
 
 /* y[r, o] = residual[r, o] + gamma[o] * act(b[o] + sum_k x(r, k) w[o, k]).
  * k runs over n_seg segments of seg elements, K = n_seg * seg: x(r, s * seg + i) is
@@ -42,7 +48,36 @@ typedef void ut_linear_fn(const ut_linear_job *j, int32_t row0, int32_t row1, in
                           int32_t panel1);
 
 /* Element type of packed panels. */
-typedef enum ut_packing { UT_PACK_F32, UT_PACK_BF16, UT_PACK_F16, UT_PACK_COUNT } ut_packing;
+typedef enum ut_packing {
+    UT_PACK_F32,
+    UT_PACK_BF16,
+    UT_PACK_F16,
+    UT_PACK_Q8,
+    UT_PACK_Q4,
+    UT_PACK_COUNT
+} ut_packing;
+
+/* Columns of a block; 0: the type has none. */
+static inline int32_t ut_pack_block(ut_packing t)
+{
+    return t == UT_PACK_Q8 ? UT_Q8_BLOCK : t == UT_PACK_Q4 ? UT_Q4_BLOCK : 0;
+}
+
+/* Bytes of one column of a panel, scales left out. */
+static inline size_t ut_pack_column(ut_packing t, int32_t panel)
+{
+    const size_t n = (size_t)panel;
+    return t == UT_PACK_F32 ? 4 * n : t == UT_PACK_Q8 ? n : t == UT_PACK_Q4 ? n / 2 : 2 * n;
+}
+
+/* Bytes of the first k columns of a panel; k the start of a block, or all columns. */
+static inline size_t ut_pack_bytes(ut_packing t, int32_t panel, int32_t k)
+{
+    const int32_t block = ut_pack_block(t);
+    const size_t scales =
+        block ? (size_t)((k + block - 1) / block) * (size_t)panel * sizeof(uint16_t) : 0;
+    return (size_t)k * ut_pack_column(t, panel) + scales;
+}
 
 /* ---- Attention ------------------------------------------------------------------------------ */
 

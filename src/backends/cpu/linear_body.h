@@ -15,21 +15,30 @@
 #endif
 
 enum {
-    K_BLOCK = 384,   /* of k: a block of a panel stays in the first-level cache */
+    K_BLOCK = 384,   /* of k, whole blocks of q8 and q4: stays in the first-level cache */
     ROW_CHUNK = 384, /* rows whose block of x stays in the second-level cache */
     ROW_AHEAD = 2048,
     TILE_AHEAD = 8192, /* bytes: how far weights are fetched in advance */
     GEMV_PANELS = 4
 };
 
-INLINE void load_weights(ut_packing type, const uint8_t *p, vf *lo, vf *hi)
+/* scale: of the block's outputs, lower half, then upper; not used by the other types. */
+INLINE void load_weights(ut_packing type, const uint8_t *p, const vf scale[2], vf *lo, vf *hi)
 {
     if (type == UT_PACK_F32)
         v_load2_f32((const float *)(const void *)p, lo, hi);
     else if (type == UT_PACK_BF16)
         v_load2_bf16((const uint16_t *)(const void *)p, lo, hi);
-    else
+    else if (type == UT_PACK_F16)
         v_load2_f16((const uint16_t *)(const void *)p, lo, hi);
+    else if (type == UT_PACK_Q8)
+        v_load2_i8((const int8_t *)(const void *)p, lo, hi);
+    else
+        v_load2_i4(p, lo, hi);
+    if (ut_pack_block(type)) {
+        *lo = v_mul(*lo, scale[0]);
+        *hi = v_mul(*hi, scale[1]);
+    }
 }
 
 /* Add k0 <= k < k1 to the sums of n_rows rows of n_panels panels. x: row 0 of the tile; w: the
@@ -40,12 +49,26 @@ INLINE void accumulate(ut_packing type, int n_rows, int n_panels, vf *sum, const
                        const float *x, const uint8_t *w, size_t panel_bytes, const uint8_t *fetch,
                        size_t fetch_step, int32_t k0, int32_t k1)
 {
-    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
+    const size_t step = ut_pack_column(type, PANEL), n_scales = PANEL * sizeof(uint16_t);
+    const int32_t block = ut_pack_block(type);
     const int64_t stride = j->x_stride;
-    const uint8_t *p = w + (size_t)k0 * step;
+    const uint8_t *p = w + ut_pack_bytes(type, PANEL, k0);
+    vf scale[GEMV_PANELS * 2];
     for (int32_t k = k0; k < k1;) {
         const int32_t s = k / j->seg, from = k - s * j->seg;
-        const int32_t left = j->seg - from, n = left < k1 - k ? left : k1 - k;
+        const int32_t left = j->seg - from;
+        int32_t n = left < k1 - k ? left : k1 - k;
+        if (block) {
+            const int32_t in_block = k % block;
+            const uint8_t *head = w + ut_pack_bytes(type, PANEL, k - in_block);
+            UNROLL for (int b = 0; b < n_panels; b++)
+                v_load2_f16((const uint16_t *)(const void *)(head + (size_t)b * panel_bytes),
+                            &scale[2 * b], &scale[2 * b + 1]);
+            p = head + n_scales + (size_t)in_block * step;
+            if (in_block == 0)
+                fetch += n_scales * fetch_step / step;
+            n = n < block - in_block ? n : block - in_block;
+        }
         /* rows 0, 3, 6, 9: the others are one and two strides further */
         const float *x0 = x + (int64_t)s * j->seg_stride + from, *x3 = x0 + 3 * stride;
         const float *x6 = x3 + 3 * stride, *x9 = x6 + 3 * stride;
@@ -53,7 +76,7 @@ INLINE void accumulate(ut_packing type, int n_rows, int n_panels, vf *sum, const
             vf lo[GEMV_PANELS], hi[GEMV_PANELS];
             UNROLL for (int b = 0; b < n_panels; b++)
             {
-                load_weights(type, p + (size_t)b * panel_bytes, &lo[b], &hi[b]);
+                load_weights(type, p + (size_t)b * panel_bytes, &scale[2 * b], &lo[b], &hi[b]);
                 UNROLL for (size_t line = 0; line < step; line += 64)
                     v_prefetch(fetch + (size_t)b * panel_bytes + line);
             }
@@ -152,12 +175,14 @@ typedef void tile_fn(const ut_linear_job *j, const float *x, const uint8_t *w, s
 TILES(F32)
 TILES(BF16)
 TILES(F16)
+TILES(Q8)
+TILES(Q4)
 
 /* [type][rows], rows 0: one row of GEMV_PANELS panels */
 static tile_fn *const tiles[UT_PACK_COUNT][TILE_ROWS + 1] = {
-    [UT_PACK_F32] = TILE_LIST(F32),
-    [UT_PACK_BF16] = TILE_LIST(BF16),
-    [UT_PACK_F16] = TILE_LIST(F16),
+    [UT_PACK_F32] = TILE_LIST(F32), [UT_PACK_BF16] = TILE_LIST(BF16),
+    [UT_PACK_F16] = TILE_LIST(F16), [UT_PACK_Q8] = TILE_LIST(Q8),
+    [UT_PACK_Q4] = TILE_LIST(Q4),
 };
 
 /* Turn the sums in y into results: rows [row0, row1), outputs [o0, o1), o0 a multiple of PANEL. */
@@ -196,7 +221,7 @@ INLINE int32_t least(int32_t a, int32_t b)
 static void panel_rows(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
                        const uint8_t *w, const uint8_t *next, int32_t o, int32_t k0, int32_t k1)
 {
-    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
+    const size_t step = ut_pack_column(type, PANEL);
     const int32_t rows = row1 - row0, n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int32_t small = rows / n_tiles, n_large = rows % n_tiles;
     const size_t share = step / (size_t)n_tiles;
@@ -215,9 +240,8 @@ static void panel_rows(ut_packing type, const ut_linear_job *j, int32_t row0, in
 static void linear_row(ut_packing type, const ut_linear_job *j, int32_t row, int32_t panel0,
                        int32_t panel1)
 {
-    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
     const int32_t k = j->seg * j->n_seg;
-    const size_t panel_bytes = (size_t)k * step;
+    const size_t step = ut_pack_column(type, PANEL), panel_bytes = ut_pack_bytes(type, PANEL, k);
     for (int32_t p = panel0; p < panel1;) {
         const uint8_t *w = (const uint8_t *)j->w + (size_t)p * panel_bytes;
         const int32_t n = panel1 - p >= GEMV_PANELS ? GEMV_PANELS : 1, o = p * PANEL;
@@ -232,18 +256,17 @@ static void linear_row(ut_packing type, const ut_linear_job *j, int32_t row, int
 static void linear_rows(ut_packing type, const ut_linear_job *j, int32_t row0, int32_t row1,
                         int32_t panel0, int32_t panel1)
 {
-    const size_t step = type == UT_PACK_F32 ? PANEL * 4 : PANEL * 2;
     const int32_t k = j->seg * j->n_seg;
-    const size_t panel_bytes = (size_t)k * step;
+    const size_t panel_bytes = ut_pack_bytes(type, PANEL, k);
     const int32_t block = row1 - row0 <= TILE_ROWS ? k : K_BLOCK;
     for (int32_t k0 = 0; k0 < k; k0 += block) {
         const int32_t k1 = least(k0 + block, k);
         for (int32_t p = panel0; p < panel1; p++) {
             const uint8_t *w = (const uint8_t *)j->w + (size_t)p * panel_bytes;
             /* next comes the same block of the next panel, or what follows in this one */
-            const uint8_t *next = block == k       ? w + TILE_AHEAD
-                                  : p + 1 < panel1 ? w + panel_bytes + (size_t)k0 * step
-                                                   : w + (size_t)k0 * step;
+            const uint8_t *next = block == k ? w + TILE_AHEAD : w + ut_pack_bytes(type, PANEL, k0);
+            if (block != k && p + 1 < panel1)
+                next += panel_bytes;
             panel_rows(type, j, row0, row1, w, next, p * PANEL, k0, k1);
         }
     }
@@ -281,6 +304,18 @@ static void linear_f16(const ut_linear_job *j, int32_t row0, int32_t row1, int32
     linear(UT_PACK_F16, j, row0, row1, panel0, panel1);
 }
 
+static void linear_q8(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                      int32_t panel1)
+{
+    linear(UT_PACK_Q8, j, row0, row1, panel0, panel1);
+}
+
+static void linear_q4(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                      int32_t panel1)
+{
+    linear(UT_PACK_Q4, j, row0, row1, panel0, panel1);
+}
+
 static void fill_linear(ut_kernels *k)
 {
     k->panel = PANEL;
@@ -289,4 +324,6 @@ static void fill_linear(ut_kernels *k)
     k->linear[UT_PACK_F32] = linear_f32;
     k->linear[UT_PACK_BF16] = linear_bf16;
     k->linear[UT_PACK_F16] = linear_f16;
+    k->linear[UT_PACK_Q8] = linear_q8;
+    k->linear[UT_PACK_Q4] = linear_q4;
 }

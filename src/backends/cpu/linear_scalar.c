@@ -5,29 +5,58 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/simd_scalar.h"
 #include "backends/cpu/simd_math.h"
+#include <string.h>
 
 #define PANEL 16
 
-static float weight(ut_packing type, const void *w, size_t i)
+static inline float f16_at(const uint8_t *p)
 {
-    if (type == UT_PACK_F32)
-        return ((const float *)w)[i];
-    const uint16_t h = ((const uint16_t *)w)[i];
-    return type == UT_PACK_BF16 ? ut_bf16_to_f32(h) : ut_f16_to_f32(h);
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return ut_f16_to_f32(h);
+}
+
+/* One column of a panel. scale: of the block, by output. */
+static inline void unpack(ut_packing type, const uint8_t *p, const float scale[PANEL],
+                          float w[PANEL])
+{
+    for (int o = 0; o < PANEL; o++) {
+        if (type == UT_PACK_F32) {
+            memcpy(&w[o], p + 4 * o, sizeof w[o]);
+        } else if (type == UT_PACK_Q8) {
+            w[o] = scale[o] * (float)(int8_t)p[o];
+        } else if (type == UT_PACK_Q4) {
+            const int byte = p[o % (PANEL / 2)];
+            w[o] = scale[o] * (float)((o < PANEL / 2 ? byte & 15 : byte >> 4) - 8);
+        } else if (type == UT_PACK_F16) {
+            w[o] = f16_at(p + 2 * o);
+        } else {
+            uint16_t h;
+            memcpy(&h, p + 2 * o, sizeof h);
+            w[o] = ut_bf16_to_f32(h);
+        }
+    }
 }
 
 static void sums(ut_packing type, const ut_linear_job *j, int32_t row, int32_t panel,
                  float sum[PANEL])
 {
-    const int32_t k = j->seg * j->n_seg;
-    size_t at = (size_t)panel * (size_t)k * PANEL;
+    const int32_t k = j->seg * j->n_seg, block = ut_pack_block(type);
+    const uint8_t *p = (const uint8_t *)j->w + (size_t)panel * ut_pack_bytes(type, PANEL, k);
+    float scale[PANEL] = {0}, w[PANEL];
     for (int o = 0; o < PANEL; o++)
         sum[o] = 0;
-    for (int32_t s = 0; s < j->n_seg; s++) {
+    for (int32_t s = 0, at = 0; s < j->n_seg; s++) {
         const float *x = j->x + row * j->x_stride + s * j->seg_stride;
-        for (int32_t i = 0; i < j->seg; i++, at += PANEL)
+        for (int32_t i = 0; i < j->seg; i++, at++) {
+            if (block && at % block == 0)
+                for (int o = 0; o < PANEL; o++, p += sizeof(uint16_t))
+                    scale[o] = f16_at(p);
+            unpack(type, p, scale, w);
+            p += ut_pack_column(type, PANEL);
             for (int o = 0; o < PANEL; o++)
-                sum[o] += x[i] * weight(type, j->w, at + (size_t)o);
+                sum[o] += x[i] * w[o];
+        }
     }
 }
 
@@ -73,6 +102,18 @@ static void linear_f16(const ut_linear_job *j, int32_t row0, int32_t row1, int32
     linear(UT_PACK_F16, j, row0, row1, panel0, panel1);
 }
 
+static void linear_q8(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                      int32_t panel1)
+{
+    linear(UT_PACK_Q8, j, row0, row1, panel0, panel1);
+}
+
+static void linear_q4(const ut_linear_job *j, int32_t row0, int32_t row1, int32_t panel0,
+                      int32_t panel1)
+{
+    linear(UT_PACK_Q4, j, row0, row1, panel0, panel1);
+}
+
 void ut_kernels_linear_scalar(ut_kernels *k)
 {
     k->panel = PANEL;
@@ -81,4 +122,6 @@ void ut_kernels_linear_scalar(ut_kernels *k)
     k->linear[UT_PACK_F32] = linear_f32;
     k->linear[UT_PACK_BF16] = linear_bf16;
     k->linear[UT_PACK_F16] = linear_f16;
+    k->linear[UT_PACK_Q8] = linear_q8;
+    k->linear[UT_PACK_Q4] = linear_q4;
 }

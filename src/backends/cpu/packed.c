@@ -32,14 +32,18 @@ void ut_packed_set_free(ut_packed_set *s)
 
 static ut_packing packing_of(const ut_weight *w, ut_precision precision)
 {
-    if (precision == UT_PRECISION_F32)
-        return UT_PACK_F32;
-    if (precision == UT_PRECISION_BF16)
+    switch (ut_weight_kept_type(w, precision)) {
+    case UT_BF16:
         return UT_PACK_BF16;
-    if (precision == UT_PRECISION_F16)
+    case UT_F16:
         return UT_PACK_F16;
-    const ut_dtype stored = ut_weight_dtype(w);
-    return stored == UT_BF16 ? UT_PACK_BF16 : stored == UT_F16 ? UT_PACK_F16 : UT_PACK_F32;
+    case UT_Q8:
+        return UT_PACK_Q8;
+    case UT_Q4:
+        return UT_PACK_Q4;
+    default:
+        return UT_PACK_F32;
+    }
 }
 
 static bool is_panels(ut_form form)
@@ -54,11 +58,11 @@ static int32_t n_panels(const ut_kernels *k, const ut_weight *w)
 
 static bool bytes_of(const ut_kernels *k, const ut_packed *p, size_t *bytes)
 {
+    if (is_panels(p->form))
+        return ut_size_mul((size_t)n_panels(k, p->w), ut_pack_bytes(p->type, k->panel, p->w->cols),
+                           bytes);
     size_t n = (size_t)p->w->cols;
-    if (is_panels(p->form)) {
-        if (!ut_size_mul((size_t)n_panels(k, p->w) * (size_t)k->panel, n, &n))
-            return false;
-    } else if (p->form == UT_FORM_TAPS) {
+    if (p->form == UT_FORM_TAPS) {
         if (!ut_size_mul((size_t)p->w->rows, n, &n))
             return false;
     } else {
@@ -66,7 +70,7 @@ static bool bytes_of(const ut_kernels *k, const ut_packed *p, size_t *bytes)
             n = (size_t)p->w->rows;
         n = (n + MAX_PANEL - 1) / MAX_PANEL * MAX_PANEL;
     }
-    return ut_size_mul(n, p->type == UT_PACK_F32 ? 4 : 2, bytes);
+    return ut_size_mul(n, sizeof(float), bytes);
 }
 
 static bool grow(ut_packed_set *s)
@@ -228,6 +232,36 @@ static void fill_panel(const ut_kernels *k, const ut_packed *item, int32_t panel
     }
 }
 
+/* The same for the block-wise types: a block of all rows at a time. */
+static void fill_panel_blocks(const ut_kernels *k, const ut_packed *item, int32_t panel)
+{
+    const ut_weight *w = item->w;
+    const int32_t width = k->panel, o0 = panel * width, block = ut_pack_block(item->type);
+    const int32_t n_out = w->rows - o0 < width ? w->rows - o0 : width;
+    uint8_t *dst =
+        (uint8_t *)item->data + (size_t)panel * ut_pack_bytes(item->type, width, w->cols);
+    int8_t q[MAX_PANEL][UT_Q8_BLOCK] = {{0}};
+    uint16_t scale[MAX_PANEL] = {0};
+    for (int32_t k0 = 0; k0 < w->cols; k0 += block) {
+        const int32_t n = w->cols - k0 < block ? w->cols - k0 : block;
+        for (int32_t o = 0; o < n_out; o++) {
+            float x[UT_Q8_BLOCK];
+            ut_weight_read_f32(w, o0 + o, k0, n, x);
+            scale[o] = item->type == UT_PACK_Q8 ? ut_q8_pack(q[o], x, n) : ut_q4_pack(q[o], x, n);
+        }
+        memcpy(dst, scale, (size_t)width * sizeof scale[0]);
+        dst += (size_t)width * sizeof scale[0];
+        for (int32_t i = 0; i < n; i++) {
+            if (item->type == UT_PACK_Q8)
+                for (int32_t o = 0; o < width; o++)
+                    *dst++ = (uint8_t)q[o][i];
+            else
+                for (int32_t o = 0; o < width / 2; o++)
+                    *dst++ = (uint8_t)((q[o][i] + 8) | (q[o + width / 2][i] + 8) << 4);
+        }
+    }
+}
+
 static void fill_vector(const ut_packed *item)
 {
     float *dst = item->data;
@@ -282,7 +316,7 @@ static void fill_piece(void *arg, int32_t i, int member)
     (void)member;
     if (is_panels(p->item->form))
         for (int32_t panel = p->panel0; panel < p->panel1; panel++)
-            fill_panel(job->k, p->item, panel);
+            (ut_pack_block(p->item->type) ? fill_panel_blocks : fill_panel)(job->k, p->item, panel);
     else if (p->item->form == UT_FORM_TAPS)
         fill_taps(p->item);
     else if (p->item->form == UT_FORM_HALF_SQUARES)

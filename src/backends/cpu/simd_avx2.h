@@ -198,5 +198,18 @@ static inline void v_load2_f16(const uint16_t *p, vf *lo, vf *hi)
     *lo = _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
     *hi = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)));
 }
+static inline void v_load2_i8(const int8_t *p, vf *lo, vf *hi)
+{
+    *lo = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+    *hi = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
+}
+/* Low four bits are of lo, high ones of hi; both stand for 8 less. */
+static inline void v_load2_i4(const uint8_t *p, vf *lo, vf *hi)
+{
+    const __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+    const __m256i eight = _mm256_set1_epi32(8), low = _mm256_and_si256(b, _mm256_set1_epi32(15));
+    *lo = _mm256_cvtepi32_ps(_mm256_sub_epi32(low, eight));
+    *hi = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(b, 4), eight));
+}
 
 #endif

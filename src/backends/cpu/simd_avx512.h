@@ -196,5 +196,18 @@ static inline void v_load2_f16(const uint16_t *p, vf *lo, vf *hi)
     *lo = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
     *hi = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p + 16)));
 }
+static inline void v_load2_i8(const int8_t *p, vf *lo, vf *hi)
+{
+    *lo = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+    *hi = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(p + 16))));
+}
+/* Low four bits are of lo, high ones of hi; both stand for 8 less. */
+static inline void v_load2_i4(const uint8_t *p, vf *lo, vf *hi)
+{
+    const vf value = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    *lo = _mm512_permutexvar_ps(b, value); /* looks at four bits of an index */
+    *hi = _mm512_permutexvar_ps(_mm512_srli_epi32(b, 4), value);
+}
 
 #endif

@@ -35,8 +35,12 @@
 #define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (7 * 8 + 4 + 8) + 64 * 4)
 #define CU_SAMPLE_SHARED 5120
 
-/* Element types of matrices and caches. */
-typedef enum cu_type { CU_F32, CU_BF16, CU_F16 } cu_type;
+/* Element types of matrices and caches. A matrix of CU_Q8 or CU_Q4 (plan/quant.h) has rows of ldw
+ * numbers, + 128 a byte each or + 8 two to a byte, and behind all rows the scales, f16 [n_out, ldw
+ * / block]. The 16 numbers of a block of q4 are 8 bytes, number i low and i + 8 high in byte i. */
+typedef enum cu_type { CU_F32, CU_BF16, CU_F16, CU_Q8, CU_Q4 } cu_type;
+#define CU_Q8_BLOCK 32
+#define CU_Q4_BLOCK 16
 
 /* ---- Linear: y = residual + gamma * act(x W^T + bias), see ut_op_linear ---------------------- */
 
@@ -116,7 +120,9 @@ typedef struct cu_copy_args {
     UT_DEV(const uint32_t) src;
     UT_DEV(uint32_t) dst;
     int64_t src_slot, dst_slot;
-    int32_t n, slots; /* elements of a slot */
+    int32_t n, slots;          /* elements of a slot */
+    UT_DEV(const int32_t) n_t; /* or 0; src begins that many times src_per_t elements later */
+    int32_t src_per_t;
 } cu_copy_args;
 
 typedef struct cu_copy_cols_args {
@@ -221,6 +227,7 @@ typedef struct cu_qkv_args {
     int32_t first_pos, capacity, cache_type;
     int32_t halves; /* ut_rope: pairs are i and i + dim / 2 */
     float eps;
+    UT_DEV(const int32_t) n_t; /* or 0; rows from that one on are not remembered */
 } cu_qkv_args;
 
 typedef struct cu_attention_args {
@@ -303,7 +310,8 @@ typedef struct cu_advance_args {
     UT_DEV(int32_t) counter;
     int64_t counter_slot;
     int32_t slots;
-    uint32_t by;
+    uint32_t by, per_t;
+    UT_DEV(const int32_t) n_t; /* or 0; that many times per_t more */
 } cu_advance_args;
 
 /* ---- Loading --------------------------------------------------------------------------------- */
@@ -313,6 +321,7 @@ typedef struct cu_convert_args {
     UT_DEV(const void) src; /* [rows, cols], dense */
     UT_DEV(void) dst;       /* [rows, ld]: columns from cols on become 0 */
     int32_t src_type, dst_type, rows, cols, ld;
+    UT_DEV(uint16_t) scale; /* at the first row's; of CU_Q8 and CU_Q4, else 0 */
 } cu_convert_args;
 
 /* ---- All kernels ----------------------------------------------------------------------------- */
@@ -329,6 +338,12 @@ typedef struct cu_convert_args {
     X(linear_tile_bf16, cu_linear_args)                                                            \
     X(linear_tile_f16, cu_linear_args)                                                             \
     X(linear_finish, cu_linear_args)                                                               \
+    X(linear_few_q8_1, cu_linear_args)                                                             \
+    X(linear_few_q8_4, cu_linear_args)                                                             \
+    X(linear_few_q4_1, cu_linear_args)                                                             \
+    X(linear_few_q4_4, cu_linear_args)                                                             \
+    X(linear_tile_q8, cu_linear_args)                                                              \
+    X(linear_tile_q4, cu_linear_args)                                                              \
     X(rms_norm, cu_norm_args)                                                                      \
     X(layer_norm, cu_norm_args)                                                                    \
     X(swiglu, cu_map_args)                                                                         \
@@ -355,6 +370,8 @@ typedef struct cu_convert_args {
     X(ring_get, cu_ring_get_args)                                                                  \
     X(advance, cu_advance_args)                                                                    \
     X(convert, cu_convert_args)                                                                    \
+    X(pack_q8, cu_convert_args)                                                                    \
+    X(pack_q4, cu_convert_args)                                                                    \
     X(frame, cu_frame_args)                                                                        \
     X(frame_phase, cu_frame_args)
 

@@ -246,13 +246,31 @@ static void fill_ranges(uint32_t *words, const ut_op *op)
     }
 }
 
+/* May runs be longer than asked for? Where the rows of a tensor are each by itself, rows past the
+ * end change nothing, once three operations know the end: last rows, caches and counters. */
+static bool may_run_longer(const cu_exec *e)
+{
+    const ut_plan *p = e->head.plan;
+    bool may = e->n_slots == 1 && e->max_t > 1 && p->states;
+    for (int32_t i = 0; i < p->n_tensors; i++)
+        may = may && p->tensors[i].lead == 0;
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const ut_op *op = &p->ops[i];
+        const bool per_t = op->in[0] != UT_NONE && p->tensors[op->in[0]].rows_per_t > 1;
+        const ut_op_kind k = op->kind;
+        may = may && !per_t && k != UT_OP_CONV_HISTORY && k != UT_OP_TRIM && k != UT_OP_REFLECT &&
+              k != UT_OP_POOL && k != UT_OP_DWCONV;
+    }
+    return may;
+}
+
 static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
     size_t n = 0;
     for (int32_t i = 0; i < p->n_ops; i++)
         n += table_words(&p->ops[i]);
-    e->table_bytes = 4 * n;
+    e->table_bytes = 4 * (n + 1);
     uint32_t *words = ut_calloc(n + 1, sizeof *words);
     if (!words)
         return no_memory(p, err);
@@ -266,6 +284,8 @@ static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
             fill_ranges(words + at, &p->ops[i]);
         at += table_words(&p->ops[i]);
     }
+    if (may_run_longer(e))
+        e->n_t = e->tables + 4 * at;
     if (st == UTTER_OK)
         st = cu_upload(b, e->tables, words, e->table_bytes, err);
     ut_free(words);

@@ -17,13 +17,22 @@ static size_t weight_bytes(const ut_backend *backend)
     return ((const cu_backend *)backend)->weights.bytes;
 }
 
+static bool memory(const ut_backend *backend, size_t *free_bytes, size_t *total)
+{
+    cu_backend *b = (cu_backend *)(uintptr_t)backend;
+    cu_enter(b);
+    return b->d.mem_info(free_bytes, total) == CU_OK;
+}
+
 const ut_backend_ops ut_backend_cuda = {
     .name = "cuda",
     .probe = cu_probe,
+    .count = cu_count,
     .open = cu_open,
     .close = cu_close,
     .describe = describe,
     .weight_bytes = weight_bytes,
+    .memory = memory,
     .compile = cu_compile,
     .exec_free = cu_exec_free,
     .exec_bytes = cu_exec_bytes,
@@ -32,8 +41,13 @@ const ut_backend_ops ut_backend_cuda = {
     .state_reset = cu_state_reset,
     .state_write = cu_state_write,
     .state_read = cu_state_read,
+    .save = cu_save,
+    .load = cu_load,
+    .saved_free = cu_saved_free,
     .input = cu_input,
     .run = cu_run_plan,
+    .done = cu_done,
     .output = cu_output,
     .ring_wait = cu_ring_wait,
+    .ring_ready = cu_ring_ready,
 };

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MAX_AHEAD 8      /* runs: hides the host's pauses, and is little to waste at a stop */
 #define SPIN_S    100e-6 /* of a wait, before sleeping */
 #define SLEEP_S   50e-6
 #define TIMEOUT_S 30.0 /* no run takes as long */
@@ -166,13 +167,26 @@ static void describe_device(const cu_driver *d, cu_device device, char *text, si
              attribute(d, device, CU_ATTR_CC_MINOR), version / 1000, version % 1000 / 10);
 }
 
-bool cu_probe(char *text, size_t size)
+int cu_count(void)
+{
+    cu_driver d;
+    char why[256];
+    int n = 0;
+    if (!cu_driver_open(&d, why, sizeof why))
+        return 0;
+    if (d.device_count(&n) != CU_OK)
+        n = 0;
+    cu_driver_close(&d);
+    return n;
+}
+
+bool cu_probe(int ordinal, char *text, size_t size)
 {
     cu_driver d;
     cu_device device;
     if (!cu_driver_open(&d, text, size))
         return false;
-    const bool ok = find_device(&d, 0, &device, text, size);
+    const bool ok = find_device(&d, ordinal, &device, text, size);
     if (ok)
         describe_device(&d, device, text, size);
     cu_driver_close(&d);
@@ -239,7 +253,9 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     if (!b)
         return ut_fail(err, UTTER_ERR_NOMEM, "cuda backend: no memory");
     b->head.ops = &ut_backend_cuda;
+    b->head.max_ahead = MAX_AHEAD;
     b->precision = params->precision;
+    b->attention = params->attention;
     b->ordinal = params->device;
     utter_status st = UTTER_OK;
     cu_result r = CU_OK;

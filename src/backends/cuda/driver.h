@@ -34,6 +34,7 @@ enum {
     CU_FUNC_MAX_DYNAMIC_SHARED = 8,
     CU_HOST_PORTABLE_MAPPED = 3,
     CU_STREAM_NON_BLOCKING = 1,
+    CU_STREAM_URGENT = -1, /* a priority: lower numbers go first */
     CU_EVENT_NO_TIMING = 2,
     CU_EVENT_TIMING = 0,
     CU_CAPTURE_THREAD_LOCAL = 1,
@@ -82,6 +83,7 @@ typedef struct cu_launch_config {
     X(host_device_pointer, "cuMemHostGetDevicePointer_v2", (cu_ptr *, void *, unsigned))           \
     X(to_device, "cuMemcpyHtoDAsync_v2", (cu_ptr, const void *, size_t, cu_stream))                \
     X(to_host, "cuMemcpyDtoHAsync_v2", (void *, cu_ptr, size_t, cu_stream))                        \
+    X(copy, "cuMemcpyDtoDAsync_v2", (cu_ptr, cu_ptr, size_t, cu_stream))                           \
     X(set8, "cuMemsetD8Async", (cu_ptr, unsigned char, size_t, cu_stream))                         \
     X(set32, "cuMemsetD32Async", (cu_ptr, unsigned, size_t, cu_stream))                            \
     X(stream_new, "cuStreamCreateWithPriority", (cu_stream *, unsigned, int))                      \

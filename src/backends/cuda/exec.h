@@ -82,6 +82,7 @@ typedef struct cu_backend {
     cu_function kernels[CU_K_COUNT];
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
+    ut_attention attention;
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -91,7 +92,8 @@ typedef struct cu_backend {
 
 utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *err);
 void cu_close(ut_backend *backend);
-bool cu_probe(char *text, size_t size);
+bool cu_probe(int ordinal, char *text, size_t size);
+int cu_count(void);
 
 /* Make the backend's context the calling thread's. */
 void cu_enter(cu_backend *b);
@@ -151,8 +153,17 @@ void cu_state_free(ut_state *s);
 void cu_state_reset(ut_state *s, int slot);
 void cu_state_write(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, const void *src);
 void cu_state_read(ut_state *s, int index, int slot, int32_t row, int32_t n_rows, void *dst);
+cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row);
+size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows);
 utter_status cu_ring_wait(ut_state *s, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err);
+bool cu_ring_ready(ut_state *s, int index, int slot, int64_t frame);
+
+/* saved.c */
+utter_status cu_save(ut_state *s, int slot, int first, int n, int32_t n_rows, ut_saved **out,
+                     ut_err *err);
+void cu_load(ut_state *s, int slot, ut_saved *saved);
+void cu_saved_free(ut_saved *saved);
 
 /* ---- Compiled plans -------------------------------------------------------------------------- */
 
@@ -210,6 +221,8 @@ typedef struct cu_exec {
     size_t arena_bytes;
     cu_ptr tables, part, work;
     size_t table_bytes, part_bytes, work_bytes;
+    cu_ptr
+        n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -240,7 +253,7 @@ struct cu_run {
     cu_exec *e;
     cu_state *s;
     int first_slot;
-    int32_t n_t;
+    int32_t n_t; /* of the launches: what was asked for, or the next length that has a graph */
     cu_stream stream;
     cu_result result;  /* the first failure */
     cu_record *record; /* not NULL: launches go here */
@@ -253,6 +266,7 @@ size_t cu_exec_bytes(const ut_exec *e);
 
 void *cu_input(ut_exec *e, ut_tid t, int32_t n_t);
 utter_status cu_run_plan(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, ut_err *err);
+bool cu_done(ut_exec *e);
 const void *cu_output(ut_exec *e, ut_tid t, ut_err *err);
 
 /* For benchmarks: a run outside any graph with the device's clock read around every step; ms
@@ -302,6 +316,8 @@ int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
 /* A linear as its kernels take it. */
 cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s);
+/* Launch a linear whose matrix is in blocks (launch_packed.c); false: it is not. */
+bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,

@@ -19,6 +19,7 @@
                                                     ".text\n")
 
 FATBIN(linear);
+FATBIN(linear_packed);
 FATBIN(rows);
 FATBIN(signal);
 FATBIN(attention);
@@ -27,7 +28,8 @@ FATBIN(frame);
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear,    ut_fatbin_rows,   ut_fatbin_signal,
-                                         ut_fatbin_attention, ut_fatbin_decide, ut_fatbin_frame};
+    const void *const all[CU_FATBINS] = {
+        ut_fatbin_linear,    ut_fatbin_linear_packed, ut_fatbin_rows, ut_fatbin_signal,
+        ut_fatbin_attention, ut_fatbin_decide,        ut_fatbin_frame};
     return all[i];
 }

@@ -66,6 +66,7 @@ typedef struct cu_frame_phase {
         cu_frame_linear linear;
         cu_frame_attention attention;
         cu_frame_slots slots;
+        int64_t whole[30]; /* a multiple of 16 bytes */
     } u;
 } cu_frame_phase;
 

@@ -35,7 +35,8 @@ void cu_launch_qkv(cu_run *r, const cu_step *s)
                            .capacity = k.rows,
                            .cache_type = cache_type(&s->in[2]),
                            .halves = op->u.attn.rope == UT_ROPE_HALVES,
-                           .eps = op->u.attn.eps};
+                           .eps = op->u.attn.eps,
+                           .n_t = s->in[0].rows_per_t ? r->e->n_t : 0};
     const int32_t heads = a.heads + 2 * a.kv_heads, at_once = CU_THREADS / 32;
     cu_launch(r, CU_K_qkv, (int64_t)x.rows * a.slots, (heads + at_once - 1) / at_once, 1, 0, &a);
 }

@@ -83,18 +83,22 @@ void cu_launch_copy_rows(cu_run *r, const cu_step *s)
 {
     const ut_op *op = s->op;
     const cu_view src = cu_view_of(r, &s->in[0]), dst = cu_view_of(r, &s->out[0]);
-    const int32_t from =
-        op->u.copy_rows.src_row < 0 ? src.rows + op->u.copy_rows.src_row : op->u.copy_rows.src_row;
+    const bool from_end = op->u.copy_rows.src_row < 0;
+    const int32_t from = from_end ? src.rows + op->u.copy_rows.src_row : op->u.copy_rows.src_row;
     const int32_t n = op->u.copy_rows.n_rows ? op->u.copy_rows.n_rows : src.rows - from;
     if (from < 0 || n > src.rows - from)
         return; /* fewer rows than the plan speaks of: nothing to copy */
-    const cu_copy_args a = {.src = src.p + 4 * (uint64_t)from * (uint64_t)src.cols,
-                            .dst =
-                                dst.p + 4 * (uint64_t)op->u.copy_rows.dst_row * (uint64_t)src.cols,
-                            .src_slot = src.slot,
-                            .dst_slot = dst.slot,
-                            .n = n * src.cols,
-                            .slots = r->e->n_slots};
+    cu_copy_args a = {.src = src.p + 4 * (uint64_t)from * (uint64_t)src.cols,
+                      .dst = dst.p + 4 * (uint64_t)op->u.copy_rows.dst_row * (uint64_t)src.cols,
+                      .src_slot = src.slot,
+                      .dst_slot = dst.slot,
+                      .n = n * src.cols,
+                      .slots = r->e->n_slots};
+    if (from_end && s->in[0].rows_per_t > 0 && r->e->n_t) { /* the end is known on the device */
+        a.n_t = r->e->n_t;
+        a.src_per_t = s->in[0].rows_per_t * src.cols;
+        a.src -= 4 * (uint64_t)a.src_per_t * (uint64_t)r->n_t;
+    }
     cu_launch(r, CU_K_copy, blocks_of(a.n), a.slots, 1, 0, &a);
 }
 
@@ -192,10 +196,13 @@ void cu_launch_ring_get(cu_run *r, const cu_step *s)
 void cu_launch_advance(cu_run *r, const cu_step *s)
 {
     const cu_view counter = cu_view_of(r, &s->out[0]);
+    const uint32_t per_t = (uint32_t)s->op->u.advance.per_t;
     const cu_advance_args a = {.counter = counter.p,
                                .counter_slot = counter.slot,
                                .slots = r->e->n_slots,
                                .by = (uint32_t)s->op->u.advance.amount +
-                                     (uint32_t)s->op->u.advance.per_t * (uint32_t)r->n_t};
+                                     (r->e->n_t ? 0 : per_t * (uint32_t)r->n_t),
+                               .per_t = per_t,
+                               .n_t = r->e->n_t};
     cu_launch(r, CU_K_advance, 1, 1, 1, 0, &a);
 }

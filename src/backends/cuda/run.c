@@ -1,6 +1,8 @@
 /* run.c - running compiled plans. A run returns when its work is on the stream of its state. Runs
  * that come again - the same state, slots and length - are captured as one graph and launched
- * whole: at once for plans of one step (decoding), at the second run for others. */
+ * whole: at once for plans of one step (decoding), at the second run for others. Prompts have many
+ * lengths: where a plan allows it, a run is made as long as the next of few lengths, and what is
+ * asked for is a number on the device. */
 #include "backends/cuda/exec.h"
 #include <string.h>
 
@@ -110,6 +112,36 @@ static void capture(cu_run *r, cu_captured *c)
         d->graph_free(graph);
 }
 
+/* ---- Lengths ----------------------------------------------------------------------------------
+ */
+
+enum { SHORT = 16, USUAL = 64, LONG = 256, LONG_FROM = 1024 };
+
+/* The next length that runs are made of: multiples of 16, from 64 on of 64, later of 256. */
+static int32_t graph_length(const cu_exec *e, int32_t n_t)
+{
+    const int32_t step = n_t <= USUAL ? SHORT : n_t <= LONG_FROM ? USUAL : LONG;
+    const int32_t n = (n_t + step - 1) / step * step;
+    return !e->n_t ? n_t : n < e->max_t ? n : e->max_t;
+}
+
+/* Rows of inputs past the end are zeros: ids that there are. */
+static void set_length(cu_run *r, int32_t n_t)
+{
+    const cu_exec *e = r->e;
+    const cu_driver *d = &r->b->d;
+    if (!e->n_t || r->result != CU_OK)
+        return;
+    r->result = d->set32(e->n_t, (unsigned)n_t, 1, r->stream);
+    for (int i = 0; i < e->n_inputs && r->result == CU_OK; i++) {
+        const cu_place *p = &e->places[e->inputs[i].tensor];
+        const size_t from = 4 * (size_t)cu_rows(p, n_t) * (size_t)p->cols;
+        const size_t to = 4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols;
+        if (to > from)
+            r->result = d->set8(e->arena + p->offset + from, 0, to - from, r->stream);
+    }
+}
+
 /* ---- Runs ------------------------------------------------------------------------------------ */
 
 void *cu_input(ut_exec *exec, ut_tid t, int32_t n_t)
@@ -126,12 +158,12 @@ void *cu_input(ut_exec *exec, ut_tid t, int32_t n_t)
     return NULL;
 }
 
-static void copy_inputs(cu_run *r)
+static void copy_inputs(cu_run *r, int32_t n_t)
 {
     cu_exec *e = r->e;
     for (int i = 0; i < e->n_inputs && r->result == CU_OK; i++) {
         const cu_place *p = &e->places[e->inputs[i].tensor];
-        const size_t bytes = 4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols * (size_t)e->n_slots;
+        const size_t bytes = 4 * (size_t)cu_rows(p, n_t) * (size_t)p->cols * (size_t)e->n_slots;
         r->result = r->b->d.to_device(e->arena + p->offset, e->inputs[i].data, bytes, r->stream);
     }
     if (r->result == CU_OK)
@@ -169,13 +201,15 @@ static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int fir
                   .e = e,
                   .s = (cu_state *)state,
                   .first_slot = first_slot,
-                  .n_t = n_t,
+                  .n_t = graph_length(e, n_t),
                   .stream = b->stream};
     if (r->s)
         r->stream = r->s->stream;
     if (e->stream && e->stream != r->stream) /* the arena is still that run's */
         r->result = b->d.stream_wait(r->stream, e->done, 0);
-    copy_inputs(r);
+    copy_inputs(r, n_t);
+    set_length(r, n_t);
+    e->last_t = n_t;
     return UTTER_OK;
 }
 
@@ -184,7 +218,6 @@ static utter_status end_run(cu_run *r, ut_err *err)
     if (r->result == CU_OK)
         r->result = r->b->d.event_record(r->e->done, r->stream);
     r->e->stream = r->stream;
-    r->e->last_t = r->n_t;
     if (r->result != CU_OK)
         return cu_fail(r->b, r->result, r->e->head.plan->name, err);
     return UTTER_OK;
@@ -243,6 +276,14 @@ utter_status cu_run_timed(ut_exec *exec, ut_state *state, int first_slot, int32_
         if (at[i])
             d->event_free(at[i]);
     return st;
+}
+
+bool cu_done(ut_exec *exec)
+{
+    const cu_exec *e = (const cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    cu_enter(b);
+    return !e->stream || b->d.event_query(e->done) != CU_NOT_READY;
 }
 
 /* Rows of all slots, one after another, to the host. */

@@ -133,7 +133,7 @@ utter_status cu_state_new(ut_backend *backend, const ut_state_set *set, int n_sl
         s->data[i] += s->memory;
     s->reset = s->memory;
     s->epoch += s->memory;
-    r = b->d.stream_new(&s->stream, CU_STREAM_NON_BLOCKING, 0);
+    r = b->d.stream_new(&s->stream, CU_STREAM_NON_BLOCKING, set->urgent ? CU_STREAM_URGENT : 0);
     if (r == CU_OK)
         r = b->d.set8(s->memory, 0, s->bytes, s->stream);
     if (r != CU_OK) {
@@ -164,14 +164,14 @@ void cu_state_reset(ut_state *state, int slot)
             "resetting a state");
 }
 
-static cu_ptr state_rows(const cu_state *s, int index, int slot, int32_t row)
+cu_ptr cu_state_rows(const cu_state *s, int index, int slot, int32_t row)
 {
     const ut_state_def *d = &s->head.set->def[index];
     return s->data[index] + (size_t)slot * s->slot[index] +
            (size_t)row * (size_t)d->cols * ut_dtype_size(d->dtype);
 }
 
-static size_t rows_bytes(const ut_state_def *d, int32_t n_rows)
+size_t cu_rows_bytes(const ut_state_def *d, int32_t n_rows)
 {
     return (size_t)n_rows * (size_t)d->cols * ut_dtype_size(d->dtype);
 }
@@ -182,8 +182,8 @@ void cu_state_write(ut_state *state, int index, int slot, int32_t row, int32_t n
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
-    const cu_ptr dst = state_rows(s, index, slot, row);
-    const size_t bytes = rows_bytes(&state->set->def[index], n_rows);
+    const cu_ptr dst = cu_state_rows(s, index, slot, row);
+    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
     cu_enter(b);
     if (bytes % 4 || bytes > 4 * SMALL) {
         cu_result r = b->d.to_device(dst, src, bytes, s->stream);
@@ -203,16 +203,34 @@ void cu_state_read(ut_state *state, int index, int slot, int32_t row, int32_t n_
 {
     cu_state *s = (cu_state *)state;
     cu_backend *b = (cu_backend *)state->backend;
-    const size_t bytes = rows_bytes(&state->set->def[index], n_rows);
+    const size_t bytes = cu_rows_bytes(&state->set->def[index], n_rows);
     cu_enter(b);
     memset(dst, 0, bytes);
-    cu_result r = b->d.to_host(dst, state_rows(s, index, slot, row), bytes, s->stream);
+    cu_result r = b->d.to_host(dst, cu_state_rows(s, index, slot, row), bytes, s->stream);
     if (r == CU_OK)
         r = b->d.stream_sync(s->stream);
     cu_note(b, r, "reading a state");
 }
 
 /* ---- Rings ----------------------------------------------------------------------------------- */
+
+/* Where the stamp of a frame is, and what it is once the frame is there. */
+static _Atomic uint64_t *find_stamp(const cu_state *s, int index, int slot, int64_t frame,
+                                    uint64_t *wanted)
+{
+    const int32_t rows = s->head.set->def[index].rows;
+    _Atomic uint64_t *stamps = (_Atomic uint64_t *)(void *)(s->mirror + s->stamp[index]);
+    *wanted = (uint64_t)s->epochs[slot] << 32 | (uint32_t)(frame + 1);
+    return stamps + (size_t)slot * (size_t)rows + (size_t)(frame % rows);
+}
+
+bool cu_ring_ready(ut_state *state, int index, int slot, int64_t frame)
+{
+    uint64_t wanted;
+    const _Atomic uint64_t *stamp =
+        find_stamp((const cu_state *)state, index, slot, frame, &wanted);
+    return atomic_load_explicit(stamp, memory_order_acquire) == wanted;
+}
 
 utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, int32_t *dst,
                           ut_err *err)
@@ -223,9 +241,8 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
     if (frame < 0 || frame >= INT32_MAX || !is_ring(d))
         return ut_fail(err, UTTER_ERR_ARG, "frame %lld of ring %s", (long long)frame, d->name);
     cu_enter(b);
-    const size_t at = (size_t)slot * (size_t)d->rows + (size_t)(frame % d->rows);
-    _Atomic uint64_t *stamp = (_Atomic uint64_t *)(void *)(s->mirror + s->stamp[index]) + at;
-    const uint64_t wanted = (uint64_t)s->epochs[slot] << 32 | (uint32_t)(frame + 1);
+    uint64_t wanted;
+    const _Atomic uint64_t *stamp = find_stamp(s, index, slot, frame, &wanted);
     const double since = ut_time_now();
     for (unsigned turn = 0;; turn++) {
         const uint64_t found = atomic_load_explicit(stamp, memory_order_acquire);
@@ -244,7 +261,8 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
         if (st != UTTER_OK)
             return st;
     }
-    const size_t row_bytes = rows_bytes(d, 1);
+    const size_t row_bytes = cu_rows_bytes(d, 1);
+    const size_t at = (size_t)slot * (size_t)d->rows + (size_t)(frame % d->rows);
     memcpy(dst, s->mirror + s->ring[index] + at * row_bytes, row_bytes);
     return UTTER_OK;
 }

@@ -69,12 +69,30 @@ utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes,
 
 static cu_type type_of(ut_dtype t)
 {
-    return t == UT_BF16 ? CU_BF16 : t == UT_F16 ? CU_F16 : CU_F32;
+    switch (t) {
+    case UT_BF16:
+        return CU_BF16;
+    case UT_F16:
+        return CU_F16;
+    case UT_Q8:
+        return CU_Q8;
+    case UT_Q4:
+        return CU_Q4;
+    default:
+        return CU_F32;
+    }
 }
 
-static size_t type_size(cu_type t)
+/* Bytes of n elements, a multiple of CU_K_ALIGN where they come in blocks; scales left out. */
+static size_t bytes_of(cu_type t, size_t n)
 {
-    return t == CU_F32 ? 4 : 2;
+    return t == CU_F32 ? 4 * n : t == CU_Q8 ? n : t == CU_Q4 ? n / 2 : 2 * n;
+}
+
+/* Bytes of scales of n elements. */
+static size_t scale_bytes(cu_type t, size_t n)
+{
+    return t == CU_Q8 ? 2 * (n / CU_Q8_BLOCK) : t == CU_Q4 ? 2 * (n / CU_Q4_BLOCK) : 0;
 }
 
 /* Rows as the checkpoint has them, but for their type. */
@@ -83,17 +101,39 @@ static bool is_rows(cu_form form)
     return form == CU_FORM_ROWS || form == CU_FORM_TABLE || form == CU_FORM_F32;
 }
 
+/* Rows of the staged half to their place, from row `row` of the matrix on. */
+static void launch_convert(cu_run *r, const cu_weight *item, int half, cu_type stored, int32_t row,
+                           int32_t n)
+{
+    const size_t ld = (size_t)item->ld, before = (size_t)row * ld;
+    const size_t scales = bytes_of(item->type, (size_t)item->w->rows * ld);
+    const cu_convert_args a = {.src = r->b->staging.device[half],
+                               .dst = item->data + bytes_of(item->type, before),
+                               .scale = item->data + scales + scale_bytes(item->type, before),
+                               .src_type = stored,
+                               .dst_type = item->type,
+                               .rows = n,
+                               .cols = item->w->cols,
+                               .ld = item->ld};
+    const int kernel = item->type == CU_Q8   ? CU_K_pack_q8
+                       : item->type == CU_Q4 ? CU_K_pack_q4
+                                             : CU_K_convert;
+    const int64_t unit = item->type == CU_Q8   ? CU_Q8_BLOCK
+                         : item->type == CU_Q4 ? CU_Q4_BLOCK
+                                               : 1; /* elements of a thread */
+    cu_launch(r, kernel, ((int64_t)n * item->ld / unit + CU_THREADS - 1) / CU_THREADS, 1, 1, 0, &a);
+}
+
 /* Rows of one part of a weight to their place. */
 static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_weight_part *part,
                                 int32_t row0, ut_err *err)
 {
     const int32_t cols = item->w->cols;
     const cu_type stored = type_of(part->dtype);
-    const size_t row_bytes = (size_t)cols * type_size(stored);
-    const size_t dst_row = (size_t)item->ld * type_size(item->type);
-    const cu_ptr dst = item->data + (size_t)row0 * dst_row;
+    const size_t row_bytes = bytes_of(stored, (size_t)cols);
     if (stored == item->type && cols == item->ld)
-        return cu_upload(b, dst, part->data, (size_t)part->rows * row_bytes, err);
+        return cu_upload(b, item->data + (size_t)row0 * row_bytes, part->data,
+                         (size_t)part->rows * row_bytes, err);
     if (row_bytes > STAGING_BYTES)
         return ut_fail(err, UTTER_ERR_LIMIT, "cuda: weight %s: rows of %d columns are too long",
                        item->w->name, (int)cols);
@@ -110,15 +150,7 @@ static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_w
         cu_run run = {.b = b, .stream = b->stream};
         run.result =
             b->d.to_device(b->staging.device[half], b->staging.host[half], bytes, b->stream);
-        const cu_convert_args a = {.src = b->staging.device[half],
-                                   .dst = dst + (size_t)r * dst_row,
-                                   .src_type = stored,
-                                   .dst_type = item->type,
-                                   .rows = n,
-                                   .cols = cols,
-                                   .ld = item->ld};
-        cu_launch(&run, CU_K_convert, ((int64_t)n * item->ld + CU_THREADS - 1) / CU_THREADS, 1, 1,
-                  0, &a);
+        launch_convert(&run, item, half, stored, row0 + r, n);
         st = leave_half(b, half, run.result, err);
     }
     return st;
@@ -191,16 +223,7 @@ static cu_type type_wanted(const cu_backend *b, const ut_weight *w, cu_form form
         return type_of(ut_weight_dtype(w));
     if (form != CU_FORM_ROWS)
         return CU_F32;
-    switch (b->precision) {
-    case UT_PRECISION_F32:
-        return CU_F32;
-    case UT_PRECISION_BF16:
-        return CU_BF16;
-    case UT_PRECISION_F16:
-        return CU_F16;
-    default:
-        return type_of(ut_weight_dtype(w));
-    }
+    return type_of(ut_weight_kept_type(w, b->precision));
 }
 
 static bool size_of(cu_weight *item)
@@ -212,7 +235,10 @@ static bool size_of(cu_weight *item)
         item->ld = (w->cols + CU_K_ALIGN - 1) / CU_K_ALIGN * CU_K_ALIGN;
     if (item->form != CU_FORM_VECTOR && !ut_size_mul((size_t)item->ld, (size_t)w->rows, &n))
         return false;
-    return ut_size_mul(n, type_size(item->type), &item->bytes);
+    if (n > SIZE_MAX / sizeof(float))
+        return false;
+    item->bytes = bytes_of(item->type, n) + scale_bytes(item->type, n);
+    return true;
 }
 
 static bool grow(cu_weight_set *s)

@@ -74,6 +74,7 @@ typedef struct ut_q3_config {
     int32_t encoder_window;      /* 0: the encoder's attention sees everything before it */
     int32_t max_chunk_chars;     /* 300 */
     float frames_per_char_limit; /* 6: runaway guard */
+    float runaway_s;             /* 4: another, see ut_model_defaults */
     char default_voice[65];      /* "": none */
 } ut_q3_config;
 

@@ -89,12 +89,12 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
         lm->capacity =
             options->max_positions < c->max_positions ? options->max_positions : c->max_positions;
 
+    l->least_bits = 4;
     load_text(l, lm, c);
     lm->codec_embedding =
         ut_load_matrix(l, c->vocab_size, lm->hidden, "talker.model.codec_embedding.weight");
     lm->norm = ut_load_vector(l, lm->hidden, "talker.model.norm.weight");
     load_head(l, lm, c);
-    load_predictor(l, lm, c);
     lm->state = ut_ar_states_load(l, &ar->states, 1 + lm->n_groups, 2);
     lm->chosen = ut_load_state(l, &ar->states, "chosen", UT_I32, 1, lm->n_codes + 1);
     lm->text = ut_load_state(l, &ar->states, "text", UT_I32, lm->capacity, 1);
@@ -103,12 +103,16 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     set_sizes(&lm->talker, &c->talker);
     set_sizes(&lm->predictor, &c->predictor);
     ut_tf_load(l, &lm->talker, &tf, "talker.model.", &ar->states, lm->capacity);
+    l->least_bits = 8; /* an error of a code is in all codes after it */
+    load_predictor(l, lm, c);
     ut_tf_load(l, &lm->predictor, &tf, "talker.code_predictor.model.", &ar->states, lm->n_groups);
     ut_loader_check_extra(l, owned, NULL);
 
     ar->columns = 1 + lm->n_groups;
     ar->capacity = lm->capacity;
     ar->max_prompt = ut_ar_max_prompt(lm->capacity);
+    ar->pos = lm->state.pos;
+    ar->n_caches = ut_tf_caches(&lm->talker, &ar->first_cache);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
@@ -117,17 +121,6 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     ar->stop_id = lm->eos;
     ar->stop_from_frame = MIN_PICKS;
     ar->first_code_col = 1;
-}
-
-int64_t ut_q3_lm_bytes_per_frame(const ut_q3_lm *lm)
-{
-    /* the predictor's first two positions share one pass; every group after the first has a head */
-    int64_t n = ut_weight_bytes(lm->fc1) + ut_weight_bytes(lm->fc2) + ut_tf_bytes(&lm->talker) +
-                ut_weight_bytes(lm->head);
-    for (int32_t g = 1; g < lm->n_groups; g++)
-        n += ut_tf_bytes(&lm->predictor) + ut_weight_bytes(lm->mtp) +
-             ut_weight_bytes(lm->heads[g - 1]);
-    return n;
 }
 
 /* ---- Plans ---------------------------------------------------------------------------------- */

@@ -41,7 +41,4 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
 utter_status ut_q3_lm_plans(const ut_q3_lm *lm, const ut_model_options *options, ut_ar *ar,
                             ut_err *err);
 
-/* Bytes of weights that one frame touches, as stored. */
-int64_t ut_q3_lm_bytes_per_frame(const ut_q3_lm *lm);
-
 #endif

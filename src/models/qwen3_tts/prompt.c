@@ -199,6 +199,11 @@ typedef struct body {
     bool ok;
 } body;
 
+static int32_t n_columns(const body *b)
+{
+    return (int32_t)(ut_buf_n_i32(b->columns) / (size_t)(1 + b->config->num_code_groups));
+}
+
 /* A text token with an id of group 0 (or UT_ID_NONE, UT_ID_EXTRA). */
 static void put(body *b, int32_t text, int32_t id)
 {
@@ -250,6 +255,13 @@ static void put_text(body *b, const int32_t *ids, size_t n, bool along, ut_buf *
     put(b, c->tts_pad, c->codec_bos);
 }
 
+/* Columns of text and reference that the reference alone decides: those of its text, less than all
+ * where text goes along. */
+static int32_t n_shared(size_t n_ref, const ut_reference *r, bool along)
+{
+    return along && r && n_ref > (size_t)r->n_frames ? r->n_frames : (int32_t)n_ref;
+}
+
 static void put_in_context(body *b, const int32_t *ids, size_t n, const ut_reference *r, bool along,
                            ut_buf *later)
 {
@@ -277,13 +289,15 @@ utter_status ut_q3_text(const ut_q3_writer *w, const char *text, bool open, ut_b
     return open || ut_buf_push_i32(ids, w->config->tts_eos) ? UTTER_OK : no_memory(err);
 }
 
-/* ids of the reference's text, where codes go with it, and of the text, then its end. */
+/* ids of the reference's text, where codes go with it (*n_ref of them), and of the text, then its
+ * end. */
 static utter_status encode_text(const ut_q3_writer *w, const ut_request *r, bool in_context,
-                                ut_buf *text, ut_err *err)
+                                ut_buf *text, size_t *n_ref, ut_err *err)
 {
     utter_status st = UTTER_OK;
     if (in_context)
         st = encode(w, without_leading_space(r->refs[0].text), text, err);
+    *n_ref = ut_buf_n_i32(text);
     return st == UTTER_OK ? ut_q3_text(w, r->text, r->open, text, err) : st;
 }
 
@@ -321,13 +335,14 @@ utter_status ut_q3_prompt(const ut_q3_writer *w, const ut_request *r, ut_prompt 
         st = check_codes(w, ref, err);
 
     ut_buf role, text;
+    size_t n_ref = 0;
     ut_buf_init(&role, MAX_IDS);
     ut_buf_init(&text, MAX_IDS);
     body b = {c, &out->columns, true};
     if (st == UTTER_OK)
         st = put_role(w, &role, err);
     if (st == UTTER_OK)
-        st = encode_text(w, r, in_context, &text, err);
+        st = encode_text(w, r, in_context, &text, &n_ref, err);
     if (st == UTTER_OK && r->instruct && r->instruct[0])
         st = put_instruct(w, &b, r->instruct, err);
     if (st == UTTER_OK) {
@@ -336,6 +351,7 @@ utter_status ut_q3_prompt(const ut_q3_writer *w, const ut_request *r, ut_prompt 
                  : ref   ? UT_ID_EXTRA
                          : UT_ID_NONE);
         out->n_context = in_context ? ref->n_frames : 0;
+        out->n_prefix = n_columns(&b) + n_shared(n_ref, ref, along);
         if (in_context)
             put_in_context(&b, ut_buf_i32(&text), ut_buf_n_i32(&text), ref, along, &out->later);
         else

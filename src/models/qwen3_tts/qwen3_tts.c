@@ -116,7 +116,6 @@ static void describe(qwen3_tts *q, const char *dir)
     m->info.family = ut_qwen3_tts_ops.family;
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->codec.sample_rate;
-    m->info.bytes_touched_per_frame = ut_q3_lm_bytes_per_frame(&q->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "%s, talker %d layers of %d, predictor %d layers of %d, vocabulary %d, %d codebooks, "
              "frame of %d samples (%.2f Hz), %d positions",
@@ -133,6 +132,7 @@ static void describe(qwen3_tts *q, const char *dir)
                                       .sub_top_k = c->sub_sampling.top_k,
                                       .max_chunk_chars = c->max_chunk_chars,
                                       .frames_per_char_limit = c->frames_per_char_limit,
+                                      .runaway_s = c->runaway_s,
                                       .voice = c->default_voice[0] ? c->default_voice : NULL};
 }
 

@@ -124,6 +124,7 @@ static void read_utter(reader *r, ut_s1_config *c)
     c->repetition_penalty = 1.1f;
     c->max_chunk_chars = 300;
     c->frames_per_char_limit = 6.0f;
+    c->runaway_s = 4.0f;
     if (ut_json_typeof(r->object) == UT_JSON_ABSENT || ut_json_typeof(r->object) == UT_JSON_NULL)
         return;
     opt_i32(r, "sample_rate", 1000, 768000, &c->sample_rate);
@@ -140,6 +141,7 @@ static void read_utter(reader *r, ut_s1_config *c)
     if (ut_json_typeof(ut_json_member(r->object, "frames_per_char_limit")) == UT_JSON_NULL)
         c->frames_per_char_limit = 0;
     opt_f32(r, "frames_per_char_limit", 0.0f, 1000.0f, &c->frames_per_char_limit);
+    opt_f32(r, "runaway_s", 0.0f, 1e6f, &c->runaway_s);
     const char *voice = "";
     if (r->status == UTTER_OK)
         r->status = ut_json_opt_string(ut_json_member(r->object, "default_voice"), &voice, r->err);

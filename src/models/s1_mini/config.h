@@ -31,6 +31,7 @@ typedef struct ut_s1_config {
     int32_t max_chunk_chars;                             /* 300: longest text of one generation */
     float frames_per_char_limit; /* 6, some four times what speech takes; 0 or null: no runaway
                                     guard */
+    float runaway_s;             /* 4: another, see ut_model_defaults */
     char default_voice[65];      /* "": none */
 } ut_s1_config;
 

@@ -82,12 +82,12 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     if (options->max_positions > 0 && options->max_positions < lm->capacity)
         lm->capacity = options->max_positions;
 
+    l->least_bits = 4;
     lm->embeddings = ut_load_matrix(l, c->vocab_size, c->slow.dim, "embeddings.weight");
     lm->codebook_embeddings = ut_load_matrix(l, c->num_codebooks * c->codebook_size, c->slow.dim,
                                              "codebook_embeddings.weight");
     lm->norm = ut_load_vector(l, c->slow.dim, "norm.weight");
     load_head(l, lm, c, options->exact_head);
-    load_fast(l, lm, c);
     const int32_t columns = 1 + c->num_codebooks;
     lm->state = ut_ar_states_load(l, &ar->states, columns, 1);
     lm->history = ut_load_state(l, &ar->states, "history", UT_I32, UT_HISTORY_FRAMES, columns);
@@ -96,12 +96,16 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     lm->slow.label = "slow";
     const ut_tf_options slow = tf_options(&c->slow), fast = tf_options(&c->fast);
     ut_tf_load(l, &lm->slow, &slow, "", &ar->states, lm->capacity);
+    l->least_bits = 8; /* an error of a code is in all codes after it */
+    load_fast(l, lm, c);
     ut_tf_load(l, &lm->fast, &fast, "fast_", &ar->states, c->num_codebooks);
     ut_loader_check_extra(l, owned, NULL);
 
     ar->columns = columns;
     ar->capacity = lm->capacity;
     ar->max_prompt = ut_ar_max_prompt(lm->capacity);
+    ar->pos = lm->state.pos;
+    ar->n_caches = ut_tf_caches(&lm->slow, &ar->first_cache);
     ar->ring = lm->state.ring;
     ar->params = lm->state.params;
     ar->rng = lm->state.rng;
@@ -109,14 +113,6 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     ar->stop_id = ids->im_end;
     ar->stop_from_frame = 1;
     ar->first_code_col = 1;
-}
-
-int64_t ut_s1_lm_bytes_per_frame(const ut_s1_lm *lm)
-{
-    /* the first two fast positions share one pass; every decision after the first has a head */
-    const int64_t passes = lm->num_codebooks - 1;
-    return ut_tf_bytes(&lm->slow) + ut_weight_bytes(lm->output) + ut_weight_bytes(lm->fast_in) +
-           passes * (ut_tf_bytes(&lm->fast) + ut_weight_bytes(lm->fast_output));
 }
 
 /* ---- Plans ---------------------------------------------------------------------------------- */

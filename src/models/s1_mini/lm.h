@@ -38,7 +38,4 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
 utter_status ut_s1_lm_plans(const ut_s1_lm *lm, const ut_model_options *options, ut_ar *ar,
                             ut_err *err);
 
-/* Bytes of weights that one frame touches, as stored. */
-int64_t ut_s1_lm_bytes_per_frame(const ut_s1_lm *lm);
-
 #endif

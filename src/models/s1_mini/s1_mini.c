@@ -191,7 +191,6 @@ static void describe(s1_mini *s, const char *dir)
     snprintf(m->info.dir, sizeof m->info.dir, "%s", dir);
     m->info.sample_rate = c->sample_rate;
     m->voices = UT_VOICE_REFERENCE | UT_VOICE_NONE;
-    m->info.bytes_touched_per_frame = ut_s1_lm_bytes_per_frame(&s->lm);
     snprintf(m->info.summary, sizeof m->info.summary,
              "slow %d layers of %d, fast %d layers of %d, vocabulary %d, %d codebooks, frame of %d "
              "samples (%.2f Hz), %d positions",
@@ -203,6 +202,7 @@ static void describe(s1_mini *s, const char *dir)
                                       .repetition_penalty = c->repetition_penalty,
                                       .max_chunk_chars = c->max_chunk_chars,
                                       .frames_per_char_limit = c->frames_per_char_limit,
+                                      .runaway_s = c->runaway_s,
                                       .voice = c->default_voice[0] ? c->default_voice : NULL};
 }
 
@@ -326,9 +326,11 @@ static utter_status s1_prompt(const ut_model *m, const ut_request *request, ut_p
     }
     if (st == UTTER_OK)
         st = put_text(s, out, speaker, err);
+    const size_t prefix = ut_buf_n_i32(out) / (size_t)m->ar.columns;
     if (st == UTTER_OK)
         st = put_text(s, out, request->text, err);
     const size_t columns = ut_buf_n_i32(out) / (size_t)m->ar.columns;
+    prompt->n_prefix = columns > prefix ? (int32_t)prefix : 0;
     if (st == UTTER_OK && columns > (size_t)m->ar.max_prompt)
         st = ut_fail(err, UTTER_ERR_LIMIT,
                      "the prompt has %zu positions, expected at most %d: use a shorter text or "

@@ -18,6 +18,8 @@ UT_KERNEL(qkv, cu_qkv_args)
                slot * a.y_slot + ((int64_t)row * a.heads + head) * a.dim);
         return;
     }
+    if (a.n_t && row >= *a.n_t)
+        return;
     const int pos = first_position(a.pos, a.pos_slot, slot, a.first_pos) + row;
     const int h = (head - a.heads) % a.kv_heads;
     const int64_t at = slot * a.cache_slot + ((int64_t)(pos % a.capacity) * a.kv_heads + h) * a.dim;

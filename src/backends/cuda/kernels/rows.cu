@@ -96,9 +96,9 @@ UT_KERNEL(dwconv, cu_dwconv_args)
 
 UT_KERNEL(copy, cu_copy_args)
 {
-    const int64_t i = element();
+    const int64_t i = element(), shift = a.n_t ? (int64_t)*a.n_t * a.src_per_t : 0;
     if (i < a.n)
-        a.dst[blockIdx.y * a.dst_slot + i] = a.src[blockIdx.y * a.src_slot + i];
+        a.dst[blockIdx.y * a.dst_slot + i] = a.src[blockIdx.y * a.src_slot + shift + i];
 }
 
 UT_KERNEL(copy_cols, cu_copy_cols_args)

@@ -120,5 +120,6 @@ UT_DEVICE void ring_get_slot(const cu_ring_get_args &a, int slot)
 
 UT_DEVICE void advance_slot(const cu_advance_args &a, int slot)
 {
-    a.counter[slot * a.counter_slot] = (int32_t)((uint32_t)a.counter[slot * a.counter_slot] + a.by);
+    const uint32_t by = a.by + (a.n_t ? a.per_t * (uint32_t)*a.n_t : 0);
+    a.counter[slot * a.counter_slot] = (int32_t)((uint32_t)a.counter[slot * a.counter_slot] + by);
 }
