@@ -298,7 +298,7 @@ static utter_status profile_all(bench *x)
     if (st == UTTER_OK)
         st = cuda_profile("frame", x->e->frames[x->e->n_frames - 1], b->ar, 1, &x->err);
     if (st == UTTER_OK)
-        st = cuda_trace_frame(x->e->frames[x->e->n_frames - 1], b->ar, &x->err);
+        st = cuda_profile_phases(x->e->frames[x->e->n_frames - 1], b->ar, &x->err);
     if (x->slots > 1 || st != UTTER_OK)
         return st;
     x->ops->state_reset(b->ar, 0);
