@@ -1,9 +1,9 @@
 /* bench_first_audio.c - how long the first samples of a text take, when what stands in front of the
  * text has to be read and when it was kept (prefix_cache_bytes of utter.h).
  *
- *     bench_first_audio MODEL_DIR [--backend NAME] [--threads N] [--voice NAME] [--instruct TEXT]
- *                       [--language NAME] [--reference FILE] [--reference-text TEXT]
- *                       [--text TEXT]
+ *     bench_first_audio MODEL_DIR [--backend NAME] [--precision P] [--threads N] [--voice NAME]
+ *                       [--instruct TEXT] [--language NAME] [--reference FILE]
+ *                       [--reference-text TEXT] [--text TEXT]
  *
  * The text (30 words by default) is spoken ROUNDS times each way in turns; figures are medians. */
 #include "engine/engine.h"
@@ -19,7 +19,7 @@ static const char thirty_words[] =
 
 typedef struct options {
     const char *dir, *backend, *voice, *instruct, *language, *reference, *reference_text;
-    const char *threads, *text;
+    const char *threads, *precision, *text;
 } options;
 
 static int by_value(const void *a, const void *b)
@@ -32,6 +32,17 @@ static double median(double *v)
 {
     qsort(v, ROUNDS, sizeof *v, by_value);
     return v[ROUNDS / 2];
+}
+
+/* None given is as stored; -1, which the library refuses, where there is no such name. */
+static int32_t precision_of(const char *name)
+{
+    static const char *const names[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
+    const int32_t n = (int32_t)(sizeof names / sizeof names[0]);
+    int32_t i = 0;
+    while (name && i < n && strcmp(name, names[i]) != 0)
+        i++;
+    return i < n ? i : -1;
 }
 
 static utter_status open_voice(utter_engine *e, const options *o, utter_voice **v)
@@ -93,6 +104,7 @@ static bool parse(options *o, int argc, char **argv)
         const char **value;
     } known[] = {{"--backend", &o->backend},
                  {"--threads", &o->threads},
+                 {"--precision", &o->precision},
                  {"--voice", &o->voice},
                  {"--instruct", &o->instruct},
                  {"--language", &o->language},
@@ -115,8 +127,8 @@ int main(int argc, char **argv)
 {
     options o = {.text = thirty_words};
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: bench_first_audio MODEL_DIR [--backend NAME] [--threads N]\n"
-                        "       [--voice NAME] [--instruct TEXT] [--language NAME]\n"
+        fprintf(stderr, "usage: bench_first_audio MODEL_DIR [--backend NAME] [--precision P]\n"
+                        "       [--threads N] [--voice NAME] [--instruct TEXT] [--language NAME]\n"
                         "       [--reference FILE] [--reference-text TEXT] [--text TEXT]\n");
         return 2;
     }
@@ -127,6 +139,7 @@ int main(int argc, char **argv)
     utter_engine_params_init(&ep);
     utter_synth_params_init(&p);
     ep.backend = o.backend;
+    ep.precision = precision_of(o.precision);
     ep.threads = o.threads ? atoi(o.threads) : 0;
     if (utter_engine_open(o.dir, &ep, &e) != UTTER_OK) {
         fprintf(stderr, "bench_first_audio: %s\n", utter_last_error(NULL));
