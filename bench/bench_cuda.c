@@ -1,7 +1,8 @@
 /* bench_cuda.c - a model on a GPU through the engine: the figures that docs/performance.md reports.
  *
  *     bench_cuda MODEL_DIR [--device N] [--precision P] [--frames N] [--prompt N]
- *                [--slots N,N,...] [--profile] [--json FILE] [--soak N]
+ *                [--frames-as auto|steps|phases|whole] [--slots N,N,...] [--profile] [--json FILE]
+ *                [--soak N]
  *
  * End-of-speech is ignored; figures are medians of ROUNDS after one round of warming up. --slots:
  * after one slot, also this many at a time, for MANY_FRAMES frames. --profile also times every
@@ -26,6 +27,7 @@ typedef struct options {
     int sizes[MAX_SIZES], n_sizes; /* --slots, one aside */
     const char *json;
     bool profile;
+    cu_frames frame_kernel;
 } options;
 
 typedef struct bench {
@@ -59,6 +61,7 @@ static utter_status open_engine(bench *x, int slots, double *start)
         ut_model_free(m);
         return st;
     }
+    ((cu_backend *)b)->frames = x->o.frame_kernel;
     st = ut_engine_new(m, b, x->o.dir, slots, &x->e, &x->err);
     if (st != UTTER_OK)
         return st;
@@ -293,6 +296,8 @@ static utter_status profile_all(bench *x)
     utter_status st = read_prompt(x, 0, x->o.prompt, 20);
     if (st == UTTER_OK)
         st = cuda_profile("frame", x->e->frames[x->e->n_frames - 1], b->ar, 1, &x->err);
+    if (st == UTTER_OK)
+        st = cuda_trace_frame(x->e->frames[x->e->n_frames - 1], b->ar, &x->err);
     if (x->slots > 1 || st != UTTER_OK)
         return st;
     x->ops->state_reset(b->ar, 0);
@@ -366,6 +371,7 @@ static bool number(const char *name, const char *value, const char *option, int3
 static bool parse(options *o, int argc, char **argv)
 {
     static const char *const precisions[] = {"auto", "f32", "bf16", "f16", "int8", "int4"};
+    static const char *const frames_as[] = {"auto", "steps", "phases", "whole"};
     int32_t device = 0;
     *o = (options){.frames = 400, .prompt = 100};
     for (int i = 1; i < argc; i++) {
@@ -378,7 +384,11 @@ static bool parse(options *o, int argc, char **argv)
             o->dir = argv[i];
             continue;
         }
-        if (strcmp(argv[i], "--precision") == 0) {
+        if (strcmp(argv[i], "--frames-as") == 0) {
+            for (int k = 0; k < 4; k++)
+                if (strcmp(value, frames_as[k]) == 0)
+                    o->frame_kernel = (cu_frames)k;
+        } else if (strcmp(argv[i], "--precision") == 0) {
             for (size_t k = 0; k < sizeof precisions / sizeof precisions[0]; k++)
                 if (strcmp(value, precisions[k]) == 0)
                     o->backend.precision = (ut_precision)k;

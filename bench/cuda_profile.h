@@ -8,4 +8,8 @@
  * them, those alike together, the slowest first. */
 utter_status cuda_profile(const char *title, ut_exec *e, ut_state *s, int32_t n_t, ut_err *err);
 
+/* Run a frame that is one kernel, and print its phases as one block sees them: ticks by what a
+ * phase does. Nothing where frames run otherwise. */
+utter_status cuda_trace_frame(ut_exec *exec, ut_state *s, ut_err *err);
+
 #endif

@@ -14,8 +14,8 @@
  *
  * The contract of every operation: row t of a result does not depend on T, on the number of
  * threads or on other slots, bit for bit (one backend, one build). Exact streaming and batch
- * independence are nothing but this. One exception: on a GPU a slot that decodes alone may have
- * other last bits than beside others, where matrices are not f32. */
+ * independence are nothing but this. One exception: on a GPU a slot that decodes beside many others
+ * may have other last bits than beside few, where matrices are bf16. */
 #ifndef UT_PLAN_PLAN_H
 #define UT_PLAN_PLAN_H
 

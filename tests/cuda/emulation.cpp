@@ -74,7 +74,7 @@ static void context_swap(context *from, context *to)
 }
 #endif
 
-enum wait { RUNS, AT_WARP, AT_BLOCK, ENDED };
+enum wait { RUNS, AT_WARP, AT_BLOCK, AT_GRID, ENDED };
 
 struct copy {
     void *dst;
@@ -89,15 +89,23 @@ struct fiber {
     std::vector<std::vector<copy>> copies; /* groups not waited for, the last one open */
 };
 
+/* Blocks that run at the same time: one, or all of a cooperative launch. */
+struct block {
+    emu_dim index;
+    std::vector<unsigned char> shared;
+    int found[2]; /* by __syncthreads_or */
+};
+
 static const size_t STACK = 64 << 10;
-static std::vector<fiber> fibers;
+static std::vector<fiber> fibers; /* of all running blocks, block after block */
+static std::vector<block> blocks;
+static unsigned block_threads;
 static unsigned now; /* the fiber that runs */
 static context scheduler;
 static const emu_kernel *kernel_now;
 static const void *args_now;
-static std::vector<unsigned char> shared_now;
-static uint64_t exchanged[2][1024];
-static emu_words published[2][1024];
+static std::vector<uint64_t> exchanged[2];
+static std::vector<emu_words> published[2];
 static unsigned n_launches;
 
 [[noreturn]] static void die(const char *what)
@@ -123,7 +131,7 @@ static void wait_at(wait state)
 
 unsigned char *emu_shared(void)
 {
-    return shared_now.data();
+    return blocks[now / block_threads].shared.data();
 }
 
 void __syncthreads(void)
@@ -138,8 +146,7 @@ void __syncwarp(void)
 
 int __syncthreads_or(int any)
 {
-    static int found[2];
-    int *mine = &found[fibers[now].block_parity];
+    int *mine = &blocks[now / block_threads].found[fibers[now].block_parity];
     fibers[now].block_parity ^= 1; /* the next one must not disturb slower threads */
     *mine |= any;
     wait_at(AT_BLOCK);
@@ -149,10 +156,29 @@ int __syncthreads_or(int any)
     return result;
 }
 
+void emu_grid_wait(void)
+{
+    wait_at(AT_GRID);
+}
+
+static bool yielded;  /* somebody looks for what others have to do */
+static unsigned idle; /* rounds in which everybody did only that */
+
+void emu_yield(void)
+{
+    yielded = true;
+    wait_at(RUNS);
+}
+
+void emu_copy_missing(void)
+{
+    die("waits for a copy that was not started");
+}
+
 uint64_t emu_exchange(uint64_t mine, unsigned from)
 {
     const unsigned me = now;
-    uint64_t *slots = exchanged[fibers[me].parity];
+    std::vector<uint64_t> &slots = exchanged[fibers[me].parity];
     fibers[me].parity ^= 1; /* the next exchange must not disturb slower lanes */
     slots[me] = mine;
     wait_at(AT_WARP);
@@ -162,11 +188,11 @@ uint64_t emu_exchange(uint64_t mine, unsigned from)
 const emu_words *emu_publish(const emu_words &mine)
 {
     const unsigned me = now;
-    emu_words *slots = published[fibers[me].parity];
+    std::vector<emu_words> &slots = published[fibers[me].parity];
     fibers[me].parity ^= 1;
     slots[me] = mine;
     wait_at(AT_WARP);
-    return slots + me / 32 * 32;
+    return slots.data() + me / 32 * 32;
 }
 
 void emu_copy_async(void *dst, const void *src)
@@ -194,29 +220,38 @@ void emu_copy_wait(int newest)
     }
 }
 
+/* Of the n fibers from `first` on: let go on those that all wait at `where`. */
+static bool release_if_all(unsigned first, unsigned n, wait where)
+{
+    for (unsigned i = first; i < first + n; i++)
+        if (fibers[i].state != where)
+            return false;
+    for (unsigned i = first; i < first + n; i++)
+        fibers[i].state = RUNS;
+    return true;
+}
+
 /* Let those go on whose barrier all have reached; false: nobody can. */
 static bool release(unsigned n)
 {
-    bool any = false, all_at_block = true;
-    for (unsigned i = 0; i < n; i++)
-        all_at_block = all_at_block && fibers[i].state == AT_BLOCK;
-    if (all_at_block)
-        for (unsigned i = 0; i < n; i++)
-            fibers[i].state = RUNS, any = true;
-    for (unsigned w = 0; w < n; w += 32) {
-        bool all = true;
-        for (unsigned i = w; i < w + 32; i++)
-            all = all && fibers[i].state == AT_WARP;
-        for (unsigned i = w; all && i < w + 32; i++)
-            fibers[i].state = RUNS, any = true;
-    }
+    bool any = release_if_all(0, n, AT_GRID);
+    for (unsigned b = 0; b < n; b += block_threads)
+        any = release_if_all(b, block_threads, AT_BLOCK) || any;
+    for (unsigned w = 0; w < n; w += 32)
+        any = release_if_all(w, 32, AT_WARP) || any;
     return any;
 }
 
-static void run_block(unsigned n, size_t shared_bytes, bool reverse)
+/* Run `blocks` together. */
+static void run_blocks(bool reverse)
 {
-    shared_now.assign(shared_bytes, 0xff);
-    shared_now.shrink_to_fit();
+    const unsigned n = (unsigned)blocks.size() * block_threads;
+    if (fibers.size() < n)
+        fibers.resize(n);
+    for (int i = 0; i < 2; i++) {
+        exchanged[i].resize(n);
+        published[i].resize(n);
+    }
     for (unsigned i = 0; i < n; i++) {
         fiber &f = fibers[i];
         if (!f.stack)
@@ -228,45 +263,48 @@ static void run_block(unsigned n, size_t shared_bytes, bool reverse)
     }
     for (;;) {
         unsigned ended = 0;
+        yielded = false;
         for (unsigned k = 0; k < n; k++) {
             const unsigned i = reverse ? n - 1 - k : k;
             if (fibers[i].state == RUNS) {
                 now = i;
-                threadIdx = {i, 0, 0};
+                threadIdx = {i % block_threads, 0, 0};
+                blockIdx = blocks[i / block_threads].index;
                 context_swap(&scheduler, &fibers[i].c);
             }
             ended += fibers[i].state == ENDED;
         }
         if (ended == n)
             return;
-        if (ended > 0) {
-            /* a thread that has ended must not be waited for: kernels here never rely on it */
-            for (unsigned i = 0; i < n; i++)
-                if (fibers[i].state == AT_BLOCK)
-                    die("a barrier that some threads do not reach");
-        }
-        if (!release(n))
-            die("threads wait for each other");
+        /* a thread that has ended must not be waited for: kernels here never rely on it */
+        idle = release(n) ? 0 : idle + 1;
+        if (idle > 100000 || (idle && !yielded))
+            die("threads wait for each other, or for some that have ended");
     }
 }
 
 static void run_kernel(const emu_kernel *k, emu_dim grid, unsigned threads, size_t shared_bytes,
-                       const void *args)
+                       const void *args, bool together)
 {
     if (threads % 32 || threads > 1024 || shared_bytes > 227 * 1024)
         abort();
-    if (fibers.size() < threads)
-        fibers.resize(threads);
     kernel_now = k;
     args_now = args;
     gridDim = grid;
+    block_threads = threads;
     const bool reverse = n_launches++ % 2;
+    blocks.clear();
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
-                blockIdx = {x, y, z};
-                run_block(threads, shared_bytes, reverse);
+                blocks.push_back({{x, y, z}, std::vector<unsigned char>(shared_bytes, 0xff), {}});
+                if (together)
+                    continue;
+                run_blocks(reverse);
+                blocks.clear();
             }
+    if (together)
+        run_blocks(reverse);
 }
 
 /* ---- The driver ------------------------------------------------------------------------------ */
@@ -541,7 +579,29 @@ API cuLaunchKernel(const emu_kernel *k, unsigned gx, unsigned gy, unsigned gz, u
         return INVALID;
     const std::vector<uint64_t> copy(((const uint64_t *)args[0]),
                                      ((const uint64_t *)args[0]) + k->args_size / 8);
-    return enqueue(s, [=] { run_kernel(k, {gx, gy, gz}, bx, shared_bytes, copy.data()); });
+    return enqueue(s, [=] { run_kernel(k, {gx, gy, gz}, bx, shared_bytes, copy.data(), false); });
+}
+struct launch_attribute {
+    int id, pad, value[16];
+};
+struct launch_config {
+    unsigned grid[3], block[3], shared_bytes;
+    stream *s;
+    launch_attribute *attributes;
+    unsigned n_attributes;
+};
+API cuLaunchKernelEx(const launch_config *c, const emu_kernel *k, void **args, void **)
+{
+    bool together = false;
+    for (unsigned i = 0; i < c->n_attributes; i++)
+        together = together || (c->attributes[i].id == 2 && c->attributes[i].value[0]);
+    const std::vector<uint64_t> copy(((const uint64_t *)args[0]),
+                                     ((const uint64_t *)args[0]) + k->args_size / 8);
+    const launch_config config = *c;
+    return enqueue(c->s, [=] {
+        run_kernel(k, {config.grid[0], config.grid[1], config.grid[2]}, config.block[0],
+                   config.shared_bytes, copy.data(), together);
+    });
 }
 API cuStreamBeginCapture_v2(stream *s, int)
 {

@@ -48,6 +48,8 @@ struct emu_kernel {
         sizeof(args_type));                                                                        \
     static void name(const args_type &a)
 
+#define UT_KERNEL_ALONE UT_KERNEL
+
 /* ---- Barriers and exchange ------------------------------------------------------------------- */
 
 void __syncthreads(void);
@@ -69,6 +71,78 @@ template <class T> static inline T emu_shuffle(T v, unsigned from)
     return v;
 }
 
+/* The whole grid, of a cooperative launch. */
+void emu_grid_wait(void);
+static inline void grid_arrive(uint32_t *) {}
+static inline void grid_wait(const uint32_t *, uint32_t)
+{
+    emu_grid_wait();
+}
+static inline uint32_t grid_turn(const uint32_t *)
+{
+    return 0;
+}
+static inline void wait_for_kernel_before(void) {}
+static inline void let_next_kernel_start(void) {}
+
+/* Let other threads go on. */
+void emu_yield(void);
+struct mail_pair {
+    uint64_t a, b;
+};
+static inline void mail_send(void *to, float value, uint32_t frame)
+{
+    memcpy(to, &value, 4);
+    memcpy((char *)to + 4, &frame, 4);
+}
+static inline mail_pair mail_look(const void *from)
+{
+    mail_pair p;
+    memcpy(&p, from, sizeof p);
+    return p;
+}
+static inline void mail_again(uint32_t)
+{
+    emu_yield();
+}
+
+static inline void ahead_start(void *dst, const void *src)
+{
+    memcpy(dst, src, 16);
+}
+static inline void ahead_wait(void) {}
+static inline void prefetch(const void *) {}
+static inline uint64_t ticks(void)
+{
+    return 0;
+}
+
+/* Copies arrive at once; *done counts them, so that waiting for one that was never started shows.
+ */
+static inline void copy_init(uint64_t *done)
+{
+    *done = 0;
+}
+static inline void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+{
+    memcpy(dst, src, bytes);
+    ++*done;
+}
+void emu_copy_missing(void);
+static inline void copy_wait(const uint64_t *done, uint32_t parity)
+{
+    __syncwarp(); /* the lane that starts copies may be behind */
+    if ((*done & 1) == parity)
+        emu_copy_missing();
+}
+
+static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
+{
+    const uint32_t old = *p;
+    *p += v;
+    return old;
+}
+
 template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask)
 {
     return emu_shuffle(v, (threadIdx.x % 32) ^ (unsigned)mask);
@@ -79,24 +153,21 @@ template <class T> static inline T __shfl_sync(unsigned, T v, int from)
     return emu_shuffle(v, (unsigned)from % 32);
 }
 
-/* Blocks run one after another. */
-static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
-{
-    const uint32_t old = *p;
-    *p += v;
-    return old;
-}
-
 /* ---- Small things ---------------------------------------------------------------------------- */
+
+template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
 
 template <class T> static inline T __ldcg(const T *p)
 {
     return *p;
 }
 
-template <class T> static inline T __ldg(const T *p)
+static inline int __clz(int v)
 {
-    return *p;
+    return v ? __builtin_clz((unsigned)v) : 32;
 }
 
 static inline float __uint_as_float(uint32_t u)

@@ -39,7 +39,7 @@
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
  */
-#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (8 + 4 + 8) + 64 * 4)
+#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (7 * 8 + 4 + 8) + 64 * 4)
 #define CU_SAMPLE_SHARED 5120
 
 /* Element types of matrices and caches. A matrix of CU_Q8 or CU_Q4 (plan/quant.h) has rows of ldw
@@ -410,6 +410,8 @@ typedef struct cu_convert_args {
     X(advance, cu_advance_args)                                                                    \
     X(convert, cu_convert_args)                                                                    \
     X(pack_q8, cu_convert_args)                                                                    \
-    X(pack_q4, cu_convert_args)
+    X(pack_q4, cu_convert_args)                                                                    \
+    X(frame, cu_frame_args)                                                                        \
+    X(frame_phase, cu_frame_args)
 
 #endif

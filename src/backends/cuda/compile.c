@@ -30,13 +30,48 @@ static utter_status no_memory(const ut_plan *p, ut_err *err)
 
 /* ---- Places ---------------------------------------------------------------------------------- */
 
+/* Could the plan run in phases? They run side by side what operations do one after another, so no
+ * memory may be used for two tensors. */
+static bool may_be_frame(const cu_exec *e)
+{
+    const ut_plan *p = e->head.plan;
+    if (e->max_t > 1 || !p->states)
+        return false;
+    for (ut_tid t = 0; t < p->n_tensors; t++)
+        if (p->tensors[t].rows_per_t != 0 || p->tensors[t].lead != 0)
+            return false;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_LINEAR &&
+            p->tensors[p->ops[i].in[0]].rows_fixed * e->n_slots > CU_FRAME_ROWS)
+            return false;
+    return true;
+}
+
+static void place_densely(cu_exec *e, size_t *offset)
+{
+    const ut_plan *p = e->head.plan;
+    for (ut_tid t = 0; t < p->n_tensors; t++) {
+        const ut_tensor *m = &p->tensors[t];
+        if (m->role == UT_STATE || m->role == UT_VIEW)
+            continue;
+        offset[t] = e->arena_bytes;
+        e->arena_bytes +=
+            (4 * (size_t)m->rows_fixed * (size_t)m->cols * (size_t)e->n_slots + 255) / 256 * 256;
+    }
+}
+
 static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
     size_t *offset = ut_calloc((size_t)p->n_tensors + 1, sizeof *offset);
     if (!offset)
         return no_memory(p, err);
-    utter_status st = ut_plan_place(p, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
+    utter_status st = UTTER_OK;
+    e->dense = may_be_frame(e);
+    if (e->dense)
+        place_densely(e, offset);
+    else
+        st = ut_plan_place(p, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
     if (st == UTTER_OK)
         st = cu_alloc(b, e->arena_bytes, &e->arena, err, "plan %s for %d steps of %d slots",
                       p->name, (int)e->max_t, e->n_slots);
@@ -334,6 +369,8 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
         st = make_tables(e, b, err);
     if (st == UTTER_OK)
         st = make_scratch(e, b, err);
+    if (st == UTTER_OK)
+        st = cu_frame_new(e, b, err);
     if (st != UTTER_OK)
         return st;
     cu_result r = b->d.event_new(&e->copied, CU_EVENT_NO_TIMING);
@@ -341,7 +378,7 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
         r = b->d.event_new(&e->done, CU_EVENT_NO_TIMING);
     if (r == CU_OK)
         r = b->d.stream_sync(b->stream); /* uploads: other streams read what they wrote */
-    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "compiling a plan", err);
+    return r == CU_OK ? cu_frame_choose(e, b, err) : cu_fail(b, r, "compiling a plan", err);
 }
 
 utter_status cu_compile(ut_backend *backend, const ut_plan *plan, int n_slots, int32_t max_t,
@@ -393,9 +430,8 @@ void cu_exec_free(ut_exec *exec)
     if (e->done && e->stream)
         cu_note(b, cu_wait(b, e->done, "closing a plan", NULL) == UTTER_OK ? CU_OK : b->failed,
                 "closing a plan");
-    for (int i = 0; i < CU_GRAPHS; i++)
-        if (e->graphs[i].graph)
-            b->d.graph_exec_free(e->graphs[i].graph);
+    cu_exec_forget(e);
+    cu_frame_free(b, e->frame);
     if (e->copied)
         b->d.event_free(e->copied);
     if (e->done)

@@ -214,7 +214,10 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     for (int k = 0; k < CU_K_COUNT; k++)
         if (!b->kernels[k])
             return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", names[k]);
-    return UTTER_OK;
+    cu_result r = CU_OK;
+    for (int k = CU_K_frame; k <= CU_K_frame_phase && r == CU_OK; k++)
+        r = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
+    return r == CU_OK ? UTTER_OK : cu_fail(b, r, "the frame's shared memory", err);
 }
 
 /* Kernels for tensor cores do nothing when compiled for what has none; and they need more shared
@@ -284,6 +287,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     b->sm_count = attribute(&b->d, b->device, CU_ATTR_SM_COUNT);
     b->cc = attribute(&b->d, b->device, CU_ATTR_CC_MAJOR) * 10 +
             attribute(&b->d, b->device, CU_ATTR_CC_MINOR);
+    b->shared_limit = (size_t)attribute(&b->d, b->device, CU_ATTR_SHARED_PER_BLOCK);
     r = b->d.context_retain(&b->context, b->device);
     if (r != CU_OK) {
         b->context = NULL;

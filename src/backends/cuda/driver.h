@@ -38,8 +38,25 @@ enum {
     CU_STREAM_URGENT = -1, /* a priority: lower numbers go first */
     CU_EVENT_NO_TIMING = 2,
     CU_EVENT_TIMING = 0,
-    CU_CAPTURE_THREAD_LOCAL = 1
+    CU_CAPTURE_THREAD_LOCAL = 1,
+
+    CU_LAUNCH_COOPERATIVE = 2,
+    CU_LAUNCH_PROGRAMMATIC = 6 /* may start before the kernel in front has ended */
 };
+
+/* How a kernel is launched, as the driver lays it out. */
+typedef struct cu_launch_attribute {
+    int id;
+    int pad;
+    int value[16]; /* [0]: on or off, of those above */
+} cu_launch_attribute;
+
+typedef struct cu_launch_config {
+    unsigned grid[3], block[3], shared_bytes;
+    cu_stream stream;
+    cu_launch_attribute *attributes;
+    unsigned n_attributes;
+} cu_launch_config;
 
 /* X(name in the table, name in the library, parameters) */
 #define CU_DRIVER_FUNCTIONS(X)                                                                     \
@@ -85,6 +102,7 @@ enum {
     X(launch, "cuLaunchKernel",                                                                    \
       (cu_function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,          \
        cu_stream, void **, void **))                                                               \
+    X(launch_with, "cuLaunchKernelEx", (const cu_launch_config *, cu_function, void **, void **))  \
     X(capture_begin, "cuStreamBeginCapture_v2", (cu_stream, int))                                  \
     X(capture_end, "cuStreamEndCapture", (cu_stream, cu_graph *))                                  \
     X(graph_instantiate, "cuGraphInstantiateWithFlags",                                            \

@@ -9,6 +9,7 @@
 #include "backends/cuda/args.h"
 #include "backends/cuda/driver.h"
 #include "backends/cuda/fatbin.h"
+#include "backends/cuda/frame_args.h"
 
 /* Numbers of the kernels. */
 enum {
@@ -56,6 +57,14 @@ typedef struct cu_staging {
 
 /* ---- The device (device.c) ------------------------------------------------------------------- */
 
+/* How frames run. The results of PHASES and WHOLE are the same bits. */
+typedef enum cu_frames {
+    CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases */
+    CU_FRAMES_STEPS,  /* a captured graph of one kernel or two per operation */
+    CU_FRAMES_PHASES, /* a captured graph of one kernel per phase */
+    CU_FRAMES_WHOLE   /* one kernel for all */
+} cu_frames;
+
 typedef struct cu_backend {
     ut_backend head;
     cu_driver d;
@@ -63,6 +72,10 @@ typedef struct cu_backend {
     cu_context context;
     int ordinal, sm_count, cc; /* cc: 90 for 9.0 */
     size_t memory;             /* bytes of the device */
+    size_t shared_limit;       /* bytes of shared memory that a block may have */
+    cu_frames frames;          /* asked for */
+    cu_frames chosen;          /* last, by AUTO */
+    float frame_ms[2];         /* and why: a frame WHOLE and in PHASES */
     int driver_version;        /* 13000 for 13.0 */
     char name[96];
     cu_module modules[CU_FATBINS];
@@ -192,6 +205,8 @@ typedef struct cu_captured {
     int first_slot;
     int32_t n_t;
     uint64_t used; /* run number of the last use */
+    cu_ptr tables; /* of a frame in phases */
+    cu_frame_args args;
 } cu_captured;
 
 enum { CU_GRAPHS = 24 };    /* per plan */
@@ -202,6 +217,8 @@ typedef struct cu_host_copy {
     ut_tid tensor;
     uint8_t *data; /* pinned */
 } cu_host_copy;
+
+typedef struct cu_frame cu_frame;
 
 typedef struct cu_exec {
     ut_exec head;
@@ -228,7 +245,17 @@ typedef struct cu_exec {
     cu_stream stream; /* of the last run; NULL: none yet */
     cu_captured graphs[CU_GRAPHS];
     uint64_t n_runs;
+    bool dense;      /* no memory is used for two tensors */
+    cu_frame *frame; /* NULL: not in phases */
+    cu_ptr trace;
+    cu_frames frames;
 } cu_exec;
+
+/* A launch that was asked for. */
+typedef struct cu_record {
+    int kernel;
+    uint8_t args[sizeof(cu_slot_op)];
+} cu_record;
 
 /* A run being turned into launches. */
 struct cu_run {
@@ -238,7 +265,8 @@ struct cu_run {
     int first_slot;
     int32_t n_t; /* of the launches: what was asked for, or the next length that has a graph */
     cu_stream stream;
-    cu_result result; /* the first failure */
+    cu_result result;  /* the first failure */
+    cu_record *record; /* not NULL: launches go here */
 };
 
 utter_status cu_compile(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
@@ -255,6 +283,23 @@ const void *cu_output(ut_exec *e, ut_tid t, ut_err *err);
  * [n_ops of the plan]. Waits for its end. */
 utter_status cu_run_timed(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, float *ms,
                           ut_err *err);
+
+/* Free all captured runs. */
+void cu_exec_forget(cu_exec *e);
+
+/* ---- Frames in phases (frame.c) -------------------------------------------------------------- */
+
+/* e->frame, or none where the plan cannot be phases; then e->frames, by timing. */
+utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err);
+utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err);
+void cu_frame_free(cu_backend *b, cu_frame *f); /* NULL is fine */
+/* Tables for the run's state and slots. */
+utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err);
+/* For benchmarks: a frame WHOLE, and the times of its phases [n_phases, CU_TRACE] on block 0, in
+ * ticks of the device. Waits for its end. */
+utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err *err);
+void cu_frame_launch_whole(cu_run *r, const cu_captured *c);
+void cu_frame_launch_phases(cu_run *r, const cu_captured *c);
 
 /* ---- Launching ------------------------------------------------------------------------------- */
 
@@ -279,6 +324,8 @@ void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t gr
 int32_t cu_linear_parts(const cu_backend *b, int64_t rows, int32_t n_out, int32_t ld);
 int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
+/* A linear as its kernels take it. */
+cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s);
 /* Launch a linear whose matrix is in blocks (launch_packed.c); false: it is not. */
 bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* launch_matmul.c, launch_attention.c: scratch of one step, in bytes. */

@@ -27,6 +27,7 @@ FATBIN(decide);
 FATBIN(linear_mma);
 FATBIN(attention_flash);
 FATBIN(attention_split);
+FATBIN(frame);
 
 const void *cu_fatbin(int i)
 {
@@ -34,6 +35,6 @@ const void *cu_fatbin(int i)
                                          ut_fatbin_linear_mma,      ut_fatbin_rows,
                                          ut_fatbin_signal,          ut_fatbin_attention,
                                          ut_fatbin_attention_flash, ut_fatbin_attention_split,
-                                         ut_fatbin_decide};
+                                         ut_fatbin_decide,          ut_fatbin_frame};
     return all[i];
 }

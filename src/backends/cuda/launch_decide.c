@@ -53,7 +53,7 @@ void cu_launch_nearest(cu_run *r, const cu_step *s)
                                .col = s->op->u.nearest.col,
                                .euclid = s->op->u.nearest.euclid};
     cu_launch(r, CU_K_nearest, (int64_t)e.rows * a.slots, 1, 1,
-              sizeof(float) * (2 * CU_THREADS / 32 + (size_t)a.dim), &a);
+              sizeof(float) * (2 * CU_THREADS / 32 + ((size_t)a.dim + 3) / 4 * 4), &a);
 }
 
 void cu_launch_sample(cu_run *r, const cu_step *s)

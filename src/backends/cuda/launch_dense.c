@@ -57,8 +57,7 @@ static void launch_tile(cu_run *r, const cu_step *s, cu_linear_args *a)
         cu_launch(r, CU_K_linear_finish, div_up(rows * a->n_out, CU_THREADS), 1, 1, 0, a);
 }
 
-/* Products whose rows do not depend on T are decoding: few rows, and every weight matters. */
-void cu_launch_linear(cu_run *r, const cu_step *s)
+cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s)
 {
     const ut_op *op = s->op;
     const cu_view x = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
@@ -87,6 +86,13 @@ void cu_launch_linear(cu_run *r, const cu_step *s)
         .slots = r->e->n_slots,
     };
     a.vector = a.x % 16 == 0 && cols % 4 == 0 && x.slot % 4 == 0;
+    return a;
+}
+
+/* Products whose rows do not depend on T are decoding: few rows, and every weight matters. */
+void cu_launch_linear(cu_run *r, const cu_step *s)
+{
+    cu_linear_args a = cu_linear_of(r, s);
     if (cu_launch_linear_packed(r, s, &a) || cu_launch_linear_mma(r, s, &a))
         return;
     if (s->in[0].rows_per_t == 0)

@@ -29,7 +29,18 @@ cu_view cu_view_of(const cu_run *r, const cu_place *p)
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args)
 {
+    static const size_t args_size[] = {
+#define X(name, args_type) sizeof(args_type),
+        CU_KERNELS(X)
+#undef X
+    };
     void *parameters[] = {(void *)(uintptr_t)args};
+    if (r->record) {
+        const size_t size = args_size[kernel], most = sizeof r->record->args;
+        r->record->kernel = kernel;
+        memcpy(r->record->args, args, size < most ? size : most);
+        return;
+    }
     if (r->result == CU_OK)
         r->result = r->b->d.launch(r->b->kernels[kernel], (unsigned)grid_x, (unsigned)grid_y,
                                    (unsigned)grid_z, CU_THREADS, 1, 1, (unsigned)shared_bytes,
@@ -43,6 +54,20 @@ static void launch_all(cu_run *r)
 }
 
 /* ---- Captured runs --------------------------------------------------------------------------- */
+
+static void forget(cu_backend *b, cu_captured *c)
+{
+    if (c->graph)
+        b->d.graph_exec_free(c->graph);
+    cu_free(b, c->tables);
+    *c = (cu_captured){0};
+}
+
+void cu_exec_forget(cu_exec *e)
+{
+    for (int i = 0; i < CU_GRAPHS; i++)
+        forget((cu_backend *)e->head.backend, &e->graphs[i]);
+}
 
 /* The entry of this run, or the one longest unused, emptied. */
 static cu_captured *find_captured(const cu_run *r, bool *known)
@@ -59,8 +84,7 @@ static cu_captured *find_captured(const cu_run *r, bool *known)
         if (c->used < oldest->used)
             oldest = c;
     }
-    if (oldest->graph)
-        r->b->d.graph_exec_free(oldest->graph);
+    forget(r->b, oldest);
     *oldest = (cu_captured){.state = state, .first_slot = r->first_slot, .n_t = r->n_t};
     *known = false;
     return oldest;
@@ -73,7 +97,10 @@ static void capture(cu_run *r, cu_captured *c)
     r->result = d->capture_begin(r->stream, CU_CAPTURE_THREAD_LOCAL);
     if (r->result != CU_OK)
         return;
-    launch_all(r);
+    if (r->e->frames == CU_FRAMES_PHASES)
+        cu_frame_launch_phases(r, c);
+    else
+        launch_all(r);
     const cu_result ended = d->capture_end(r->stream, &graph);
     if (r->result == CU_OK)
         r->result = ended;
@@ -170,7 +197,12 @@ static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int fir
     if (st != UTTER_OK)
         return st;
     cu_enter(b);
-    *r = (cu_run){b, e, (cu_state *)state, first_slot, graph_length(e, n_t), b->stream, CU_OK};
+    *r = (cu_run){.b = b,
+                  .e = e,
+                  .s = (cu_state *)state,
+                  .first_slot = first_slot,
+                  .n_t = graph_length(e, n_t),
+                  .stream = b->stream};
     if (r->s)
         r->stream = r->s->stream;
     if (e->stream && e->stream != r->stream) /* the arena is still that run's */
@@ -195,15 +227,23 @@ utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t
 {
     cu_exec *e = (cu_exec *)exec;
     cu_run r;
-    const utter_status st = begin_run(&r, exec, state, first_slot, n_t, err);
+    utter_status st = begin_run(&r, exec, state, first_slot, n_t, err);
     if (st != UTTER_OK)
         return st;
     bool known = false;
     cu_captured *c = find_captured(&r, &known);
     c->used = ++e->n_runs;
-    if (r.result == CU_OK && !c->graph && (known || e->max_t == 1))
+    const bool whole = e->frames == CU_FRAMES_WHOLE;
+    if (e->frames != CU_FRAMES_STEPS && !c->tables) {
+        st = cu_frame_prepare(&r, c, err);
+        if (st != UTTER_OK)
+            return st;
+    }
+    if (r.result == CU_OK && !c->graph && !whole && (known || e->max_t == 1))
         capture(&r, c);
-    if (c->graph && r.result == CU_OK)
+    if (whole)
+        cu_frame_launch_whole(&r, c);
+    else if (c->graph && r.result == CU_OK)
         r.result = r.b->d.graph_launch(c->graph, r.stream);
     else
         launch_all(&r);

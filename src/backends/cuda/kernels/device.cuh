@@ -15,6 +15,10 @@
 #define UT_KERNEL(name, args_type)                                                                 \
     extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
         name(const __grid_constant__ args_type a)
+/* The same for one that has a multiprocessor to itself. */
+#define UT_KERNEL_ALONE(name, args_type)                                                           \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS, 1)                                    \
+        name(const __grid_constant__ args_type a)
 /* The block's dynamic shared memory. */
 #define UT_SHARED(type, name)                                                                      \
     extern __shared__ __align__(16) unsigned char ut_shared_memory[];                              \
@@ -75,7 +79,15 @@ template <int TYPE> struct group {
     static const int N = 8;
     static UT_DEVICE_MEMBER void load(const void *p, size_t i, float f[8])
     {
-        const uint4 v = __ldg((const uint4 *)((const uint16_t *)p + i));
+        unpack(__ldg((const uint4 *)((const uint16_t *)p + i)), f);
+    }
+    /* from shared memory */
+    static UT_DEVICE_MEMBER void read(const void *p, size_t i, float f[8])
+    {
+        unpack(*(const uint4 *)((const uint16_t *)p + i), f);
+    }
+    static UT_DEVICE_MEMBER void unpack(uint4 v, float f[8])
+    {
         const uint32_t u[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -96,6 +108,11 @@ template <> struct group<CU_F32> {
         const float4 v = __ldg((const float4 *)((const float *)p + i));
         f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
     }
+    static UT_DEVICE_MEMBER void read(const void *p, size_t i, float f[4])
+    {
+        const float4 v = *(const float4 *)((const float *)p + i);
+        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+    }
 };
 
 /* ---- Warp and block -------------------------------------------------------------------------- */
@@ -110,6 +127,15 @@ template <class T> UT_DEVICE T warp_sum(T v)
     for (int d = 16; d > 0; d /= 2)
         v += __shfl_xor_sync(UT_FULL, v, d);
     return v;
+}
+
+UT_DEVICE uint32_t warp_sum_u32(uint32_t v)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_add_sync(UT_FULL, v);
+#else
+    return warp_sum(v);
+#endif
 }
 
 template <class T> UT_DEVICE T warp_max(T v)

@@ -1,0 +1,367 @@
+/* frame.c - running a frame as phases: the tables that the kernel walks, and its launches, either
+ * one for the whole frame or a captured graph of one per phase. Which of the two is faster is a
+ * matter of the device, so both are timed when a plan is compiled. */
+#include "backends/cuda/frame.h"
+#include "base/alloc.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- Room ------------------------------------------------------------------------------------ */
+
+static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
+{
+    return CU_FRAME_SHARED(ring, f->unit_bytes, f->sums + f->x + f->gains, n_loads);
+}
+
+/* Units that a warp can fetch ahead in so much shared memory: even, 0 where there is no room. */
+static int32_t ring_in(const cu_frame *f, size_t room, int32_t n_loads)
+{
+    enum { MOST = 64 };
+    int32_t ring = MOST;
+    while (ring > 0 && shared_bytes(f, ring, n_loads) > room)
+        ring -= 2;
+    return ring >= CU_UNITS_AT_ONCE ? ring : 0;
+}
+
+/* Half of a multiprocessor, so that the next phase can fetch while this one works. */
+static size_t half_of(const cu_backend *b)
+{
+    enum { RESERVED = 1024 }; /* by the system, per block */
+    return b->shared_limit / 2 - RESERVED;
+}
+
+utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    cu_frame *f;
+    if (b->attention == UT_ATTENTION_MATH)
+        return UTTER_OK; /* phases have an attention of their own */
+    utter_status st = cu_frame_fuse(e, &f, err);
+    if (st != UTTER_OK || !f)
+        return st;
+    if (shared_bytes(f, 0, 0) > b->shared_limit) {
+        cu_frame_free(b, f);
+        return UTTER_OK;
+    }
+    if (b->cc >= 90) { /* copies that arrive by themselves */
+        f->ring_whole = ring_in(f, b->shared_limit, f->n_loads);
+        f->ring_phase = ring_in(f, half_of(b), 1);
+    }
+    f->arrived_bytes = (f->arrived_bytes + 255) / 256 * 256;
+    f->bytes = 256 + f->arrived_bytes + f->mail_bytes + f->part_bytes;
+    st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
+    if (st == UTTER_OK) {
+        const cu_result r = b->d.set8(f->memory, 0, f->bytes - f->part_bytes, b->stream);
+        st = r == CU_OK ? UTTER_OK : cu_fail(b, r, "compiling a frame", err);
+    }
+    if (st != UTTER_OK) {
+        cu_frame_free(b, f);
+        return st;
+    }
+    e->frame = f;
+    return UTTER_OK;
+}
+
+void cu_frame_free(cu_backend *b, cu_frame *f)
+{
+    if (!f)
+        return;
+    cu_free(b, f->memory);
+    ut_free(f->mail);
+    ut_free(f->phases);
+    ut_free(f->slot_ops);
+    ut_free(f);
+}
+
+/* ---- Tables ---------------------------------------------------------------------------------- */
+
+typedef struct tables {
+    cu_frame_phase *phases;
+    cu_slot_op *ops;
+    cu_frame_load *loads;
+    uint8_t *memory; /* all of them, as on the device */
+    size_t bytes, ops_at, loads_at;
+} tables;
+
+static bool new_tables(tables *t, const cu_frame *f)
+{
+    t->ops_at = (size_t)f->n_phases * sizeof *t->phases;
+    t->loads_at = t->ops_at + (size_t)f->n_slot_ops * sizeof *t->ops;
+    t->bytes = t->loads_at + (size_t)f->n_loads * sizeof *t->loads;
+    t->memory = ut_calloc(1, t->bytes);
+    if (!t->memory)
+        return false;
+    t->phases = (cu_frame_phase *)(void *)t->memory;
+    t->ops = (cu_slot_op *)(void *)(t->memory + t->ops_at);
+    t->loads = (cu_frame_load *)(void *)(t->memory + t->loads_at);
+    return true;
+}
+
+_Static_assert(sizeof(cu_frame_phase) % 16 == 0 && sizeof(cu_slot_op) % 16 == 0 &&
+                   sizeof(cu_frame_load) % 16 == 0,
+               "the kernel reads tables 16 bytes at a time");
+_Static_assert(sizeof(cu_qkv_args) <= sizeof(cu_slot_op), "a record holds what is taken from it");
+
+/* What a step's launch hands its kernel, instead of launching it. */
+static void arguments_of(cu_run *r, int32_t op, void *args, size_t size)
+{
+    cu_record record = {.kernel = -1};
+    const cu_step *s = &r->e->steps[op];
+    r->record = &record;
+    s->launch(r, s);
+    r->record = NULL;
+    memcpy(args, record.args, size < sizeof record.args ? size : sizeof record.args);
+}
+
+/* Where tensor t's mail is on the device, or 0. */
+static cu_ptr mail_of(const cu_run *r, ut_tid t)
+{
+    const cu_frame *f = r->e->frame;
+    if (t == UT_NONE || f->mail[t] == SIZE_MAX)
+        return 0;
+    return f->memory + 256 + f->arrived_bytes + f->mail[t];
+}
+
+static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)
+{
+    const cu_step *s = &r->e->steps[f->linear];
+    out->a = cu_linear_of(r, s);
+    out->type = s->w[0]->type;
+    if (f->norm >= 0) {
+        cu_norm_args norm;
+        arguments_of(r, f->norm, &norm, sizeof norm);
+        out->a.x = norm.x;
+        out->a.x_slot = norm.x_slot;
+        out->gain = norm.gain;
+        out->eps = norm.eps;
+    }
+    if (f->swiglu >= 0) {
+        cu_map_args map;
+        arguments_of(r, f->swiglu, &map, sizeof map);
+        out->a.y = map.y;
+        out->a.y_slot = map.y_slot;
+        out->swiglu = 1;
+    }
+    const ut_op *ops = r->e->head.plan->ops;
+    out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
+    out->residual_mail = mail_of(r, ops[f->linear].in[1]);
+    out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
+    *load = (cu_frame_load){.w = out->a.w,
+                            .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
+                            .matrices = out->swiglu ? 2 : 1,
+                            .ld = out->a.ldw,
+                            .type = out->type};
+}
+
+static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
+{
+    const cu_step *s = &r->e->steps[f->attention];
+    const cu_frame *frame = r->e->frame;
+    const cu_view y = cu_view_of(r, &s->out[0]);
+    const int32_t window = s->op->u.attn.window;
+    arguments_of(r, f->qkv, &out->qkv, sizeof out->qkv);
+    const int32_t capacity = out->qkv.capacity;
+    out->reach = window && window < capacity ? window : capacity;
+    out->scale = 1.0f / sqrtf((float)out->qkv.dim);
+    out->group = out->qkv.heads / out->qkv.kv_heads;
+    out->x_mail = mail_of(r, r->e->steps[f->qkv].op->in[0]);
+    out->y_mail = mail_of(r, s->op->out[0]);
+    out->y = y.p;
+    out->y_slot = y.slot;
+    out->arrived = frame->memory + 256;
+    out->part = frame->memory + frame->bytes - frame->part_bytes;
+    out->spans = (out->reach + out->qkv.rows - 1) / CU_ATT_SPAN + 2;
+}
+
+static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
+{
+    static const int32_t kinds[UT_OP_COUNT] = {
+        [UT_OP_EMBED_SUM] = CU_SLOT_EMBED_SUM,   [UT_OP_GATHER] = CU_SLOT_GATHER,
+        [UT_OP_GATHER_SUM] = CU_SLOT_GATHER_SUM, [UT_OP_COPY_ROWS] = CU_SLOT_COPY,
+        [UT_OP_RMS_NORM] = CU_SLOT_NORM,         [UT_OP_ROPE_ANGLES] = CU_SLOT_ANGLES,
+        [UT_OP_TOKEN_CODE] = CU_SLOT_TOKEN_CODE, [UT_OP_RING_PUT] = CU_SLOT_RING_PUT,
+        [UT_OP_RING_GET] = CU_SLOT_RING_GET,     [UT_OP_ADVANCE] = CU_SLOT_ADVANCE,
+        [UT_OP_SAMPLE] = CU_SLOT_SAMPLE};
+    out->kind = kinds[r->e->steps[op].op->kind];
+    arguments_of(r, op, &out->u, sizeof out->u);
+}
+
+static void fill_tables(cu_run *r, tables *t)
+{
+    const cu_frame *f = r->e->frame;
+    int32_t load = 0;
+    for (int32_t i = 0; i < f->n_phases; i++) {
+        const cu_fused *from = &f->phases[i];
+        cu_frame_phase *to = &t->phases[i];
+        to->kind = (int32_t)from->kind;
+        to->barrier = from->barrier;
+        if (from->kind == CU_PHASE_LINEAR)
+            fill_linear(r, from, &to->u.linear, &t->loads[load++]);
+        else if (from->kind == CU_PHASE_ATTENTION)
+            fill_attention(r, from, &to->u.attention);
+        else
+            to->u.slots = (cu_frame_slots){from->first, from->count};
+    }
+    for (int32_t i = 0; i < f->n_slot_ops; i++)
+        fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
+}
+
+utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
+{
+    const cu_frame *f = r->e->frame;
+    tables t;
+    if (!new_tables(&t, f))
+        return ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory", r->e->head.plan->name);
+    fill_tables(r, &t);
+    utter_status st = UTTER_OK;
+    if (!c->tables)
+        st =
+            cu_alloc(r->b, t.bytes, &c->tables, err, "the frame of plan %s", r->e->head.plan->name);
+    if (st == UTTER_OK)
+        st = cu_upload(r->b, c->tables, t.memory, t.bytes, err);
+    if (st == UTTER_OK) {
+        const cu_result synced = r->b->d.stream_sync(r->b->stream); /* another stream reads them */
+        st = synced == CU_OK ? UTTER_OK : cu_fail(r->b, synced, "preparing a frame", err);
+    }
+    c->args = (cu_frame_args){.phases = c->tables,
+                              .ops = c->tables + t.ops_at,
+                              .loads = c->tables + t.loads_at,
+                              .barrier = f->memory,
+                              .frame = f->memory + 128,
+                              .unit_bytes = f->unit_bytes,
+                              .sums = f->sums,
+                              .x = f->x,
+                              .gains = f->gains,
+                              .slots = r->e->n_slots};
+    ut_free(t.memory);
+    return st;
+}
+
+/* ---- Launches -------------------------------------------------------------------------------- */
+
+static void launch(cu_run *r, const cu_frame_args *a, int kernel, int attribute)
+{
+    const cu_backend *b = r->b;
+    cu_launch_attribute how = {.id = attribute, .value = {1}};
+    const cu_launch_config config = {.grid = {(unsigned)b->sm_count, 1, 1},
+                                     .block = {CU_THREADS, 1, 1},
+                                     .shared_bytes =
+                                         (unsigned)shared_bytes(r->e->frame, a->ring, a->n_loads),
+                                     .stream = r->stream,
+                                     .attributes = &how,
+                                     .n_attributes = 1};
+    void *parameters[] = {(void *)(uintptr_t)a};
+    if (r->result == CU_OK)
+        r->result = b->d.launch_with(&config, b->kernels[kernel], parameters, NULL);
+}
+
+void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
+{
+    const cu_frame *f = r->e->frame;
+    cu_frame_args a = c->args;
+    a.first = 0;
+    a.count = f->n_phases;
+    a.last = 1;
+    a.n_loads = f->n_loads;
+    a.ring = f->ring_whole;
+    a.trace = r->e->trace;
+    launch(r, &a, CU_K_frame, CU_LAUNCH_COOPERATIVE);
+}
+
+utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err *err)
+{
+    cu_exec *e = (cu_exec *)exec;
+    cu_backend *b = (cu_backend *)exec->backend;
+    const size_t bytes = (size_t)e->frame->n_phases * CU_TRACE * sizeof *times;
+    void *host;
+    cu_ptr trace;
+    utter_status st = cu_alloc_host(b, bytes, &host, &trace, err);
+    if (st != UTTER_OK)
+        return st;
+    memset(host, 0, bytes);
+    e->trace = trace;
+    st = cu_run_plan(exec, s, 0, 1, err);
+    if (st == UTTER_OK)
+        st = cu_wait(b, e->done, exec->plan->name, err);
+    e->trace = 0;
+    memcpy(times, host, bytes);
+    cu_free_host(b, host);
+    return st;
+}
+
+void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
+{
+    const cu_frame *f = r->e->frame;
+    cu_frame_args a = c->args;
+    int32_t load = 0;
+    a.count = 1;
+    a.ring = f->ring_phase;
+    for (a.first = 0; a.first < f->n_phases; a.first++) {
+        a.n_loads = f->phases[a.first].kind == CU_PHASE_LINEAR;
+        a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
+        load += a.n_loads;
+        a.last = a.first + 1 == f->n_phases;
+        launch(r, &a, CU_K_frame_phase, CU_LAUNCH_PROGRAMMATIC);
+    }
+}
+
+/* ---- Which is faster ------------------------------------------------------------------------- */
+
+static utter_status time_frames(cu_exec *e, ut_state *s, cu_frames how, float *ms, ut_err *err)
+{
+    enum { WARM = 1, FRAMES = 3 };
+    const cu_driver *d = &((cu_backend *)e->head.backend)->d;
+    const cu_stream stream = ((cu_state *)s)->stream;
+    cu_event at[2] = {0};
+    utter_status st = UTTER_OK;
+    cu_result r = CU_OK;
+    e->frames = how;
+    for (int i = 0; i < 2 && r == CU_OK; i++)
+        r = d->event_new(&at[i], CU_EVENT_TIMING);
+    for (int i = 0; i < WARM + FRAMES && r == CU_OK && st == UTTER_OK; i++) {
+        if (i == WARM)
+            r = d->event_record(at[0], stream);
+        st = cu_run_plan(&e->head, s, 0, 1, err);
+    }
+    if (r == CU_OK && st == UTTER_OK)
+        r = d->event_record(at[1], stream);
+    if (r == CU_OK && st == UTTER_OK)
+        r = d->event_sync(at[1]);
+    if (r == CU_OK && st == UTTER_OK)
+        r = d->event_elapsed(ms, at[0], at[1]);
+    *ms /= FRAMES;
+    for (int i = 0; i < 2; i++)
+        if (at[i])
+            d->event_free(at[i]);
+    cu_exec_forget(e);
+    return st == UTTER_OK && r != CU_OK
+               ? cu_fail((cu_backend *)e->head.backend, r, "timing a frame", err)
+               : st;
+}
+
+utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err)
+{
+    if (!e->frame) {
+        e->frames = CU_FRAMES_STEPS;
+        return UTTER_OK;
+    }
+    if (b->frames != CU_FRAMES_AUTO) {
+        e->frames = b->frames;
+        return UTTER_OK;
+    }
+    e->frames = CU_FRAMES_WHOLE;
+    if (!e->head.plan->states)
+        return UTTER_OK;
+    ut_state *s;
+    float ms[2] = {0};
+    if (cu_state_new(e->head.backend, e->head.plan->states, e->n_slots, &s, NULL) != UTTER_OK)
+        return UTTER_OK; /* memory for one state, but not for two */
+    utter_status st = time_frames(e, s, CU_FRAMES_WHOLE, &ms[0], err);
+    if (st == UTTER_OK)
+        st = time_frames(e, s, CU_FRAMES_PHASES, &ms[1], err);
+    cu_state_free(s);
+    e->frames = ms[1] < ms[0] ? CU_FRAMES_PHASES : CU_FRAMES_WHOLE;
+    b->chosen = e->frames;
+    b->frame_ms[0] = ms[0];
+    b->frame_ms[1] = ms[1];
+    return st;
+}

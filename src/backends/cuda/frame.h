@@ -1,0 +1,37 @@
+/* frame.h - a decoder's frame as phases of one kernel: which operations a phase does
+ * (frame_fuse.c), and the tables that the kernel walks (frame.c). */
+#ifndef UT_BACKENDS_CUDA_FRAME_H
+#define UT_BACKENDS_CUDA_FRAME_H
+
+#include "backends/cuda/exec.h"
+#include "backends/cuda/frame_args.h"
+
+/* The operations of a phase, by number; -1: none. */
+typedef struct cu_fused {
+    cu_phase_kind kind;
+    int32_t norm, linear, swiglu; /* of a linear phase */
+    int32_t qkv, attention;
+    int32_t first, count; /* in cu_frame.slot_ops */
+    bool barrier;         /* before it: what it reads is not mail */
+} cu_fused;
+
+struct cu_frame {
+    int32_t blocks; /* of the grid */
+    cu_fused *phases;
+    int32_t n_phases;
+    int32_t *slot_ops; /* operations */
+    int32_t n_slot_ops;
+    int32_t n_loads;
+    int32_t unit_bytes, sums, x, gains; /* as in cu_frame_args */
+    int32_t ring_whole, ring_phase;     /* units fetched ahead, of the whole frame and of a phase */
+    size_t part_bytes, arrived_bytes;
+    size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
+    size_t mail_bytes;
+    cu_ptr memory; /* barrier and frame, counters of attention, mail, parts of attention */
+    size_t bytes;
+};
+
+/* What a plan is as phases; *out is NULL where it cannot be. frame_fuse.c */
+utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err);
+
+#endif

@@ -1,0 +1,377 @@
+/* frame_fuse.c - from operations to phases: a norm goes into the products that read it, a swiglu
+ * into the product before it, rotation and caches into attention; what concerns a slot by itself
+ * waits until something needs it. */
+#include "backends/cuda/frame.h"
+#include "base/alloc.h"
+#include <string.h>
+
+typedef struct fuser {
+    const cu_exec *e;
+    const ut_plan *p;
+    cu_frame *f;
+    int32_t *norm_of;  /* [n_tensors] the norm that made it and was left to its readers, or -1 */
+    bool *taken;       /* [n_ops] part of an earlier phase */
+    int32_t n_waiting; /* the last slot_ops, not in a phase yet */
+} fuser;
+
+/* ---- Who reads and writes what --------------------------------------------------------------- */
+
+static ut_tid root(const fuser *x, ut_tid t)
+{
+    return t == UT_NONE ? UT_NONE : ut_plan_root(x->p, t);
+}
+
+static bool reads(const fuser *x, const ut_op *op, ut_tid t)
+{
+    for (int i = 0; i < 6; i++)
+        if (op->in[i] != UT_NONE && root(x, op->in[i]) == t)
+            return true;
+    return false;
+}
+
+/* States among the operands may be written, too: caches, histories. */
+static bool writes(const fuser *x, const ut_op *op, ut_tid t)
+{
+    for (int i = 0; i < 2; i++)
+        if (op->out[i] != UT_NONE && root(x, op->out[i]) == t)
+            return true;
+    const bool in = op->kind == UT_OP_QKV || op->kind == UT_OP_SAMPLE || op->kind == UT_OP_RING_PUT;
+    return in && x->p->tensors[t].role == UT_STATE && reads(x, op, t);
+}
+
+/* May b not stand before a? */
+static bool ordered(const fuser *x, const ut_op *a, const ut_op *b)
+{
+    for (ut_tid t = 0; t < x->p->n_tensors; t++) {
+        if (x->p->tensors[t].role == UT_VIEW)
+            continue;
+        const bool wa = writes(x, a, t), wb = writes(x, b, t);
+        if ((wa && (wb || reads(x, b, t))) || (wb && reads(x, a, t)))
+            return true;
+    }
+    return false;
+}
+
+/* The operations that read tensor t: how many, and the last. */
+static int32_t readers(const fuser *x, ut_tid t, int32_t *last)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < x->p->n_ops; i++)
+        if (reads(x, &x->p->ops[i], root(x, t))) {
+            n++;
+            *last = i;
+        }
+    return n;
+}
+
+static bool written_between(const fuser *x, ut_tid t, int32_t first, int32_t last)
+{
+    for (int32_t i = first + 1; i < last; i++)
+        if (writes(x, &x->p->ops[i], root(x, t)))
+            return true;
+    return false;
+}
+
+static bool is_temp(const fuser *x, ut_tid t)
+{
+    return x->p->tensors[t].role == UT_TEMP;
+}
+
+/* ---- What the kernel can do ------------------------------------------------------------------ */
+
+static int64_t rows_of(const fuser *x, ut_tid t)
+{
+    return (int64_t)x->p->tensors[t].rows_fixed * x->e->n_slots;
+}
+
+static bool linear_fits(const fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    return op->u.linear.taps == 1 && x->p->tensors[op->in[0]].cols % 4 == 0 &&
+           rows_of(x, op->in[0]) <= CU_FRAME_ROWS && x->e->steps[i].w[0]->type <= CU_F16;
+}
+
+static bool attention_fits(const fuser *x, const ut_op *op)
+{
+    const int32_t dim = op->u.attn.head_dim, group = op->u.attn.n_heads / op->u.attn.n_kv_heads;
+    return dim >= 16 && dim <= CU_ATT_DIM && (dim & (dim - 1)) == 0 &&
+           x->p->tensors[op->in[0]].rows_fixed * group <= CU_ATT_QUERIES;
+}
+
+/* Do all readers of a norm's result take it along? */
+static bool norm_goes_along(const fuser *x, int32_t i, bool *others)
+{
+    const ut_op *op = &x->p->ops[i];
+    bool any = false;
+    *others = !is_temp(x, op->out[0]);
+    for (int32_t k = i + 1; k < x->p->n_ops; k++) {
+        const ut_op *reader = &x->p->ops[k];
+        if (!reads(x, reader, root(x, op->out[0])))
+            continue;
+        const bool along = reader->kind == UT_OP_LINEAR && linear_fits(x, k) &&
+                           reader->in[0] == op->out[0] && reader->in[1] != op->out[0] &&
+                           !written_between(x, op->in[0], i, k);
+        any = any || along;
+        *others = *others || !along;
+    }
+    return any;
+}
+
+/* ---- Phases ---------------------------------------------------------------------------------- */
+
+static cu_fused *new_phase(fuser *x, cu_phase_kind kind)
+{
+    cu_fused *f = &x->f->phases[x->f->n_phases++];
+    *f = (cu_fused){
+        .kind = kind, .norm = -1, .linear = -1, .swiglu = -1, .qkv = -1, .attention = -1};
+    return f;
+}
+
+static void end_waiting(fuser *x)
+{
+    if (x->n_waiting == 0)
+        return;
+    cu_fused *f = new_phase(x, CU_PHASE_SLOTS);
+    f->first = x->f->n_slot_ops - x->n_waiting;
+    f->count = x->n_waiting;
+    x->n_waiting = 0;
+}
+
+/* Those that wait must come before op, or not. */
+static void go_before(fuser *x, const ut_op *op)
+{
+    for (int32_t i = 0; i < x->n_waiting; i++) {
+        const int32_t waiting = x->f->slot_ops[x->f->n_slot_ops - x->n_waiting + i];
+        if (ordered(x, &x->p->ops[waiting], op)) {
+            end_waiting(x);
+            return;
+        }
+    }
+}
+
+static void most(int32_t *value, int64_t v)
+{
+    if (v > *value)
+        *value = (int32_t)v;
+}
+
+static bool add_linear(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    const cu_weight *w = x->e->steps[i].w[0];
+    int32_t reader = -1;
+    if (!linear_fits(x, i))
+        return false;
+    const int32_t norm = x->norm_of[op->in[0]];
+    const bool plain = !op->w[1] && !op->w[2] && op->u.linear.act == UT_ACT_NONE &&
+                       op->in[1] == UT_NONE && is_temp(x, op->out[0]);
+    const bool swiglu = plain && readers(x, op->out[0], &reader) == 1 &&
+                        x->p->ops[reader].kind == UT_OP_SWIGLU &&
+                        x->p->ops[reader].in[0] == op->out[0];
+    go_before(x, op);
+    if (norm >= 0)
+        go_before(x, &x->p->ops[norm]);
+    if (swiglu)
+        go_before(x, &x->p->ops[reader]);
+    cu_fused *f = new_phase(x, CU_PHASE_LINEAR);
+    f->linear = i;
+    f->norm = norm;
+    if (swiglu) {
+        f->swiglu = reader;
+        x->taken[reader] = true;
+    }
+    const int64_t units = (w->ld + CU_UNIT - 1) / CU_UNIT, rows = rows_of(x, op->in[0]);
+    const int64_t outputs = w->w->rows / (swiglu ? 2 : 1);
+    const int64_t each = (outputs + x->f->blocks - 1) / x->f->blocks;
+    most(&x->f->x, rows * units * CU_UNIT);
+    most(&x->f->sums, (rows * each * (swiglu ? 2 : 1) * units + 3) / 4 * 4);
+    most(&x->f->unit_bytes, CU_UNIT * (w->type == CU_F32 ? 4 : 2));
+    if (norm >= 0)
+        most(&x->f->gains, units * CU_UNIT);
+    x->f->n_loads++;
+    return true;
+}
+
+static bool add_attention(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    int32_t reader = -1;
+    if (!is_temp(x, op->out[0]) || readers(x, op->out[0], &reader) != 1)
+        return false;
+    const ut_op *attention = &x->p->ops[reader];
+    if (attention->kind != UT_OP_ATTENTION || attention->in[0] != op->out[0] ||
+        attention->in[2] != op->in[2] || attention->in[3] != op->in[3] ||
+        attention->in[4] != op->in[4] || !attention_fits(x, op))
+        return false;
+    for (int k = 2; k < 5; k++)
+        if (op->in[k] != UT_NONE && written_between(x, op->in[k], i, reader))
+            return false;
+    go_before(x, op);
+    go_before(x, attention);
+    cu_fused *f = new_phase(x, CU_PHASE_ATTENTION);
+    f->qkv = i;
+    f->attention = reader;
+    x->taken[reader] = true;
+    const int32_t dim = op->u.attn.head_dim;
+    const size_t heads = (size_t)op->u.attn.n_kv_heads * (size_t)x->e->n_slots;
+    const size_t spans = (size_t)(x->e->places[op->in[2]].rows_fixed / CU_ATT_SPAN + 2);
+    const size_t part = 4 * heads * spans * CU_ATT_QUERIES * (size_t)(2 + dim);
+    if (part > x->f->part_bytes)
+        x->f->part_bytes = part;
+    if (4 * heads > x->f->arrived_bytes)
+        x->f->arrived_bytes = 4 * heads;
+    const int32_t rows = x->p->tensors[op->in[0]].rows_fixed;
+    most(&x->f->x, CU_ATT_SHARED(rows * (op->u.attn.n_heads / op->u.attn.n_kv_heads), rows, dim));
+    return true;
+}
+
+static bool add_slot_op(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    switch (op->kind) {
+    case UT_OP_EMBED_SUM:
+    case UT_OP_GATHER:
+    case UT_OP_GATHER_SUM:
+    case UT_OP_COPY_ROWS:
+    case UT_OP_RMS_NORM:
+    case UT_OP_ROPE_ANGLES:
+    case UT_OP_SAMPLE:
+    case UT_OP_TOKEN_CODE:
+    case UT_OP_RING_PUT:
+    case UT_OP_RING_GET:
+    case UT_OP_ADVANCE:
+        break;
+    default:
+        return false;
+    }
+    if (op->kind == UT_OP_SAMPLE) {
+        const int64_t n = x->p->tensors[op->in[0]].cols;
+        most(&x->f->x, (CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * n : 0)) / 4 + 4);
+    }
+    x->f->slot_ops[x->f->n_slot_ops++] = i;
+    x->n_waiting++;
+    return true;
+}
+
+static bool add(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    bool others;
+    if (x->taken[i])
+        return true;
+    switch (op->kind) {
+    case UT_OP_LINEAR:
+        return add_linear(x, i);
+    case UT_OP_QKV:
+        return add_attention(x, i);
+    case UT_OP_RMS_NORM:
+        if (x->p->tensors[op->in[0]].cols % 4 == 0 && norm_goes_along(x, i, &others)) {
+            x->norm_of[op->out[0]] = i;
+            return others ? add_slot_op(x, i) : true;
+        }
+        return add_slot_op(x, i);
+    default:
+        return add_slot_op(x, i);
+    }
+}
+
+/* ---- Mail ------------------------------------------------------------------------------------ */
+
+/* What phase f makes: one tensor, or none that others could wait for by itself. */
+static ut_tid made_by(const fuser *x, const cu_fused *f)
+{
+    const ut_op *ops = x->p->ops;
+    if (f->kind == CU_PHASE_LINEAR)
+        return ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0];
+    return f->kind == CU_PHASE_ATTENTION ? ops[f->attention].out[0] : UT_NONE;
+}
+
+/* What phase f takes from others: two tensors at most. */
+static void taken_by(const fuser *x, const cu_fused *f, ut_tid t[2])
+{
+    const ut_op *ops = x->p->ops;
+    t[0] = t[1] = UT_NONE;
+    if (f->kind == CU_PHASE_LINEAR) {
+        t[0] = ops[f->norm >= 0 ? f->norm : f->linear].in[0];
+        t[1] = ops[f->linear].in[1];
+    } else if (f->kind == CU_PHASE_ATTENTION) {
+        t[0] = ops[f->qkv].in[0];
+    }
+}
+
+/* Does a phase before number n make tensor t, or what t is a view of? */
+static bool made_before(const fuser *x, int32_t n, ut_tid t)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const ut_tid made = made_by(x, &x->f->phases[i]);
+        if (made != UT_NONE && root(x, made) == root(x, t))
+            return true;
+    }
+    return false;
+}
+
+/* Products and attention send their results to those that read them, unless a view stands between
+ * them; all else is ordered by barriers. */
+static void arrange_mail(fuser *x)
+{
+    cu_frame *f = x->f;
+    for (ut_tid t = 0; t < x->p->n_tensors; t++)
+        f->mail[t] = SIZE_MAX;
+    for (int32_t i = 0; i < f->n_phases; i++) {
+        cu_fused *phase = &f->phases[i];
+        const ut_tid made = made_by(x, phase);
+        ut_tid taken[2];
+        taken_by(x, phase, taken);
+        phase->barrier =
+            i > 0 && (phase->kind == CU_PHASE_SLOTS || phase[-1].kind == CU_PHASE_SLOTS);
+        for (int k = 0; k < 2; k++)
+            if (taken[k] != UT_NONE && f->mail[taken[k]] == SIZE_MAX)
+                phase->barrier = phase->barrier || made_before(x, i, taken[k]);
+        if (made == UT_NONE || x->p->tensors[made].role == UT_VIEW)
+            continue;
+        const ut_tensor *m = &x->p->tensors[made];
+        f->mail[made] = f->mail_bytes;
+        f->mail_bytes +=
+            (sizeof(cu_mail) * (size_t)m->rows_fixed * (size_t)m->cols * (size_t)x->e->n_slots +
+             255) /
+            256 * 256;
+    }
+}
+
+utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
+{
+    const ut_plan *p = e->head.plan;
+    const cu_backend *b = (const cu_backend *)e->head.backend;
+    *out = NULL;
+    if (!e->dense)
+        return UTTER_OK;
+    fuser x = {.e = e, .p = p};
+    x.f = ut_calloc(1, sizeof *x.f);
+    x.norm_of = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.norm_of);
+    x.taken = ut_calloc((size_t)p->n_ops + 1, sizeof *x.taken);
+    if (x.f) {
+        x.f->blocks = b->sm_count;
+        x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
+        x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
+        x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
+    }
+    bool ok = x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops && x.f->mail;
+    utter_status st =
+        ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
+    for (ut_tid t = 0; ok && t < p->n_tensors; t++)
+        x.norm_of[t] = -1;
+    for (int32_t i = 0; ok && i < p->n_ops; i++)
+        ok = add(&x, i);
+    if (ok) {
+        end_waiting(&x);
+        arrange_mail(&x);
+        x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
+    }
+    ut_free(x.norm_of);
+    ut_free(x.taken);
+    if (ok)
+        *out = x.f;
+    else
+        cu_frame_free((cu_backend *)e->head.backend, x.f);
+    return st;
+}

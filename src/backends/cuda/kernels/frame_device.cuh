@@ -1,0 +1,214 @@
+/* frame_device.cuh - what a kernel needs that outlives its phases: barriers of the whole grid, and
+ * copies that arrive while others work. */
+#pragma once
+
+#include "backends/cuda/frame_args.h"
+#include "backends/cuda/kernels/device.cuh"
+
+#if defined(__CUDACC__)
+
+/* Polls of a barrier before the kernel gives up: seconds. */
+#define UT_PATIENCE (1u << 24)
+
+UT_DEVICE uint32_t load_acquire(const uint32_t *p)
+{
+    uint32_t v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/* All blocks arrive, then all go on; the high bit of *counter turns. turn: that bit before. The
+ * block's threads have met before. */
+UT_DEVICE void grid_arrive(uint32_t *counter)
+{
+    if (threadIdx.x == 0) {
+        const uint32_t add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1;
+        asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(add)
+                     : "memory");
+    }
+}
+
+UT_DEVICE void grid_wait(const uint32_t *counter, uint32_t turn)
+{
+    if (threadIdx.x == 0) {
+        uint32_t polls = 0;
+        while (((load_acquire(counter) ^ turn) & 0x80000000u) == 0)
+            if (++polls == UT_PATIENCE)
+                __trap();
+    }
+    __syncthreads();
+}
+
+UT_DEVICE uint32_t grid_turn(const uint32_t *counter)
+{
+    return *(const volatile uint32_t *)counter & 0x80000000u;
+}
+
+/* ---- Mail ------------------------------------------------------------------------------------ */
+
+UT_DEVICE void mail_send(cu_mail *to, float value, uint32_t frame)
+{
+    const uint64_t both = (uint64_t)frame << 32 | __float_as_uint(value);
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
+}
+
+/* Two that lie together, at an address that is a multiple of 16. */
+struct mail_pair {
+    uint64_t a, b;
+};
+
+UT_DEVICE mail_pair mail_look(const cu_mail *from)
+{
+    mail_pair p;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(p.a), "=l"(p.b)
+                 : "l"(from)
+                 : "memory");
+    return p;
+}
+
+/* Before looking again, the polls so far. */
+UT_DEVICE void mail_again(uint32_t polls)
+{
+    if (polls == UT_PATIENCE)
+        __trap();
+}
+
+/* Launched before the kernel in front has ended: what it wrote may be read from here on. */
+UT_DEVICE void wait_for_kernel_before(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+UT_DEVICE void let_next_kernel_start(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* ---- Small copies into shared memory --------------------------------------------------------- */
+
+/* 16 bytes, on their way until this thread calls ahead_wait. */
+UT_DEVICE void ahead_start(void *dst, const void *src)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(dst)),
+        "l"(src)
+        : "memory");
+#else
+    *(uint4 *)dst = *(const uint4 *)src;
+#endif
+}
+
+UT_DEVICE void ahead_wait(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+/* 128 bytes will be wanted soon. */
+UT_DEVICE void prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* The time, for profiles. */
+UT_DEVICE uint64_t ticks(void)
+{
+    return (uint64_t)clock64();
+}
+
+/* ---- Copies into shared memory, one barrier each --------------------------------------------- */
+
+UT_DEVICE uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+UT_DEVICE void copy_init(uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;\n fence.mbarrier_init.release.cluster;" ::"r"(
+                     shared_address(done))
+                 : "memory");
+#else
+    (void)done;
+#endif
+}
+
+/* By one thread; dst, src and bytes are multiples of 16. */
+UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
+                 "r"(bytes)
+                 : "memory");
+    /* read once: what else is in the cache should stay there */
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(dst)),
+                 "l"(src), "r"(bytes), "r"(shared_address(done)), "l"(policy)
+                 : "memory");
+#else
+    (void)dst, (void)src, (void)bytes, (void)done;
+#endif
+}
+
+UT_DEVICE void copy_wait(uint64_t *done, uint32_t parity)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n .reg .pred p;\n"
+                 "L%=:\n mbarrier.try_wait.parity.shared.b64 p, [%0], %1;\n @!p bra L%=;\n}" ::"r"(
+                     shared_address(done)),
+                 "r"(parity)
+                 : "memory");
+#else
+    (void)done, (void)parity;
+#endif
+}
+
+#endif /* emulation.h has its own */
+
+UT_DEVICE bool mail_is_there(mail_pair p, uint32_t frame)
+{
+    return (uint32_t)(p.a >> 32) == frame && (uint32_t)(p.b >> 32) == frame;
+}
+
+/* Four numbers that lie together, waited for; first, second: what was there before. */
+UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair second, uint32_t frame)
+{
+    uint32_t polls = 0;
+    while (!mail_is_there(first, frame) || !mail_is_there(second, frame)) {
+        mail_again(++polls);
+        first = mail_look(from);
+        second = mail_look(from + 2);
+    }
+    const float4 v = {__uint_as_float((uint32_t)first.a), __uint_as_float((uint32_t)first.b),
+                      __uint_as_float((uint32_t)second.a), __uint_as_float((uint32_t)second.b)};
+    return v;
+}
+
+/* The pair that it is in lies at an address that is a multiple of 16. */
+UT_DEVICE float mail_take_one(const cu_mail *from, uint32_t frame)
+{
+    const bool odd = ((uintptr_t)from & 8) != 0;
+    mail_pair p = mail_look(odd ? from - 1 : from);
+    uint32_t polls = 0;
+    while ((uint32_t)((odd ? p.b : p.a) >> 32) != frame) {
+        mail_again(++polls);
+        p = mail_look(odd ? from - 1 : from);
+    }
+    return __uint_as_float((uint32_t)(odd ? p.b : p.a));
+}
+
+UT_DEVICE void trace_at(uint64_t *trace, int i)
+{
+    if (trace && threadIdx.x == 0)
+        trace[i] = ticks();
+}

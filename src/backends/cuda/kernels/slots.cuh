@@ -1,0 +1,125 @@
+/* slots.cuh - looking up, angles, counters, rings: what one slot, row or pair of them needs. */
+#pragma once
+
+#include "backends/cuda/kernels/device.cuh"
+
+/* ---- Looking up: a row, by a block ------------------------------------------------------------
+ */
+
+UT_DEVICE int32_t clamp(int64_t v, int32_t lo, int32_t hi)
+{
+    return v < lo ? lo : v > hi ? hi : (int32_t)v;
+}
+
+UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
+{
+    const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.n_ids;
+    float *y = a.y + slot * a.y_slot + (int64_t)row * a.dim;
+    const size_t first = (size_t)clamp(ids[0], 0, a.e_rows - 1) * a.e_ld;
+    const bool coded = ids[0] >= a.begin && ids[0] <= a.end;
+    for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
+        float v = load_element(a.e_type, a.e, first + c), sum = 0.0f;
+        if (coded) {
+            for (int i = 0; i + 1 < a.n_ids; i++) {
+                const int32_t id =
+                    clamp(ids[i + 1] + (int64_t)i * a.codebook_size, 0, a.ce_rows - 1);
+                sum += load_element(a.ce_type, a.ce, (size_t)id * a.ce_ld + c);
+            }
+            v = (v + sum) * a.scale;
+        }
+        y[c] = v;
+    }
+}
+
+UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
+{
+    const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
+    float *y = a.y + slot * a.y_slot + (int64_t)row * a.n_cols * a.dim;
+    for (int i = threadIdx.x; i < a.n_cols * a.dim; i += CU_THREADS) {
+        const int j = i / a.dim;
+        const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
+        y[i] = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+    }
+}
+
+UT_DEVICE void gather_sum_row(const cu_gather_sum_args &a, int slot, int row)
+{
+    const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
+    const int64_t at = (int64_t)row * a.dim;
+    for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
+        float v = a.residual ? a.residual[slot * a.residual_slot + at + c] : 0.0f;
+        for (int j = 0; j < a.n_cols; j++) {
+            const int32_t id = ids[j];
+            if (id >= 0) {
+                const int32_t entry = a.range[2 * j] + clamp(id, 0, a.range[2 * j + 1] - 1);
+                v += a.scale * load_element(a.type, a.table, (size_t)entry * a.ld + c);
+            } else if (id == -2 && a.extra) { /* UT_ID_EXTRA */
+                v += a.scale * a.extra[slot * a.extra_slot + c];
+            }
+        }
+        a.y[slot * a.y_slot + at + c] = v;
+    }
+}
+
+/* ---- Angles, counters ------------------------------------------------------------------------ */
+
+/* Pair i of all rows, by a thread. The angle is one f32 product; sine and cosine are
+ * taken in f64, so that they are rounded once. */
+UT_DEVICE void rope_angles_pair(const cu_angles_args &a, int slot, int i)
+{
+    const int half = a.dim / 2;
+    const int32_t pos = first_position(a.pos, a.pos_slot, slot, a.first_pos) + i / half;
+    const double angle = (double)((float)pos * a.frequency[i % half]);
+    float c = (float)cos(angle), s = (float)sin(angle);
+    if (a.round_bf16) {
+        c = bf16_to_f32(f32_to_bf16(c));
+        s = bf16_to_f32(f32_to_bf16(s));
+    }
+    float *y = a.y + slot * a.y_slot + 2 * i;
+    y[0] = c;
+    y[1] = s;
+}
+
+UT_DEVICE void token_code_slot(const cu_token_code_args &a, int slot)
+{
+    int32_t *column = a.column + slot * a.column_slot;
+    column[1] = clamp((int64_t)column[0] - a.begin, 0, a.n_codes - 1);
+}
+
+/* By a block. The row's copy on the host is complete before its stamp says so. */
+UT_DEVICE void ring_put_slot(const cu_ring_args &a, int slot)
+{
+    const int32_t frame = a.frame[slot * a.frame_slot];
+    if (frame < 0)
+        return;
+    const int32_t *column = a.column + slot * a.column_slot;
+    const int row = frame % a.ring_rows;
+    int32_t *ring = a.ring + slot * a.ring_slot + (int64_t)row * a.cols;
+    int32_t *mirror = a.mirror + ((int64_t)slot * a.ring_rows + row) * a.cols;
+    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS) {
+        ring[c] = column[c];
+        mirror[c] = column[c];
+        if (a.history && frame >= 1)
+            a.history[slot * a.history_slot + (int64_t)((frame - 1) % a.history_rows) * a.cols +
+                      c] = column[c];
+    }
+    __threadfence_system();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *(volatile uint64_t *)(a.stamp + (int64_t)slot * a.ring_rows + row) =
+            (uint64_t)a.epoch[slot] << 32 | (uint32_t)(frame + 1);
+}
+
+UT_DEVICE void ring_get_slot(const cu_ring_get_args &a, int slot)
+{
+    const int64_t at = (int64_t)a.counter[slot * a.counter_slot] + a.offset;
+    const int32_t *ring = a.ring + slot * a.ring_slot + (at < 0 ? 0 : at % a.ring_rows) * a.cols;
+    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
+        a.y[slot * a.y_slot + c] = (int32_t)((uint32_t)ring[c] + (uint32_t)a.add);
+}
+
+UT_DEVICE void advance_slot(const cu_advance_args &a, int slot)
+{
+    const uint32_t by = a.by + (a.n_t ? a.per_t * (uint32_t)*a.n_t : 0);
+    a.counter[slot * a.counter_slot] = (int32_t)((uint32_t)a.counter[slot * a.counter_slot] + by);
+}
