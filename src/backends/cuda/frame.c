@@ -6,6 +6,9 @@
 #include <math.h>
 #include <string.h>
 
+_Static_assert(sizeof(cu_frame_phase) % 16 == 0, "phases are copied 16 bytes at a time");
+_Static_assert(sizeof(cu_slot_op) % 16 == 0, "operations are copied 16 bytes at a time");
+
 /* ---- Room ------------------------------------------------------------------------------------ */
 
 static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
