@@ -208,15 +208,15 @@ static utter_status report_codec(bench *x, int32_t n)
 {
     double s[ROUNDS + 1];
     utter_status st = UTTER_OK;
-    ut_state *state = x->sessions[0]->codec;
+    ut_state *state = x->e->batches->codec;
     for (int i = 0; i <= ROUNDS && st == UTTER_OK; i++) {
         const double start = ut_time_now();
         for (int k = 0; k < 10 && st == UTTER_OK; k++) {
-            int32_t *codes = x->ops->input(x->e->decode, x->e->codes, n);
+            int32_t *codes = x->ops->input(x->e->decode[0], x->e->codes, n);
             memset(codes, 0, (size_t)n * (size_t)x->m->codec.n_codebooks * sizeof *codes);
-            st = x->ops->run(x->e->decode, state, 0, n, &x->err);
+            st = x->ops->run(x->e->decode[0], state, 0, n, &x->err);
         }
-        if (st == UTTER_OK && !x->ops->output(x->e->decode, x->e->pcm, &x->err))
+        if (st == UTTER_OK && !x->ops->output(x->e->decode[0], x->e->pcm, &x->err))
             st = x->err.status;
         s[i] = (ut_time_now() - start) / 10;
     }
@@ -234,9 +234,8 @@ static void report_memory(bench *x)
     utter_engine_info_init(&i);
     if (utter_engine_get_info(x->e, &i) != UTTER_OK)
         return;
-    size_t states = ((const cu_state *)x->e->batches->ar)->bytes;
-    for (int k = 0; k < x->slots; k++)
-        states += ((const cu_state *)x->sessions[k]->codec)->bytes;
+    const size_t states = ((const cu_state *)x->e->batches->ar)->bytes +
+                          ((const cu_state *)x->e->batches->codec)->bytes;
     const double used = (double)(i.device_total - i.device_free) / 1e6;
     const double plans = (double)(i.work_bytes - (int64_t)states) / 1e6;
     printf("memory: %.0f MB in use on the device; %.0f MB of weights, states %.0f MB, plans %.0f "
@@ -304,9 +303,9 @@ static utter_status profile_all(bench *x)
     x->ops->state_reset(b->ar, 0);
     st = cuda_profile("prefill", x->e->prefill, b->ar, longest_prompt(x) / 2, &x->err);
     if (st == UTTER_OK)
-        st = cuda_profile("codec, 1 frame", x->e->decode, x->sessions[0]->codec, 1, &x->err);
+        st = cuda_profile("codec, 1 frame", x->e->decode[0], x->e->batches->codec, 1, &x->err);
     if (st == UTTER_OK)
-        st = cuda_profile("codec, 8 frames", x->e->decode, x->sessions[0]->codec, CODEC_CHUNK,
+        st = cuda_profile("codec, 8 frames", x->e->decode[0], x->e->batches->codec, CODEC_CHUNK,
                           &x->err);
     return st;
 }

@@ -271,7 +271,7 @@ static utter_status compile(ut_backend *b, const ut_plan *plan, int n_slots, int
     f->n_compiles++;
     for (int32_t i = 0; i < plan->n_tensors; i++) {
         const ut_tensor *t = &plan->tensors[i];
-        x->memory[i] = ut_calloc((size_t)(t->rows_per_t * max_t * t->cols), 4);
+        x->memory[i] = ut_calloc((size_t)(n_slots * t->rows_per_t * max_t * t->cols), 4);
         if (!x->memory[i]) {
             exec_free(&x->head);
             return ut_fail(err, UTTER_ERR_NOMEM, "no memory for plan %s", plan->name);
@@ -473,8 +473,12 @@ static utter_status run(ut_exec *e, ut_state *state, int first_slot, int32_t n_t
             catch_up(s);
     } else if (strcmp(e->plan->name, "decode") == 0) {
         f->n_decode_runs++;
+        f->n_slots_decoded += x->n_slots;
         x->until_done = f->ahead;
-        fake_decode((uint32_t *)s->memory[0], x->memory[0], n_t, x->memory[1]);
+        for (int i = 0; i < x->n_slots; i++)
+            fake_decode((uint32_t *)of_slot(s, 0, first_slot + i),
+                        (int32_t *)x->memory[0] + i * n_t * FAKE_CODEBOOKS, n_t,
+                        (float *)x->memory[1] + i * n_t * FAKE_HOP);
     } else {
         run_encode(f, x, s, n_t);
     }
@@ -483,7 +487,11 @@ static utter_status run(ut_exec *e, ut_state *state, int first_slot, int32_t n_t
 
 static const void *exec_output(ut_exec *e, ut_tid t, ut_err *err)
 {
-    (void)err;
+    fake *f = control_of(e->backend);
+    if (f->fail_output && --f->fail_output == 0) {
+        ut_fail(err, UTTER_ERR_BACKEND, "the fake device is gone");
+        return NULL;
+    }
     return ((fake_exec *)e)->memory[t];
 }
 

@@ -34,10 +34,12 @@ typedef struct fake {
     int n_compiles, n_execs, n_states; /* execs and states: alive now */
     int n_prefills, n_frame_runs, n_decode_runs, n_encode_runs;
     int n_slots_run;     /* over all runs of the frame plan */
+    int n_slots_decoded; /* ... of the codec */
     int most_ahead;      /* of runs that waited to happen */
     bool broken;         /* a slot went past its cache, or read rows that it had not written */
     int largest_prefill; /* T it is compiled for */
     int fail_run;        /* run number that fails (1 = the next); 0: none */
+    int fail_output;     /* the same for reading what a run made */
     void (*on_frame)(void *user, int frame); /* before every frame run */
     void *user;
     float last_params[UT_SP_COUNT];

@@ -104,8 +104,8 @@ static void speak_alone(void)
     utter_engine_close(e);
 }
 
-/* All in turns on `slots` slots, the next one begun after a read of the others. */
-static void same_together(int32_t slots)
+/* All in turns on `slots` slots, the next one begun after `apart` reads of the others. */
+static void same_together(int32_t slots, int apart)
 {
     static float together[STREAMS][MAX_PCM];
     size_t n[STREAMS] = {0};
@@ -114,7 +114,7 @@ static void same_together(int32_t slots)
     utter_engine *e = open_with(slots, UTTER_PRECISION_F32, 0);
     for (int turn = 0; n_done < STREAMS; turn++)
         for (int i = 0; i < STREAMS; i++) {
-            if (turn == i)
+            if (turn == i * apart)
                 s[i] = begin(e, lines[i].text, lines[i].frames);
             if (!s[i] || read_some(e, s[i], together[i], &n[i]))
                 continue;
@@ -133,8 +133,9 @@ static void neighbours_change_nothing(void **state)
 {
     (void)state;
     speak_alone();
-    same_together(4);
-    same_together(3); /* one stream more than there are slots */
+    same_together(4, 0);
+    same_together(4, 1);
+    same_together(3, 2); /* one stream more than there are slots */
 }
 
 static void engines_share_a_device(void **state)
@@ -158,6 +159,69 @@ static void engines_share_a_device(void **state)
     assert_int_equal(m, n);
     assert_memory_equal(a, b, n * sizeof(float));
     assert_memory_equal(a, c, n * sizeof(float));
+}
+
+/* ---- The codec ------------------------------------------------------------------------------ */
+
+enum { CODEC_SLOTS = 3, CODEC_FIRST = 1, CODEC_STATES = 6, CODEC_FRAMES = 2, CODEC_RUNS = 2 };
+
+/* Two runs of the codec, of slots [first, first + n_slots) of a state: each slot has its own codes,
+ * by its number. pcm [CODEC_RUNS][n_slots][CODEC_FRAMES * HOP]. */
+static void run_codec(ut_backend *b, const ut_model *m, int first, int n_slots, float *pcm)
+{
+    const ut_codec *c = &m->codec;
+    const ut_tid in = ut_plan_find(c->decode, "codes"), out = ut_plan_find(c->decode, "pcm");
+    const int32_t n_codes = CODEC_FRAMES * c->n_codebooks;
+    const size_t n_pcm = (size_t)n_slots * CODEC_FRAMES * HOP;
+    ut_exec *x = NULL;
+    ut_state *s = NULL;
+    ut_err err = {0};
+    utter_status st = b->ops->compile(b, c->decode, n_slots, CODEC_FRAMES, &x, &err);
+    if (st == UTTER_OK)
+        st = b->ops->state_new(b, &c->decode_states, CODEC_STATES, &s, &err);
+    for (int i = 0; i < CODEC_STATES && st == UTTER_OK; i++)
+        b->ops->state_reset(s, i);
+    for (int run = 0; run < CODEC_RUNS && st == UTTER_OK; run++) {
+        int32_t *codes = b->ops->input(x, in, CODEC_FRAMES);
+        for (int32_t i = 0; i < n_slots * n_codes; i++)
+            codes[i] = (7 * (i % n_codes) + 11 * run + 5 * (first + i / n_codes)) % 16;
+        st = b->ops->run(x, s, first, CODEC_FRAMES, &err);
+        const void *made = st == UTTER_OK ? b->ops->output(x, out, &err) : NULL;
+        if (made)
+            memcpy(pcm + (size_t)run * n_pcm, made, n_pcm * sizeof *pcm);
+    }
+    b->ops->state_free(s);
+    b->ops->exec_free(x);
+    if (err.status != UTTER_OK)
+        fail_msg("%s", err.msg);
+}
+
+/* Also with bf16, where the AR loop's frames are not the same alone and together. */
+static void slots_of_the_codec_are_alike(void **state)
+{
+    (void)state;
+    static float together[CODEC_RUNS][CODEC_SLOTS][CODEC_FRAMES * HOP];
+    static float by_itself[CODEC_RUNS][CODEC_FRAMES * HOP];
+    static const ut_precision precisions[] = {UT_PRECISION_F32, UT_PRECISION_BF16};
+    for (int k = 0; k < 2; k++) {
+        const ut_model_options options = {.max_positions = 160};
+        const ut_backend_params params = {.threads = 2, .precision = precisions[k]};
+        ut_model *m;
+        ut_backend *b;
+        ut_err err = {0};
+        assert_int_equal(ut_model_open(&m, model_dir, &options, &err), UTTER_OK);
+        assert_int_equal(ut_backend_open(&b, backend, &params, &err), UTTER_OK);
+        run_codec(b, m, CODEC_FIRST, CODEC_SLOTS, together[0][0]);
+        for (int i = 0; i < CODEC_SLOTS; i++) {
+            run_codec(b, m, CODEC_FIRST + i, 1, by_itself[0]);
+            for (int run = 0; run < CODEC_RUNS; run++)
+                assert_memory_equal(together[run][i], by_itself[run], sizeof by_itself[run]);
+        }
+        assert_memory_not_equal(together[0][0], together[0][1], sizeof together[0][0]);
+        assert_memory_not_equal(together[0][0], together[1][0], sizeof together[0][0]);
+        b->ops->close(b);
+        ut_model_free(m);
+    }
 }
 
 /* ---- Prompts -------------------------------------------------------------------------------- */
@@ -440,13 +504,10 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(neighbours_change_nothing),
-        cmocka_unit_test(engines_share_a_device),
-        cmocka_unit_test(states_share_plans),
-        cmocka_unit_test(prompts_of_every_length),
-        cmocka_unit_test(every_device_can_be_used),
-        cmocka_unit_test(wrong_options_are_named),
-        cmocka_unit_test(memory_is_flat),
+        cmocka_unit_test(neighbours_change_nothing), cmocka_unit_test(slots_of_the_codec_are_alike),
+        cmocka_unit_test(engines_share_a_device),    cmocka_unit_test(states_share_plans),
+        cmocka_unit_test(prompts_of_every_length),   cmocka_unit_test(every_device_can_be_used),
+        cmocka_unit_test(wrong_options_are_named),   cmocka_unit_test(memory_is_flat),
     };
     const struct CMUnitTest scarce[] = {cmocka_unit_test(lack_of_memory_is_explained)};
     if (argc > 2 && strcmp(argv[2], "scarce") == 0)

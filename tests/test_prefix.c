@@ -367,7 +367,7 @@ static struct {
 
 static utter_status watched_run(ut_exec *x, ut_state *s, int slot, int32_t n_t, ut_err *err)
 {
-    watch.n_decodes += x == watch.e->decode;
+    watch.n_decodes += x == watch.e->decode[0];
     return watch.real.run(x, s, slot, n_t, err);
 }
 

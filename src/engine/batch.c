@@ -30,7 +30,10 @@ utter_status ut_batch_new(utter_engine *e, ut_batch **out, ut_err *err)
         b->ahead = UT_MAX_AHEAD;
     if (b->ahead > ring_rows)
         b->ahead = ring_rows;
-    utter_status st = e->backend->ops->state_new(e->backend, &ar->states, b->n_slots, &b->ar, err);
+    const ut_backend_ops *ops = e->backend->ops;
+    utter_status st = ops->state_new(e->backend, &ar->states, b->n_slots, &b->ar, err);
+    if (st == UTTER_OK)
+        st = ops->state_new(e->backend, &e->model->codec.decode_states, b->n_slots, &b->codec, err);
     for (int i = 0; i < b->n_slots && st == UTTER_OK; i++) {
         b->n_unused[i] = NOT_CLEAR;
         st = ut_session_new(b, i, &b->sessions[i], err);
@@ -49,6 +52,7 @@ void ut_batch_free(ut_batch *b)
     for (int i = 0; i < b->n_slots; i++)
         ut_session_free(b->sessions[i]);
     b->engine->backend->ops->state_free(b->ar);
+    b->engine->backend->ops->state_free(b->codec);
     ut_free(b);
 }
 

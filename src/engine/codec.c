@@ -185,10 +185,10 @@ utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_fr
     ops->state_reset(state, 0);
     for (int32_t first = 0; first < n_frames && st == UTTER_OK;) {
         int32_t n = n_frames - first < c->max_frames ? n_frames - first : c->max_frames;
-        memcpy(ops->input(e->decode, e->codes, n), codes + (size_t)first * n_codebooks,
+        memcpy(ops->input(e->decode[0], e->codes, n), codes + (size_t)first * n_codebooks,
                (size_t)n * n_codebooks * sizeof *codes);
-        st = ops->run(e->decode, state, 0, n, err);
-        const void *made = st == UTTER_OK ? ops->output(e->decode, e->pcm, err) : NULL;
+        st = ops->run(e->decode[0], state, 0, n, err);
+        const void *made = st == UTTER_OK ? ops->output(e->decode[0], e->pcm, err) : NULL;
         if (made)
             memcpy(pcm + (size_t)first * hop, made, (size_t)n * hop * sizeof *pcm);
         else if (st == UTTER_OK)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FIRST_PREFILL 256 /* tokens that prefill is compiled for at first */
+#define MOST_DECODED  8   /* of the longest runs of one slot, in a run of many */
 #define MAX_THREADS   1024
 #define MIN_POSITIONS 64
 #define MAX_POSITIONS (1 << 20)
@@ -87,6 +88,20 @@ static utter_status compile_frames(utter_engine *e, ut_err *err)
     return st;
 }
 
+/* The codec's plan for as many slots each. The more slots, the fewer frames at a time: the memory
+ * in which a run works is bounded. */
+static utter_status compile_decoders(utter_engine *e, ut_err *err)
+{
+    const ut_codec *c = &e->model->codec;
+    utter_status st = UTTER_OK;
+    for (int k = 0; st == UTTER_OK && k < e->n_frames; k++) {
+        const int32_t n = MOST_DECODED * c->max_frames / e->frame_slots[k];
+        e->decode_max_t[k] = n < 1 ? 1 : n < c->max_frames ? n : c->max_frames;
+        st = compile(e, c->decode, e->frame_slots[k], e->decode_max_t[k], &e->decode[k], err);
+    }
+    return st;
+}
+
 /* Compile what every utterance needs, and make the first sessions, so that a lack of memory shows
  * now and the first utterance is as fast as the second. */
 static utter_status compile_plans(utter_engine *e, ut_err *err)
@@ -97,7 +112,7 @@ static utter_status compile_plans(utter_engine *e, ut_err *err)
     if (st == UTTER_OK)
         st = ut_engine_fit_prefill(e, 1, err);
     if (st == UTTER_OK)
-        st = compile(e, m->codec.decode, 1, m->codec.max_frames, &e->decode, err);
+        st = compile_decoders(e, err);
     if (st != UTTER_OK)
         return st;
     e->tokens = ut_plan_find(m->ar.prefill, "tokens");
@@ -239,9 +254,10 @@ void utter_engine_close(utter_engine *e)
     }
     ut_prefix_free(&e->prefixes);
     ops->exec_free(e->prefill);
-    for (int i = 0; i < e->n_frames; i++)
+    for (int i = 0; i < UT_MAX_FRAME_PLANS; i++) {
         ops->exec_free(e->frames[i]);
-    ops->exec_free(e->decode);
+        ops->exec_free(e->decode[i]);
+    }
     ops->exec_free(e->encode);
     ops->close(e->backend);
     ut_model_free(e->model);
@@ -269,8 +285,8 @@ static int64_t work_bytes(const utter_engine *e)
     int64_t bytes = e->n_slots * (state_bytes(&e->model->ar.states) +
                                   state_bytes(&e->model->codec.decode_states));
     for (int i = 0; i < e->n_frames; i++)
-        bytes += exec_bytes(e, e->frames[i]);
-    return bytes + exec_bytes(e, e->prefill) + exec_bytes(e, e->decode) + exec_bytes(e, e->encode);
+        bytes += exec_bytes(e, e->frames[i]) + exec_bytes(e, e->decode[i]);
+    return bytes + exec_bytes(e, e->prefill) + exec_bytes(e, e->encode);
 }
 
 utter_status utter_engine_get_info(utter_engine *e, utter_engine_info *info)

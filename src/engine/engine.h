@@ -13,8 +13,9 @@
 #define UT_CODEC_ID_CHARS 32 /* hexadecimal digits of a codec's fingerprint */
 
 enum {
-    UT_MAX_SLOTS = 32,     /* sessions that share the runs of a frame plan */
-    UT_MAX_FRAME_PLANS = 6 /* of 1, 2, 4, ... slots */
+    UT_MAX_SLOTS = 32,      /* sessions that share the runs of a frame plan */
+    UT_MAX_FRAME_PLANS = 6, /* of 1, 2, 4, ... slots */
+    UT_SOUND_RUNS = 2       /* of the codec, of the longest: what a session keeps for its caller */
 };
 
 typedef struct ut_session ut_session;
@@ -24,11 +25,13 @@ typedef struct ut_batch ut_batch; /* batch.h */
 struct utter_engine {
     ut_model *model;
     ut_backend *backend;
-    ut_exec *prefill, *decode;
+    ut_exec *prefill;
     ut_exec *encode;                     /* NULL until the first voice is created */
     int n_slots;                         /* of a batch */
     ut_exec *frames[UT_MAX_FRAME_PLANS]; /* the frame plan for 1, 2, 4, ... n_slots slots */
     int frame_slots[UT_MAX_FRAME_PLANS], n_frames;
+    ut_exec *decode[UT_MAX_FRAME_PLANS]; /* the codec's for the same numbers of slots */
+    int32_t decode_max_t[UT_MAX_FRAME_PLANS];
     int32_t prefill_max_t; /* T that prefill is compiled for; grows with the prompts */
     ut_tid tokens;         /* input of prefill */
     ut_tid codes, pcm;     /* of decode */
@@ -86,24 +89,26 @@ typedef struct ut_generation {
 
 struct ut_session {
     utter_engine *engine;
-    ut_batch *batch; /* its AR loop is slot `slot` of the batch's state */
+    ut_batch *batch; /* its AR loop and codec are slot `slot` of the batch's states */
     int slot;
     bool taken;
-    ut_state *codec;      /* one slot */
-    int32_t *column;      /* [ar.columns] the ring row last read */
-    int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
-    float *pcm;           /* [codec.max_frames * hop] samples last made */
-    size_t n_pcm;         /* valid in pcm */
-    ut_generation now;    /* prompt and context are not kept */
-    int32_t n_prompt;     /* positions of the prompt */
-    int32_t n_later;      /* text tokens behind the prompt's */
-    int32_t n_started;    /* frames whose making was started, frame 0 by prefill */
-    int32_t n_frames;     /* of them, in codes */
-    int32_t n_decoded;    /* of them, given to the codec */
-    int32_t n_speaking;   /* of them, in a run of the codec whose sound was not fetched */
-    bool live;            /* a generation's frames are being made */
-    bool ar_done;         /* no more frames will come */
-    bool limited;         /* ... because of the limit, or of what follows */
+    int32_t *column;    /* [ar.columns] the ring row last read */
+    int32_t *codes;     /* [ar.capacity, n_codebooks] of the present generation */
+    float *pcm;         /* [UT_SOUND_RUNS * codec.max_frames * hop] samples that are the caller's */
+    size_t n_pcm;       /* valid in pcm */
+    float *sound;       /* the same size: samples made since */
+    size_t n_sound;     /* valid in sound */
+    ut_generation now;  /* prompt and context are not kept */
+    int32_t n_prompt;   /* positions of the prompt */
+    int32_t n_later;    /* text tokens behind the prompt's */
+    int32_t n_started;  /* frames whose making was started, frame 0 by prefill */
+    int32_t n_frames;   /* of them, in codes */
+    int32_t n_decoded;  /* of them, given to the codec */
+    int32_t n_speaking; /* of them, in a run of the codec whose sound was not fetched */
+    bool lost;          /* sound of the present generation, by a failure */
+    bool live;          /* a generation's frames are being made */
+    bool ar_done;       /* no more frames will come */
+    bool limited;       /* ... because of the limit, or of what follows */
     const char *runaway;  /* why, in words; NULL: the limit */
     ut_runaway watch;     /* of the present generation */
     bool waits;           /* for text, and `saved` has the slot's small states */
@@ -122,6 +127,8 @@ void ut_session_give(ut_session *s); /* NULL is fine */
 utter_status ut_session_new(ut_batch *b, int slot, ut_session **out, ut_err *err);
 void ut_session_free(ut_session *s); /* NULL is fine */
 utter_status ut_session_take_frame(ut_session *s, ut_err *err);
+/* What the codec made of the frames that it was started on; NULL: it failed. */
+void ut_session_hear(ut_session *s, const float *pcm);
 
 utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err);
 /* More of the text of a generation whose prompt was open: tokens [n] go behind those that it has.

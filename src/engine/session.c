@@ -1,13 +1,10 @@
 /* session.c - one generation: prefill, then frames of the AR loop and runs of the codec.
  *
- * The codec runs when enough frames wait for it: one at first, so that the first samples come as
- * early as they can (and has the device for itself), later half as many as it has decoded: a
- * listener then never waits as long as the work takes up to 2/3 of the time that its sound lasts. A
- * row of a plan's result does not depend on how many rows there are, so this changes no sample. On
- * a backend whose runs take place by themselves, frames go on being made while the codec runs; on
- * one that has done a run when it returns, the two take turns, by the same lines. Nothing is
- * allocated here after the engine was opened, but a larger prefill for a prompt longer than all
- * before. */
+ * When the codec runs, and for which sessions, is in sound.c; for the first sound it has the device
+ * for itself. On a backend whose runs take place by themselves, frames go on being made while the
+ * codec runs; on one that has done a run when it returns, the two take turns, by the same lines.
+ * Nothing is allocated here after the engine was opened, but a larger prefill for a prompt longer
+ * than all before. */
 #include "engine/batch.h"
 #include "base/alloc.h"
 #include "base/os.h"
@@ -34,20 +31,19 @@ utter_status ut_session_new(ut_batch *b, int slot, ut_session **out, ut_err *err
     size_t n_codes, n_pcm;
     utter_status st = UTTER_OK;
     if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
-        !ut_size_mul((size_t)codec->max_frames, (size_t)codec->hop_samples, &n_pcm)) {
+        !ut_size_mul(UT_SOUND_RUNS * (size_t)codec->max_frames, (size_t)codec->hop_samples,
+                     &n_pcm)) {
         st = ut_fail(err, UTTER_ERR_LIMIT, "the model's buffers do not fit into memory");
         goto done;
     }
     s->column = ut_calloc((size_t)ar->columns, sizeof *s->column);
     s->codes = ut_calloc(n_codes, sizeof *s->codes);
     s->pcm = ut_calloc(n_pcm, sizeof *s->pcm);
-    if (!s->column || !s->codes || !s->pcm) {
+    s->sound = ut_calloc(n_pcm, sizeof *s->sound);
+    if (!s->column || !s->codes || !s->pcm || !s->sound) {
         st = ut_fail(err, UTTER_ERR_NOMEM, "no memory for the buffers of a session");
         goto done;
     }
-    st = e->backend->ops->state_new(e->backend, &codec->decode_states, 1, &s->codec, err);
-    if (st != UTTER_OK)
-        goto done;
     *out = s;
     s = NULL; /* handed over */
 done:
@@ -59,10 +55,10 @@ void ut_session_free(ut_session *s)
 {
     if (!s)
         return;
-    s->engine->backend->ops->state_free(s->codec);
     ut_free(s->column);
     ut_free(s->codes);
     ut_free(s->pcm);
+    ut_free(s->sound);
     ut_free(s->saved);
     ut_free(s);
 }
@@ -90,7 +86,7 @@ utter_status ut_session_take(utter_engine *e, ut_session **out, ut_err *err)
         s = more->sessions[0];
     }
     s->taken = true;
-    s->n_pcm = 0;
+    s->n_pcm = s->n_sound = 0;
     s->n_frame_runs = s->n_codec_frames = s->n_prefix_hit = 0;
     s->prefill_s = s->frame_s = s->codec_s = 0.0;
     *out = s;
@@ -162,17 +158,17 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
     const size_t n_codebooks = (size_t)codec->n_codebooks, n_codes = (size_t)n * n_codebooks;
     if (n == 0)
         return UTTER_OK;
-    if (ut_prefix_load_codec(&e->prefixes, context, n_codes, s->codec, 0))
+    if (ut_prefix_load_codec(&e->prefixes, context, n_codes, s->batch->codec, s->slot))
         return UTTER_OK;
     utter_status st = UTTER_OK;
     for (int32_t first = 0; st == UTTER_OK && first < n; first += codec->max_frames) {
         const int32_t here = n - first < codec->max_frames ? n - first : codec->max_frames;
-        memcpy(ops->input(e->decode, e->codes, here), context + (size_t)first * n_codebooks,
+        memcpy(ops->input(e->decode[0], e->codes, here), context + (size_t)first * n_codebooks,
                (size_t)here * n_codebooks * sizeof *context);
-        st = ops->run(e->decode, s->codec, 0, here, err);
+        st = ops->run(e->decode[0], s->batch->codec, s->slot, here, err);
     }
     if (st == UTTER_OK)
-        ut_prefix_save_codec(&e->prefixes, context, n_codes, s->codec, 0);
+        ut_prefix_save_codec(&e->prefixes, context, n_codes, s->batch->codec, s->slot);
     return st;
 }
 
@@ -224,9 +220,9 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->now = *g;
     s->now.prompt = NULL;
     s->now.context = NULL;
-    s->n_pcm = 0;
+    s->n_pcm = s->n_sound = 0;
     s->n_started = s->n_frames = s->n_decoded = s->n_speaking = s->n_later = 0;
-    s->ar_done = s->limited = false;
+    s->ar_done = s->limited = s->lost = false;
     s->runaway = NULL;
     ut_runaway_start(&s->watch, g->runaway);
     ut_batch_leave(s);
@@ -244,7 +240,7 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     if (s->now.limit > room)
         s->now.limit = room;
     ops->state_reset(s->batch->ar, s->slot);
-    ops->state_reset(s->codec, 0);
+    ops->state_reset(s->batch->codec, s->slot);
     const int32_t n_kept = ut_prefix_load(&e->prefixes, ar, g->prompt, s->batch->ar, s->slot);
     utter_status st = ut_engine_fit_prefill(e, n_prompt - n_kept, err);
     if (st != UTTER_OK)
@@ -291,25 +287,6 @@ utter_status ut_session_feed(ut_session *s, const int32_t *tokens, size_t n, int
 
 /* ---- Sound ---------------------------------------------------------------------------------- */
 
-/* Start the codec on the next n frames. */
-static utter_status start_codec(ut_session *s, int32_t n, ut_err *err)
-{
-    utter_engine *e = s->engine;
-    const ut_backend_ops *ops = e->backend->ops;
-    const double start = ut_time_now();
-    const size_t n_codebooks = (size_t)e->model->codec.n_codebooks;
-    memcpy(ops->input(e->decode, e->codes, n), s->codes + (size_t)s->n_decoded * n_codebooks,
-           (size_t)n * n_codebooks * sizeof *s->codes);
-    const utter_status st = ops->run(e->decode, s->codec, 0, n, err);
-    s->codec_s += ut_time_now() - start;
-    if (st != UTTER_OK)
-        return st;
-    s->n_speaking = n;
-    s->n_decoded += n;
-    s->n_codec_frames += n;
-    return UTTER_OK;
-}
-
 /* The speech is over with the first n of the frames that the codec was started on, whatever has
  * been made since. */
 static void stop_speaking(ut_session *s, int32_t n)
@@ -322,35 +299,41 @@ static void stop_speaking(ut_session *s, int32_t n)
     end_frames(s);
 }
 
-/* What the codec makes of the frames that it was started on. */
-static utter_status fetch_sound(ut_session *s, ut_err *err)
+void ut_session_hear(ut_session *s, const float *pcm)
 {
-    utter_engine *e = s->engine;
-    const double start = ut_time_now();
-    const void *pcm = e->backend->ops->output(e->decode, e->pcm, err);
-    if (!pcm)
-        return err->status;
-    const int32_t hop = e->model->codec.hop_samples;
-    const int32_t n = ut_runaway_silence(&s->watch, pcm, s->n_speaking, hop);
-    if (n <= s->n_speaking)
-        stop_speaking(s, n);
-    s->n_pcm = (size_t)s->n_speaking * (size_t)hop;
+    const int32_t hop = s->engine->model->codec.hop_samples;
+    s->lost = s->lost || !pcm;
+    if (pcm) {
+        const int32_t n = ut_runaway_silence(&s->watch, pcm, s->n_speaking, hop);
+        if (n <= s->n_speaking)
+            stop_speaking(s, n);
+        const size_t n_samples = (size_t)s->n_speaking * (size_t)hop;
+        memcpy(s->sound + s->n_sound, pcm, n_samples * sizeof *pcm);
+        s->n_sound += n_samples;
+    }
     s->n_speaking = 0;
-    memcpy(s->pcm, pcm, s->n_pcm * sizeof *s->pcm);
-    s->codec_s += ut_time_now() - start;
-    return UTTER_OK;
+}
+
+/* What was made becomes the caller's. */
+static void hand_out(ut_session *s)
+{
+    float *const free_now = s->pcm;
+    s->pcm = s->sound;
+    s->n_pcm = s->n_sound;
+    s->sound = free_now;
+    s->n_sound = 0;
 }
 
 /* Start frames and take one. While the codec runs, its end also ends the waiting. */
 static utter_status next_frame(ut_session *s, ut_err *err)
 {
-    const utter_engine *e = s->engine;
     const double start = ut_time_now();
     utter_status st = ut_batch_start(s->batch, err);
     double waited = 0;
     bool sound = false;
-    while (st == UTTER_OK && s->n_speaking && !ut_batch_ready(s->batch) && waited < LOOK_S) {
-        sound = e->backend->ops->done(e->decode);
+    while (st == UTTER_OK && s->batch->sound.slots && !ut_batch_ready(s->batch) &&
+           waited < LOOK_S) {
+        sound = ut_sound_ready(s->batch);
         if (sound)
             break;
         if (waited < SPIN_S)
@@ -365,35 +348,55 @@ static utter_status next_frame(ut_session *s, ut_err *err)
     return st;
 }
 
-/* Frames of the next codec run. */
-static int32_t next_run(const ut_session *s)
+/* Start the codec for somebody, or fetch what it has made. */
+static utter_status use_codec(ut_session *s, bool *started, ut_err *err)
 {
-    int32_t n = s->n_decoded / 2, max = s->engine->model->codec.max_frames;
-    return n < 1 ? 1 : n > max ? max : n;
+    const double start = ut_time_now();
+    const utter_status st =
+        started ? ut_sound_start(s, started, err) : ut_sound_fetch(s->batch, err);
+    s->codec_s += ut_time_now() - start;
+    return st;
 }
 
-utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
+static utter_status make_sound(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
 {
-    const utter_engine *e = s->engine;
-    const int32_t n = next_run(s);
-    s->n_pcm = 0;
-    for (;;) {
-        utter_status st = UTTER_OK;
-        const int32_t waiting = s->n_frames - s->n_decoded;
+    const ut_batch *b = s->batch;
+    while (s->n_sound == 0) {
+        if (s->lost)
+            return ut_fail(err, UTTER_ERR_BACKEND, "the codec failed when this was to be spoken");
         const bool more = !s->ar_done && s->n_frames < s->now.pause;
-        const bool first = s->n_decoded == s->n_speaking;
-        if (s->n_speaking && (first || !more || e->backend->ops->done(e->decode)))
-            return fetch_sound(s, err);
-        const bool speak = !s->n_speaking && waiting > 0 && (waiting >= n || !more);
-        if (!speak && !more)
+        const bool first = s->n_speaking > 0 && s->n_decoded == s->n_speaking;
+        utter_status st = UTTER_OK;
+        bool started = false;
+        if (b->sound.slots && (first || !more || ut_sound_ready(b))) {
+            st = use_codec(s, NULL, err);
+            if (st != UTTER_OK)
+                return st;
+            continue;
+        }
+        if (!more && s->n_decoded == s->n_frames)
             return UTTER_OK;
         if (cancelled(user))
             return ut_fail(err, UTTER_ERR_CANCELLED, "cancelled");
-        if (speak)
-            st = start_codec(s, waiting < n ? waiting : n, err);
-        else
+        if (!b->sound.slots)
+            st = use_codec(s, &started, err);
+        if (st == UTTER_OK && !started)
             st = next_frame(s, err);
         if (st != UTTER_OK)
             return st;
     }
+    return UTTER_OK;
+}
+
+utter_status ut_session_more(ut_session *s, bool (*cancelled)(void *), void *user, ut_err *err)
+{
+    s->n_pcm = 0;
+    const utter_status st = make_sound(s, cancelled, user, err);
+    if (st == UTTER_OK) {
+        hand_out(s);
+    } else { /* of a run that was started, others hear their part */
+        ut_err ignored = {0};
+        ut_sound_fetch(s->batch, &ignored);
+    }
+    return st;
 }
