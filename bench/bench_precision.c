@@ -19,7 +19,7 @@ static const char *const names[] = {"f32", "bf16", "f16", "int8", "int4"};
 /* Taps: of the slow transformer, or the talker; then those of each codebook. */
 static const char *const *taps(void)
 {
-    static char text[2 * MAX_DECISIONS][24];
+    static char text[2 * MAX_DECISIONS][32];
     static const char *list[2 * MAX_DECISIONS + 3] = {"slow.logits", "talker.logits"};
     for (int i = 0; i < MAX_DECISIONS; i++) {
         snprintf(text[2 * i], sizeof text[0], "fast.logits%d", i);
