@@ -90,7 +90,7 @@ void emu_yield(void);
 struct mail_pair {
     uint64_t a, b;
 };
-static inline void mail_send(void *to, float value, uint32_t frame)
+static inline void mail_put(void *to, float value, uint32_t frame)
 {
     memcpy(to, &value, 4);
     memcpy((char *)to + 4, &frame, 4);
@@ -117,23 +117,25 @@ static inline uint64_t ticks(void)
     return 0;
 }
 
-/* Copies arrive at once; *done counts them, so that waiting for one that was never started shows.
- */
+/* Copies arrive at once; *done counts what was asked for. */
 static inline void copy_init(uint64_t *done)
 {
     *done = 0;
 }
-static inline void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+static inline void copy_expect(uint64_t *done, uint32_t)
+{
+    ++*done;
+}
+static inline void copy_start(void *dst, const void *src, uint32_t bytes, const uint64_t *)
 {
     memcpy(dst, src, bytes);
-    ++*done;
 }
 void emu_copy_missing(void);
 static inline void copy_wait(const uint64_t *done, uint32_t parity)
 {
-    __syncwarp(); /* the lane that starts copies may be behind */
-    if ((*done & 1) == parity)
-        emu_copy_missing();
+    for (int polls = 0; (*done & 1) == parity; emu_yield()) /* who asks may be behind */
+        if (++polls == 100000)
+            emu_copy_missing();
 }
 
 static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
@@ -151,6 +153,11 @@ template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask)
 template <class T> static inline T __shfl_sync(unsigned, T v, int from)
 {
     return emu_shuffle(v, (unsigned)from % 32);
+}
+
+static inline float rsqrtf(float v)
+{
+    return 1.0f / sqrtf(v);
 }
 
 /* ---- Small things ---------------------------------------------------------------------------- */

@@ -10,17 +10,22 @@
 
 static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
 {
-    return CU_FRAME_SHARED(ring, f->unit_bytes, f->sums + f->x + f->gains, n_loads);
+    return CU_FRAME_SHARED(ring, f->sums, f->x, f->gains, n_loads);
 }
 
-/* Units that a warp can fetch ahead in so much shared memory: even, 0 where there is no room. */
+/* Bytes of matrices that a block can fetch ahead in so much shared memory; 0 where there is no room
+ * for two chunks of the smallest size. */
 static int32_t ring_in(const cu_frame *f, size_t room, int32_t n_loads)
 {
-    enum { MOST = 64 };
-    int32_t ring = MOST;
-    while (ring > 0 && shared_bytes(f, ring, n_loads) > room)
-        ring -= 2;
-    return ring >= CU_UNITS_AT_ONCE ? ring : 0;
+    const size_t fixed = shared_bytes(f, 0, n_loads);
+    const size_t ring = fixed < room ? (room - fixed) / 128 * 128 : 0;
+    return ring >= 2 * (size_t)f->row_bytes * (CU_CHUNK / 2) ? (int32_t)ring : 0;
+}
+
+/* Rows of a chunk: so many that a few chunks are in the ring at any time. */
+static int16_t chunk_rows(int32_t ring, int32_t row_bytes)
+{
+    return ring == 0 || 3 * CU_CHUNK * row_bytes <= ring ? CU_CHUNK : CU_CHUNK / 2;
 }
 
 /* Half of a multiprocessor, so that the next phase can fetch while this one works. */
@@ -38,7 +43,7 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
     utter_status st = cu_frame_fuse(e, &f, err);
     if (st != UTTER_OK || !f)
         return st;
-    if (shared_bytes(f, 0, 0) > b->shared_limit) {
+    if (shared_bytes(f, 0, f->n_loads) > b->shared_limit) {
         cu_frame_free(b, f);
         return UTTER_OK;
     }
@@ -47,7 +52,7 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
         f->ring_phase = ring_in(f, half_of(b), 1);
     }
     f->arrived_bytes = (f->arrived_bytes + 255) / 256 * 256;
-    f->bytes = 256 + f->arrived_bytes + f->mail_bytes + f->part_bytes;
+    f->bytes = 256 + f->arrived_bytes + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
     st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
     if (st == UTTER_OK) {
         const cu_result r = b->d.set8(f->memory, 0, f->bytes - f->part_bytes, b->stream);
@@ -133,6 +138,7 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
         out->a.x_slot = norm.x_slot;
         out->gain = norm.gain;
         out->eps = norm.eps;
+        out->inverse_k = 1.0f / (float)out->a.k;
     }
     if (f->swiglu >= 0) {
         cu_map_args map;
@@ -145,11 +151,14 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
     out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
     out->residual_mail = mail_of(r, ops[f->linear].in[1]);
     out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
+    const int32_t ring =
+        r->e->frames == CU_FRAMES_PHASES ? r->e->frame->ring_phase : r->e->frame->ring_whole;
     *load = (cu_frame_load){.w = out->a.w,
                             .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
                             .matrices = out->swiglu ? 2 : 1,
                             .ld = out->a.ldw,
-                            .type = out->type};
+                            .type = (int16_t)out->type,
+                            .chunk = chunk_rows(ring, out->a.ldw * (out->type == CU_F32 ? 4 : 2))};
 }
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
@@ -227,11 +236,12 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .loads = c->tables + t.loads_at,
                               .barrier = f->memory,
                               .frame = f->memory + 128,
-                              .unit_bytes = f->unit_bytes,
                               .sums = f->sums,
                               .x = f->x,
                               .gains = f->gains,
-                              .slots = r->e->n_slots};
+                              .slots = r->e->n_slots,
+                              .mail_places = f->mail_places,
+                              .mail_stride = (int64_t)(f->mail_bytes / sizeof(cu_mail))};
     ut_free(t.memory);
     return st;
 }

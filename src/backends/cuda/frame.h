@@ -22,8 +22,10 @@ struct cu_frame {
     int32_t *slot_ops; /* operations */
     int32_t n_slot_ops;
     int32_t n_loads;
-    int32_t unit_bytes, sums, x, gains; /* as in cu_frame_args */
-    int32_t ring_whole, ring_phase;     /* units fetched ahead, of the whole frame and of a phase */
+    int32_t sums, x, gains;         /* as in cu_frame_args */
+    int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
+    int32_t mail_places;            /* each of mail_bytes */
+    int32_t row_bytes;              /* of a matrix, at most */
     size_t part_bytes, arrived_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;

@@ -5,11 +5,15 @@
 
 #include "backends/cuda/args.h"
 
-/* A sum over K is cut into units of so many columns: within one, every lane of a warp adds its
- * columns in four chains, then a tree over the lanes; then the units are added in order. */
-#define CU_UNIT 1024
-/* Units that a warp works on at a time. */
-#define CU_UNITS_AT_ONCE 4
+/* Columns of a product that the threads of a block have at a time, four each. */
+#define CU_UNIT (4 * CU_THREADS)
+/* Rows of a block's matrix that come and are worked on together: a chunk is at most so many, and
+ * half of them where that would be too many bytes; chunks on their way at most. */
+#define CU_CHUNK        16
+#define CU_CHUNKS_AHEAD 32
+/* Mail is left in so many places, each for a part of the blocks, when there is one slot: readers of
+ * one place wait for each other. */
+#define CU_MAIL_PLACES 4
 /* Positions of the caches that a block attends to at a time; counted from position 0. */
 #define CU_ATT_SPAN 64
 /* Queries of one key head (rows * heads per key head) and their length, at most. */
@@ -26,16 +30,16 @@ typedef struct cu_mail {
 } cu_mail;
 
 /* y = residual + gamma * act(norm(x) W^T + bias), or with swiglu silu(gate) * up, where the rows of
- * W are gate, then up. Blocks share the outputs, warps of a block the units of theirs. */
+ * W are gate, then up. Blocks share the outputs, threads of a block the columns. */
 typedef struct cu_frame_linear {
     cu_linear_args a; /* cols = k; taps and parts are not there; n_out: rows of W */
     UT_DEV(const float) gain;
     UT_DEV(const cu_mail) x_mail;
     UT_DEV(const cu_mail) residual_mail;
     UT_DEV(cu_mail) y_mail; /* or 0; [slots, rows, cols] */
-    float eps;              /* of the norm of x, where gain is */
+    float eps, inverse_k;   /* of the norm of x, where gain is */
     int32_t swiglu;
-    int32_t type, pad; /* of w */
+    int32_t type; /* of w */
 } cu_frame_linear;
 
 /* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; the
@@ -103,11 +107,13 @@ typedef struct cu_slot_op {
     } u;
 } cu_slot_op;
 
-/* The matrix of a linear phase, for those who fetch ahead. */
+/* The matrix of a linear phase and what of it is whose. */
 typedef struct cu_frame_load {
     UT_DEV(const void) w;
-    int32_t outputs, matrices, ld, type; /* rows of W: matrices * outputs */
-    int32_t first, count; /* outputs of the block that reads this, which fills them in */
+    int32_t outputs, ld;    /* rows of W: matrices * outputs */
+    int32_t first, count;   /* outputs of the block that reads this, which fills them in */
+    int16_t matrices, type; /* of w */
+    int16_t chunk, pad;     /* rows of W that come together, over all matrices */
 } cu_frame_load;
 
 typedef struct cu_frame_args {
@@ -117,13 +123,14 @@ typedef struct cu_frame_args {
     UT_DEV(uint32_t) barrier;          /* of the grid; its high bit turns at every barrier */
     UT_DEV(uint32_t) frame;            /* frames so far */
     int32_t first, count, n_loads;
-    int32_t ring;       /* units that a warp fetches ahead, a multiple of 2; 0: none */
-    int32_t unit_bytes; /* of a place in the ring */
-    int32_t sums;       /* floats for the units' sums, a multiple of 4 */
-    int32_t x;          /* floats for x and what else a phase needs, a multiple of 4 */
-    int32_t gains;      /* floats for a norm's gain, a multiple of 4 */
+    int32_t ring;  /* bytes of matrices that are fetched ahead, a multiple of 128; 0: none */
+    int32_t sums;  /* floats for the warps' sums of a phase, a multiple of 4 */
+    int32_t x;     /* floats for x and what else a phase needs, a multiple of 4 */
+    int32_t gains; /* floats for a norm's gain, a multiple of 4 */
     int32_t slots;
-    int32_t last;           /* is the last phase the frame's? */
+    int32_t last;        /* is the last phase the frame's? */
+    int32_t mail_places; /* and numbers of mail from one place to the next */
+    int64_t mail_stride;
     UT_DEV(uint64_t) trace; /* [count, CU_TRACE] times of block 0, or 0 */
 } cu_frame_args;
 
@@ -132,13 +139,15 @@ typedef struct cu_frame_args {
 
 /* Rows of a product, over all slots, at most. */
 #define CU_FRAME_ROWS 16
-/* Shared memory of a block: two phases, an operation, the ring's barriers, squares, sums, x, gains,
- * the ring, loads. */
-#define CU_FRAME_SHARED(ring, unit_bytes, floats, n_loads)                                         \
-    (2 * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + (CU_THREADS / 32) * 8 * (size_t)(ring) +    \
-     (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(floats) +                        \
-     (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +                                   \
-     ((ring) ? (size_t)(n_loads) * sizeof(cu_frame_load) : 0))
+/* Phases that a block knows: those that come are fetched while others are worked on. */
+#define CU_FRAME_PHASES 4
+/* Shared memory of a block: phases, an operation, the ring's barriers, squares, sums and gains of
+ * two phases, x, the ring, loads. */
+#define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
+    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + 8 * CU_CHUNKS_AHEAD +         \
+     2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                                           \
+     4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
+     (size_t)(n_loads) * sizeof(cu_frame_load))
 /* Floats of x that attention needs: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
     (((queries) + 3 * (rows) + 2) * (dim) + (queries) * ((dim) + CU_ATT_SPAN + 2) +                \

@@ -180,14 +180,14 @@ static bool add_linear(fuser *x, int32_t i)
         f->swiglu = reader;
         x->taken[reader] = true;
     }
-    const int64_t units = (w->ld + CU_UNIT - 1) / CU_UNIT, rows = rows_of(x, op->in[0]);
+    const int64_t columns = (w->ld + CU_UNIT - 1) / CU_UNIT * CU_UNIT, rows = rows_of(x, op->in[0]);
     const int64_t outputs = w->w->rows / (swiglu ? 2 : 1);
     const int64_t each = (outputs + x->f->blocks - 1) / x->f->blocks;
-    most(&x->f->x, rows * units * CU_UNIT);
-    most(&x->f->sums, (rows * each * (swiglu ? 2 : 1) * units + 3) / 4 * 4);
-    most(&x->f->unit_bytes, CU_UNIT * (w->type == CU_F32 ? 4 : 2));
+    most(&x->f->x, rows * columns);
+    most(&x->f->sums, rows * each * (swiglu ? 2 : 1) * (CU_THREADS / 32));
+    most(&x->f->row_bytes, (int64_t)w->ld * (w->type == CU_F32 ? 4 : 2));
     if (norm >= 0)
-        most(&x->f->gains, units * CU_UNIT);
+        most(&x->f->gains, columns);
     x->f->n_loads++;
     return true;
 }
@@ -366,6 +366,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         end_waiting(&x);
         arrange_mail(&x);
         x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
+        x.f->mail_places = e->n_slots == 1 ? CU_MAIL_PLACES : 1;
     }
     ut_free(x.norm_of);
     ut_free(x.taken);

@@ -95,90 +95,93 @@ UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
         att_prefetch(p.u.attention);
 }
 
-/* The block's outputs of a product that is number `load`. */
-UT_DEVICE output_range range_of(const cu_frame_linear &p, const weight_ring &ring,
-                                const cu_frame_load *loads, int load)
+/* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
+UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
 {
-    if (!ring.n)
-        return outputs_of_block(p.swiglu ? p.a.n_out / 2 : p.a.n_out);
-    const output_range o = {loads[load].first, loads[load].count};
-    return o;
+    if (i < a.count && threadIdx.x < sizeof *phases / 16)
+        ahead_start((uint4 *)&phases[i % CU_FRAME_PHASES] + threadIdx.x,
+                    (const uint4 *)(a.phases + a.first + i) + threadIdx.x);
 }
 
 UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
-    cu_frame_phase *phases = (cu_frame_phase *)shared; /* [2]: this one, the next */
-    cu_slot_op *op = (cu_slot_op *)(phases + 2);
-    uint64_t *done = (uint64_t *)(op + 1);                      /* [UT_WARPS, ring] */
-    float *squares = (float *)(done + UT_WARPS * a.ring);       /* [CU_FRAME_ROWS, UT_WARPS] */
-    float *sums = squares + CU_FRAME_ROWS * UT_WARPS;           /* [a.sums] */
-    float *xs = sums + a.sums;                                  /* [a.x] */
-    float *gains = xs + a.x;                                    /* [a.gains] */
-    unsigned char *places = (unsigned char *)(gains + a.gains); /* [UT_WARPS, ring, unit_bytes] */
-    cu_frame_load *loads = (cu_frame_load *)(places + UT_WARPS * a.ring * a.unit_bytes);
+    cu_frame_phase *phases = (cu_frame_phase *)shared; /* [CU_FRAME_PHASES] */
+    cu_slot_op *op = (cu_slot_op *)(phases + CU_FRAME_PHASES);
+    uint64_t *done = (uint64_t *)(op + 1);                /* [CU_CHUNKS_AHEAD] */
+    float *squares = (float *)(done + CU_CHUNKS_AHEAD);   /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
+    float *xs = sums + 2 * a.sums;                        /* [a.x] */
+    float *gains = xs + a.x;                              /* [2, a.gains] */
+    unsigned char *places = (unsigned char *)(gains + 2 * a.gains); /* [a.ring] */
+    cu_frame_load *loads = (cu_frame_load *)(places + a.ring);
 
     let_next_kernel_start();
-    bring(phases, a.phases + a.first, sizeof *phases);
-    if (a.ring)
-        bring(loads, a.loads, (size_t)a.n_loads * sizeof *loads);
-    weight_ring ring;
-    ring.places = places + threadIdx.x / 32 * a.ring * a.unit_bytes;
-    ring.done = done + threadIdx.x / 32 * a.ring;
-    ring.n = a.ring;
-    ring.bytes = a.unit_bytes;
-    ring.next = ring.taken = ring.waiting = ring.load = 0;
-    ring.parity = 0;
-    for (int i = threadIdx.x; i < UT_WARPS * a.ring; i += CU_THREADS)
-        copy_init(&done[i]);
+    bring_phase(a, phases, 0);
+    bring_phase(a, phases, 1);
+    bring(loads, a.loads, (size_t)a.n_loads * sizeof *loads);
+    weight_ring ring = {};
+    ring.bytes = places;
+    ring.done = done;
+    ring.size = a.ring;
+    if (threadIdx.x < CU_CHUNKS_AHEAD)
+        copy_init(&done[threadIdx.x]);
+    ahead_wait();
     __syncthreads();
-    for (int i = threadIdx.x; a.ring && i < a.n_loads; i += CU_THREADS) {
+    for (int i = threadIdx.x; i < a.n_loads; i += CU_THREADS) {
         const output_range o = outputs_of_block(loads[i].outputs);
         loads[i].first = o.first;
         loads[i].count = o.count;
     }
     __syncthreads();
-    if (a.ring && a.n_loads)
-        ring_start_load(ring, loads);
-    ring_fill(ring, loads, a.ring ? a.n_loads : 0);
-    int load = 0; /* of the phase */
+    if (is_asker() && a.ring)
+        ring_ask(ring, loads, a.n_loads);
     prepare(phases[0], gains);
     wait_for_kernel_before();
-    const linear_shared products = {xs, sums, squares, gains, loads, a.n_loads};
     uint32_t turn = grid_turn(a.barrier);
-    const uint32_t frame = __ldcg(a.frame) + 1;
-    for (int i = 0; i < a.count; i++) {
-        const cu_frame_phase &p = phases[i % 2];
-        cu_frame_phase &next = phases[(i + 1) % 2];
+    const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride,
+                              (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride};
+    for (int i = 0, load = 0; i < a.count; i++) {
+        const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
+        const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
+        const bool more = i + 1 < a.count;
         uint64_t *trace = a.trace && blockIdx.x == 0 ? a.trace + i * CU_TRACE : NULL;
         trace_at(trace, 0);
-        if (i + 1 < a.count && threadIdx.x < sizeof p / 16)
-            ahead_start((uint4 *)&next + threadIdx.x,
-                        (const uint4 *)(a.phases + a.first + i + 1) + threadIdx.x);
-        if (p.kind == CU_PHASE_LINEAR)
-            frame_linear(p.u.linear, products, ring, range_of(p.u.linear, ring, loads, load++),
-                         frame, trace);
-        else if (p.kind == CU_PHASE_ATTENTION)
-            frame_attention(p.u.attention, xs, frame);
-        else
-            frame_slots(a, p.u.slots, op, xs);
+        bring_phase(a, phases, i + 2);
+        if (p.kind == CU_PHASE_LINEAR) {
+            const int side = load % 2;
+            const linear_shared s = {xs,
+                                     sums + side * a.sums,
+                                     squares + side * CU_FRAME_ROWS * UT_WARPS,
+                                     gains + i % 2 * a.gains,
+                                     loads,
+                                     a.n_loads};
+            frame_linear(p.u.linear, loads[load++], s, ring, clock, trace);
+        } else {
+            if (p.kind == CU_PHASE_ATTENTION)
+                frame_attention(p.u.attention, xs, clock);
+            else
+                frame_slots(a, p.u.slots, op, xs);
+            ahead_wait();
+            __syncthreads();
+        }
         trace_at(trace, 3);
-        if (i + 1 == a.count)
+        if (!more)
             break;
-        ahead_wait();
-        __syncthreads();
-        if (next.barrier)
+        const bool barrier = next.barrier != 0;
+        if (barrier) {
+            __syncthreads();
             grid_arrive(a.barrier);
-        ring_fill(ring, loads, a.ring ? a.n_loads : 0);
-        prepare(next, gains);
+        }
+        prepare(next, gains + (i + 1) % 2 * a.gains);
         trace_at(trace, 4);
-        if (next.barrier) {
+        if (barrier) {
             grid_wait(a.barrier, turn);
             turn ^= 0x80000000u;
         }
     }
     if (a.last && blockIdx.x == 0 && threadIdx.x == 0)
-        *a.frame = frame;
+        *a.frame = clock.frame;
 }
 
 UT_KERNEL_ALONE(frame, cu_frame_args)

@@ -80,7 +80,7 @@ UT_DEVICE float dot4(float4 a, float4 b, float sum)
 
 /* The key head's queries, key and value of all rows, and what turns them. */
 UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const att_shared &s,
-                         uint32_t frame)
+                         const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     const int cols = (a.heads + 2 * a.kv_heads) * a.dim, parts = t.group + 2;
@@ -97,7 +97,8 @@ UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const a
         const int head =
             part < t.group ? t.kv * t.group + part : a.heads + (part - t.group) * a.kv_heads + t.kv;
         const int at = row * cols + head * a.dim + d;
-        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + t.slot * a.rows * cols + at, frame)
+        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + clock.mine + t.slot * a.rows * cols + at,
+                                          clock.frame)
                           : __ldcg(a.x + t.slot * a.x_slot + at);
     }
 }
@@ -217,19 +218,20 @@ UT_DEVICE void att_weigh(const cu_frame_attention &p, const att_shared &s, int j
 }
 
 UT_DEVICE void att_result(const cu_frame_attention &p, const att_task &t, int query, int d, float v,
-                          uint32_t frame)
+                          const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     const int row = a.rows == 1 ? 0 : query / t.group;
     const int head = t.kv * t.group + query - row * t.group;
     const int at = (row * a.heads + head) * a.dim + d;
     if (p.y_mail)
-        mail_send(p.y_mail + t.slot * a.rows * a.heads * a.dim + at, v, frame);
+        mail_send(p.y_mail + t.slot * a.rows * a.heads * a.dim + at, v, clock);
     p.y[t.slot * p.y_slot + at] = v;
 }
 
 /* What n spans found, to results. */
-UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n, uint32_t frame)
+UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n,
+                         const mail_clock &clock)
 {
     const int dim = p.qkv.dim, step = t.queries * (2 + dim), shift = 31 - __clz(dim);
     const float *part =
@@ -251,13 +253,13 @@ UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n, 
             sum = fmaf(its, scale, sum);
             value = fmaf(v, scale, value);
         }
-        att_result(p, t, j, d, value / sum, frame);
+        att_result(p, t, j, d, value / sum, clock);
     }
 }
 
 /* n: spans of the slot, `index` of them this one. */
 UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index, int n,
-                       const att_shared &s, uint32_t frame)
+                       const att_shared &s, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     float *part = p.part + ((int64_t)(t.slot * a.kv_heads + t.kv) * p.spans + index) *
@@ -265,7 +267,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
     const int shift = 31 - __clz(a.dim), sides = CU_THREADS * 4 >> shift;
     float4 v[ATT_VALUES];
     __syncthreads();
-    att_bring(p, t, s, frame);
+    att_bring(p, t, s, clock);
     __syncthreads();
     att_rotate(p, t, s);
     __syncthreads();
@@ -284,7 +286,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
             for (int k = 0; k < sides; k++)
                 sum += s.value[j * CU_THREADS * 4 + k * a.dim + d];
             if (n == 1) {
-                att_result(p, t, j0 + j, d, sum / s.top[2 * (j0 + j) + 1], frame);
+                att_result(p, t, j0 + j, d, sum / s.top[2 * (j0 + j) + 1], clock);
                 continue;
             }
             float *found = part + (j0 + j) * (2 + a.dim);
@@ -308,7 +310,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index
     if (!*s.last)
         return;
     __threadfence();
-    att_merge(p, t, n, frame);
+    att_merge(p, t, n, clock);
 }
 
 /* Task number `task`; false: the slot has not so many spans yet. */
@@ -354,7 +356,7 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p)
     }
 }
 
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, uint32_t frame)
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
 {
     const att_shared s = att_layout(p.qkv, xs);
     const int tasks = p.qkv.slots * p.qkv.kv_heads * p.spans;
@@ -362,6 +364,6 @@ UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, uint32_t 
         att_task t;
         int index, n;
         if (att_take(p, task, &t, &index, &n))
-            att_run(p, t, index, n, s, frame);
+            att_run(p, t, index, n, s, clock);
     }
 }

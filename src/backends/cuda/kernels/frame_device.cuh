@@ -46,7 +46,7 @@ UT_DEVICE uint32_t grid_turn(const uint32_t *counter)
 
 /* ---- Mail ------------------------------------------------------------------------------------ */
 
-UT_DEVICE void mail_send(cu_mail *to, float value, uint32_t frame)
+UT_DEVICE void mail_put(cu_mail *to, float value, uint32_t frame)
 {
     const uint64_t both = (uint64_t)frame << 32 | __float_as_uint(value);
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
@@ -141,13 +141,22 @@ UT_DEVICE void copy_init(uint64_t *done)
 #endif
 }
 
-/* By one thread; dst, src and bytes are multiples of 16. */
-UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+/* By one thread: so many bytes will come, in copies that follow. */
+UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(done)),
                  "r"(bytes)
                  : "memory");
+#else
+    (void)done, (void)bytes;
+#endif
+}
+
+/* By the same; dst, src and bytes are multiples of 16. */
+UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
     /* read once: what else is in the cache should stay there */
     uint64_t policy;
     asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -194,17 +203,46 @@ UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair secon
     return v;
 }
 
-/* The pair that it is in lies at an address that is a multiple of 16. */
-UT_DEVICE float mail_take_one(const cu_mail *from, uint32_t frame)
+/* The pair of numbers that this one is in, at an address that is a multiple of 16. */
+UT_DEVICE mail_pair mail_look_near(const cu_mail *from)
+{
+    return mail_look(((uintptr_t)from & 8) != 0 ? from - 1 : from);
+}
+
+/* One number, waited for; p: what was there before. */
+UT_DEVICE float mail_value(const cu_mail *from, mail_pair p, uint32_t frame)
 {
     const bool odd = ((uintptr_t)from & 8) != 0;
-    mail_pair p = mail_look(odd ? from - 1 : from);
     uint32_t polls = 0;
     while ((uint32_t)((odd ? p.b : p.a) >> 32) != frame) {
         mail_again(++polls);
-        p = mail_look(odd ? from - 1 : from);
+        p = mail_look_near(from);
     }
     return __uint_as_float((uint32_t)(odd ? p.b : p.a));
+}
+
+UT_DEVICE float mail_take_one(const cu_mail *from, uint32_t frame)
+{
+    return mail_value(from, mail_look_near(from), frame);
+}
+
+/* What is now and here: the frame's number, and the places where mail is left. */
+struct mail_clock {
+    uint32_t frame;
+    int places;
+    int64_t stride, mine; /* from place to place; to the one that this block reads */
+};
+
+UT_DEVICE void mail_send(cu_mail *to, float value, const mail_clock &clock)
+{
+    for (int i = 0; i < clock.places; i++)
+        mail_put(to + i * clock.stride, value, clock.frame);
+}
+
+/* Columns of x in shared memory, of a matrix with rows of ld. */
+UT_DEVICE int padded_columns(int ld)
+{
+    return (ld + CU_UNIT - 1) / CU_UNIT * CU_UNIT;
 }
 
 UT_DEVICE void trace_at(uint64_t *trace, int i)

@@ -1,13 +1,13 @@
-/* frame_linear.cuh - products with matrices inside a frame: every weight is read once, fetched
- * ahead into a ring of shared memory that each warp keeps for itself. */
+/* frame_linear.cuh - products with matrices inside a frame. A block has some rows of every matrix
+ * and reads each once, fetched ahead into a ring in shared memory. All threads work on every row:
+ * thread t has columns 4t .. 4t + 3 of every unit of CU_UNIT columns, for x as for the matrix, so
+ * that x goes from the mail to its reader and to nobody else. A sum is one chain over a thread's
+ * columns, a tree over the lanes of a warp, a tree over the warps. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
 
-UT_DEVICE int units_of(int ld)
-{
-    return (ld + CU_UNIT - 1) / CU_UNIT;
-}
+enum { X_UNITS = 4 }; /* units of x that a thread has on their way at a time */
 
 /* Outputs of this block: [first, first + count). */
 struct output_range {
@@ -21,229 +21,219 @@ UT_DEVICE output_range outputs_of_block(int outputs)
     return r;
 }
 
-/* A row of the block's matrix rows (output by output, gate before up), and a unit of it. Divisions
- * cost more than what a unit's sum does. */
-struct unit_place {
-    int row, part;
-};
-
-UT_DEVICE void advance_unit(unit_place &u, int by, int per_row)
+UT_DEVICE int size_of(int type)
 {
-    if (per_row == 1) {
-        u.row += by;
-        return;
-    }
-    u.part += by;
-    while (u.part >= per_row) {
-        u.part -= per_row;
-        u.row++;
-    }
-}
-
-UT_DEVICE size_t element_of(unit_place u, int first, int outputs, int matrices, int ld)
-{
-    const int row = matrices == 2 ? (u.row & 1) * outputs + (u.row >> 1) : u.row;
-    return (size_t)(first + row) * (size_t)ld + (size_t)(u.part * CU_UNIT);
+    return type == CU_F32 ? 4 : 2;
 }
 
 /* ---- The ring -------------------------------------------------------------------------------- *
- * A warp works through the units warp, warp + UT_WARPS, ... of its block's outputs, phase after
- * phase, and asks for them in that order. */
+ * Chunks of rows in the order in which they are worked on, phase after phase. A chunk lies in one
+ * piece: where the ring's end is too near it begins at 0 again. */
 
 struct weight_ring {
-    unsigned char *places; /* of this warp: [n, bytes] */
-    uint64_t *done;        /* [n] */
-    int n, bytes;
-    int next, taken; /* places of the next unit to ask for and to take */
-    uint32_t parity; /* of the next to take */
-    int waiting;     /* asked for and not taken */
-    int load;        /* next to ask for, and its unit */
-    unit_place unit;
+    unsigned char *bytes;
+    uint64_t *done; /* [CU_CHUNKS_AHEAD] */
+    int size;       /* 0: there is no ring */
+    int take_at;    /* where the next chunk to take begins, unless the end is too near */
+    uint32_t taken; /* chunks */
+    int freed;      /* bytes taken since the asker looked */
+    /* of the asker */
+    int ask_at, used;
+    uint32_t asked;
+    int load, output; /* next to ask for */
 };
 
-UT_DEVICE void ring_start_load(weight_ring &r, const cu_frame_load *loads)
+/* The thread that asks for chunks: in the warp that has the least to do at the end of a phase. */
+UT_DEVICE bool is_asker(void)
 {
-    r.unit.row = r.unit.part = 0;
-    advance_unit(r.unit, threadIdx.x / 32, units_of(loads[r.load].ld));
+    return threadIdx.x == CU_THREADS - 32;
 }
 
-/* Fill the ring. The places of units taken before are free: all lanes have read them. */
-UT_DEVICE void ring_fill(weight_ring &r, const cu_frame_load *loads, int n_loads)
+/* Outputs of the chunk that begins with output `at` of the block's own. */
+UT_DEVICE int chunk_outputs(const cu_frame_load &l, int at)
 {
-    const int lane = threadIdx.x % 32;
-    while (r.waiting < r.n && r.load < n_loads) {
-        const cu_frame_load l = loads[r.load];
-        const int per_row = units_of(l.ld), rows = l.count * l.matrices;
-        const int size = l.type == CU_F32 ? 4 : 2;
-        while (r.waiting < r.n && r.unit.row < rows) {
-            const int at = r.unit.part * CU_UNIT, n = l.ld - at < CU_UNIT ? l.ld - at : CU_UNIT;
-            const size_t element = element_of(r.unit, l.first, l.outputs, l.matrices, l.ld);
-            if (lane == 0)
-                copy_start(r.places + r.next * r.bytes, (const unsigned char *)l.w + element * size,
-                           (uint32_t)(n * size), &r.done[r.next]);
-            r.next = r.next + 1 == r.n ? 0 : r.next + 1;
-            r.waiting++;
-            advance_unit(r.unit, UT_WARPS, per_row);
+    const int most = l.chunk / l.matrices;
+    return l.count - at < most ? l.count - at : most;
+}
+
+/* Where a chunk goes; *skipped: bytes at the end of the ring that it leaves out. */
+UT_DEVICE int chunk_place(const weight_ring &r, int at, int bytes, int *skipped)
+{
+    const bool fits = at + bytes <= r.size;
+    *skipped = fits ? 0 : r.size - at;
+    return fits ? at : 0;
+}
+
+/* By the asker, when nobody reads chunks that were taken any more: fill the ring. */
+UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
+{
+    r.used -= r.freed;
+    r.freed = 0;
+    while (r.load < n_loads) {
+        const cu_frame_load &l = loads[r.load];
+        if (r.output >= l.count) {
+            r.load++;
+            r.output = 0;
+            continue;
         }
-        if (r.unit.row >= rows && ++r.load < n_loads)
-            ring_start_load(r, loads);
+        const int n = chunk_outputs(l, r.output), row = l.ld * size_of(l.type);
+        int skipped;
+        const int at = chunk_place(r, r.ask_at, n * l.matrices * row, &skipped);
+        if (r.used + skipped + n * l.matrices * row > r.size ||
+            r.asked - r.taken >= CU_CHUNKS_AHEAD)
+            return;
+        const unsigned char *w =
+            (const unsigned char *)l.w + (size_t)(l.first + r.output) * (size_t)row;
+        uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
+        copy_expect(done, (uint32_t)(n * l.matrices * row));
+        for (int m = 0; m < l.matrices; m++)
+            copy_start(r.bytes + at + m * n * row, w + (size_t)m * (size_t)l.outputs * (size_t)row,
+                       (uint32_t)(n * row), done);
+        r.ask_at = at + n * l.matrices * row;
+        r.used += skipped + n * l.matrices * row;
+        r.asked++;
+        r.output += n;
     }
 }
 
-/* The next unit of the ring, once it is there. */
-UT_DEVICE const void *ring_take(weight_ring &r)
+/* The next chunk, once it is there. */
+UT_DEVICE const unsigned char *ring_take(weight_ring &r, int bytes)
 {
-    copy_wait(&r.done[r.taken], r.parity);
-    const void *unit = r.places + r.taken * r.bytes;
-    if (++r.taken == r.n) {
-        r.taken = 0;
-        r.parity ^= 1;
-    }
-    r.waiting--;
-    return unit;
+    int skipped;
+    const int at = chunk_place(r, r.take_at, bytes, &skipped);
+    copy_wait(&r.done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD & 1);
+    r.taken++;
+    r.take_at = at + bytes;
+    r.freed += skipped + bytes;
+    return r.bytes + at;
 }
 
 /* ---- Sums ------------------------------------------------------------------------------------ */
 
-/* Columns of a unit that a lane has: groups lane, lane + 32, ... of 16 bytes. */
-template <int TYPE> struct lane_columns {
-    static const int N = group<TYPE>::N, GROUPS = CU_UNIT / 32 / N;
+/* Four numbers of a matrix, 8 or 16 bytes at p. */
+template <int TYPE, bool SHARED> UT_DEVICE void read_four(const unsigned char *p, float f[4])
+{
+    if (TYPE == CU_F32) {
+        const float4 v = SHARED ? *(const float4 *)p : __ldg((const float4 *)p);
+        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+        return;
+    }
+    const uint2 u = SHARED ? *(const uint2 *)p : __ldg((const uint2 *)p);
+    if (TYPE == CU_BF16) {
+        f[0] = __uint_as_float(u.x << 16), f[1] = __uint_as_float(u.x & 0xffff0000u);
+        f[2] = __uint_as_float(u.y << 16), f[3] = __uint_as_float(u.y & 0xffff0000u);
+    } else {
+        f[0] = f16_to_f32((uint16_t)u.x), f[1] = f16_to_f32((uint16_t)(u.x >> 16));
+        f[2] = f16_to_f32((uint16_t)u.y), f[3] = f16_to_f32((uint16_t)(u.y >> 16));
+    }
+}
+
+/* This thread's part of ROWS sums: rows w, w + pitch, ... times x. Of fewer rows (n, unless FULL)
+ * the last one is read again. ld columns. */
+template <int TYPE, bool SHARED, int ROWS, bool FULL>
+UT_DEVICE void dot_rows(const unsigned char *w, size_t pitch, int n, int ld, const float *x,
+                        float sum[ROWS])
+{
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        sum[r] = 0.0f;
+    for (int c = (int)threadIdx.x * 4; c < ld; c += CU_UNIT) {
+        const float4 v = *(const float4 *)(x + c);
+        const unsigned char *p = w + (size_t)c * (TYPE == CU_F32 ? 4 : 2);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            float f[4];
+            read_four<TYPE, SHARED>(p + (size_t)(FULL || r < n ? r : n - 1) * pitch, f);
+            sum[r] = fmaf(v.w, f[3], fmaf(v.z, f[2], fmaf(v.y, f[1], fmaf(v.x, f[0], sum[r]))));
+        }
+    }
+}
+
+/* ROWS sums over the lanes of a warp: afterwards sum[0] of lane l is that of row l * ROWS / 32. A
+ * lane keeps one half of its rows and gives the other to lane l ^ WITH until one row is left. */
+template <int ROWS, int WITH = 16> UT_DEVICE void sum_rows(float *sum)
+{
+    if constexpr (WITH > 0) {
+        constexpr int HALF = ROWS > 1 ? ROWS / 2 : 1;
+        const bool upper = (threadIdx.x & WITH) != 0;
+#pragma unroll
+        for (int i = 0; i < HALF; i++) {
+            const float keep = ROWS > 1 && upper ? sum[(i + HALF) % ROWS] : sum[i];
+            const float give = ROWS > 1 && !upper ? sum[(i + HALF) % ROWS] : sum[i];
+            sum[i] = keep + __shfl_xor_sync(UT_FULL, give, WITH);
+        }
+        sum_rows<HALF, WITH / 2>(sum);
+    }
+}
+
+/* A chunk of n rows, the warp's sums to sums [rows of x, all_rows, UT_WARPS]. xs [rows of x,
+ * padded]
+ */
+template <int TYPE, bool SHARED, int ROWS, bool FULL>
+UT_DEVICE void chunk_of(const unsigned char *w, size_t pitch, int n, int ld, const float *xs,
+                        int padded, int rows, float *sums, int all_rows)
+{
+    const int lane = threadIdx.x % 32, row = lane * ROWS / 32;
+    for (int m = 0; m < rows; m++) {
+        float sum[ROWS];
+        dot_rows<TYPE, SHARED, ROWS, FULL>(w, pitch, n, ld, xs + m * padded, sum);
+        sum_rows<ROWS>(sum);
+        if (lane % (32 / ROWS) == 0 && row < n)
+            sums[(m * all_rows + row) * UT_WARPS + threadIdx.x / 32] = sum[0];
+    }
+}
+
+template <int TYPE, bool SHARED>
+UT_DEVICE void chunk(const unsigned char *w, size_t pitch, int n, int ld, const float *xs,
+                     int padded, int rows, float *sums, int all_rows)
+{
+    if (n == 16)
+        chunk_of<TYPE, SHARED, 16, true>(w, pitch, n, ld, xs, padded, rows, sums, all_rows);
+    else if (n > 8)
+        chunk_of<TYPE, SHARED, 16, false>(w, pitch, n, ld, xs, padded, rows, sums, all_rows);
+    else if (n == 8)
+        chunk_of<TYPE, SHARED, 8, true>(w, pitch, n, ld, xs, padded, rows, sums, all_rows);
+    else
+        chunk_of<TYPE, SHARED, 8, false>(w, pitch, n, ld, xs, padded, rows, sums, all_rows);
+}
+
+/* What a phase of products works with, in shared memory. */
+struct linear_shared {
+    float *xs;          /* [rows, padded] */
+    float *sums;        /* [rows, rows of the matrix, UT_WARPS] */
+    float *squares;     /* [rows, UT_WARPS] */
+    const float *gains; /* of this phase */
+    const cu_frame_load *loads;
+    int n_loads;
 };
 
-template <int TYPE> UT_DEVICE void load_x(const float *x, float v[CU_UNIT / 32])
-{
-    typedef lane_columns<TYPE> C;
-#pragma unroll
-    for (int g = 0; g < C::GROUPS; g++)
-#pragma unroll
-        for (int j = 0; j < C::N; j += 4) {
-            const float4 f = *(const float4 *)(x + (threadIdx.x % 32) * C::N + g * 32 * C::N + j);
-            v[g * C::N + j] = f.x, v[g * C::N + j + 1] = f.y;
-            v[g * C::N + j + 2] = f.z, v[g * C::N + j + 3] = f.w;
-        }
-}
-
-/* The lane's part of unit w times x. FULL: it has CU_UNIT columns, not n. */
-template <int TYPE, bool FULL>
-UT_DEVICE float unit_dot(const void *w, int n, const float x[CU_UNIT / 32])
-{
-    typedef lane_columns<TYPE> C;
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-    for (int g = 0; g < C::GROUPS; g++) {
-        const int at = ((int)threadIdx.x % 32) * C::N + g * 32 * C::N;
-        float f[C::N];
-        if (FULL || at < n) {
-            group<TYPE>::read(w, at, f);
-        } else {
-#pragma unroll
-            for (int j = 0; j < C::N; j++)
-                f[j] = 0.0f;
-        }
-#pragma unroll
-        for (int j = 0; j < C::N; j++)
-            sum[j % 4] = fmaf(x[g * C::N + j], f[j], sum[j % 4]);
-    }
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-/* N units, found at w and with x at xs, into sums[unit], sums[unit + UT_WARPS], ... */
-template <int TYPE, int N, bool FULL>
-UT_DEVICE void group_dot(const void *const w[], const int columns[], const float *const x[],
-                         bool same_x, float *sums)
-{
-    float v[N], mine[CU_UNIT / 32];
-    if (same_x) {
-        load_x<TYPE>(x[0], mine);
-#pragma unroll
-        for (int q = 0; q < N; q++)
-            v[q] = unit_dot<TYPE, FULL>(w[q], columns[q], mine);
-    } else {
-#pragma unroll
-        for (int q = 0; q < N; q++) {
-            load_x<TYPE>(x[q], mine);
-            v[q] = unit_dot<TYPE, FULL>(w[q], columns[q], mine);
-        }
-    }
-#pragma unroll
-    for (int q = 0; q < N; q++)
-        v[q] = warp_sum(v[q]);
-    if (threadIdx.x % 32 == 0)
-#pragma unroll
-        for (int q = 0; q < N; q++)
-            sums[q * UT_WARPS] = v[q];
-}
-
-template <int TYPE, int N>
-UT_DEVICE void group_dot(const void *const w[], const int columns[], const float *const x[],
-                         bool same_x, bool full, float *sums)
-{
-    if (full)
-        group_dot<TYPE, N, true>(w, columns, x, same_x, sums);
-    else
-        group_dot<TYPE, N, false>(w, columns, x, same_x, sums);
-}
-
-/* All units of this block's outputs: sums [rows, units]. xs [rows, per_row * CU_UNIT]. */
-template <int TYPE, bool RING>
-UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, const float *xs,
-                         float *sums, weight_ring &ring, const cu_frame_load *loads, int n_loads)
-{
-    const int per_row = units_of(p.a.ldw), matrices = p.swiglu ? 2 : 1, ld = p.a.ldw;
-    const int outputs = matrices == 2 ? p.a.n_out / 2 : p.a.n_out;
-    const int units = o.count * matrices * per_row, size = TYPE == CU_F32 ? 4 : 2;
-    unit_place place = {0, 0};
-    advance_unit(place, threadIdx.x / 32, per_row);
-    for (int u = threadIdx.x / 32; u < units; u += UT_WARPS * CU_UNITS_AT_ONCE) {
-        const void *w[CU_UNITS_AT_ONCE];
-        int columns[CU_UNITS_AT_ONCE], part[CU_UNITS_AT_ONCE], n = 0;
-        bool same = true, full = true;
-#pragma unroll
-        for (int q = 0; q < CU_UNITS_AT_ONCE; q++) {
-            part[q] = place.part;
-            columns[q] = ld - place.part * CU_UNIT < CU_UNIT ? ld - place.part * CU_UNIT : CU_UNIT;
-            w[q] = NULL;
-            if (u + q * UT_WARPS >= units)
-                continue;
-            n = q + 1;
-            same = same && part[q] == part[0];
-            full = full && columns[q] == CU_UNIT;
-            if (RING)
-                w[q] = ring_take(ring);
-            else
-                w[q] = (const unsigned char *)p.a.w +
-                       element_of(place, o.first, outputs, matrices, ld) * size;
-            advance_unit(place, UT_WARPS, per_row);
-        }
-        for (int m = 0; m < rows; m++) {
-            const float *x[CU_UNITS_AT_ONCE];
-#pragma unroll
-            for (int q = 0; q < CU_UNITS_AT_ONCE; q++)
-                x[q] = xs + (m * per_row + part[q]) * CU_UNIT;
-            float *to = sums + m * units + u;
-            if (n == 4)
-                group_dot<TYPE, 4>(w, columns, x, same, full, to);
-            else if (n == 3)
-                group_dot<TYPE, 3>(w, columns, x, same, full, to);
-            else if (n == 2)
-                group_dot<TYPE, 2>(w, columns, x, same, full, to);
-            else
-                group_dot<TYPE, 1>(w, columns, x, same, full, to);
-        }
-        __syncwarp(); /* the places may be filled again */
-        if (RING && u + UT_WARPS * CU_UNITS_AT_ONCE < units)
-            ring_fill(ring, loads, n_loads);
-    }
-}
-
+/* All rows of this block: for swiglu the gates of a chunk, then what they multiply. */
 template <int TYPE>
-UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, const float *xs,
-                         float *sums, weight_ring &ring, const cu_frame_load *loads, int n_loads)
+UT_DEVICE void all_chunks(const cu_frame_linear &p, const cu_frame_load &l, int rows,
+                          const linear_shared &s, weight_ring &ring)
 {
-    if (ring.n)
-        all_units<TYPE, true>(p, o, rows, xs, sums, ring, loads, n_loads);
-    else
-        all_units<TYPE, false>(p, o, rows, xs, sums, ring, loads, n_loads);
+    const int padded = padded_columns(p.a.ldw), all_rows = l.count * l.matrices;
+    const size_t pitch = (size_t)l.ld * (TYPE == CU_F32 ? 4 : 2);
+    const bool in_turns = all_rows * (int)pitch + l.chunk * (int)pitch > ring.size;
+    for (int at = 0; at < l.count;) {
+        const int n = chunk_outputs(l, at);
+        float *sums = s.sums + at * l.matrices * UT_WARPS;
+        if (ring.size) {
+            const unsigned char *w = ring_take(ring, n * l.matrices * (int)pitch);
+            chunk<TYPE, true>(w, pitch, n * l.matrices, l.ld, s.xs, padded, rows, sums, all_rows);
+        } else {
+            for (int m = 0; m < l.matrices; m++)
+                chunk<TYPE, false>(
+                    (const unsigned char *)l.w + (size_t)(m * l.outputs + l.first + at) * pitch,
+                    pitch, n, l.ld, s.xs, padded, rows, sums + m * n * UT_WARPS, all_rows);
+        }
+        at += n;
+        if (ring.size && in_turns && at < l.count) {
+            __syncthreads();
+            if (is_asker())
+                ring_ask(ring, s.loads, s.n_loads);
+        }
+    }
 }
 
 /* ---- The phase ------------------------------------------------------------------------------- */
@@ -251,167 +241,181 @@ UT_DEVICE void all_units(const cu_frame_linear &p, output_range o, int rows, con
 /* The norm's gain to shared memory, by the threads that will read it. */
 UT_DEVICE void bring_gain(const cu_frame_linear &p, float *gains)
 {
-    for (int c = threadIdx.x * 4; p.gain && c < p.a.k; c += CU_THREADS * 4)
+    for (int c = threadIdx.x * 4; p.gain && c < p.a.k; c += CU_UNIT)
         ahead_start(gains + c, p.gain + c);
 }
 
-/* Columns of x that a thread has at a time: groups of four, X_AHEAD of them on their way. */
-enum { X_AHEAD = 4 };
-
-/* Row m of x, as far as this thread brings it: v[i] is columns c + i * 4 * CU_THREADS and on. */
-UT_DEVICE void bring_columns(const cu_frame_linear &p, int m, int c, uint32_t frame,
-                             float4 v[X_AHEAD])
+/* Row m of x, units from column c on: v[i] is columns c + i * CU_UNIT and three more. */
+UT_DEVICE void bring_units(const cu_frame_linear &p, int m, int c, const mail_clock &clock,
+                           float4 v[X_UNITS])
 {
-    const int k = p.a.k, step = CU_THREADS * 4;
-    const int64_t row = (int64_t)m * k;
+    const int k = p.a.k;
     if (!p.x_mail) {
         const int slot = p.a.rows == 1 ? m : m / p.a.rows;
         const float *x = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k;
 #pragma unroll
-        for (int i = 0; i < X_AHEAD; i++)
-            if (c + i * step < k)
-                v[i] = __ldcg((const float4 *)(x + c + i * step));
+        for (int i = 0; i < X_UNITS; i++)
+            if (c + i * CU_UNIT < k)
+                v[i] = __ldcg((const float4 *)(x + c + i * CU_UNIT));
         return;
     }
-    mail_pair first[X_AHEAD], second[X_AHEAD];
+    const cu_mail *x = p.x_mail + clock.mine + (int64_t)m * k + c;
+    mail_pair first[X_UNITS], second[X_UNITS];
 #pragma unroll
-    for (int i = 0; i < X_AHEAD; i++)
-        if (c + i * step < k) {
-            first[i] = mail_look(p.x_mail + row + c + i * step);
-            second[i] = mail_look(p.x_mail + row + c + i * step + 2);
+    for (int i = 0; i < X_UNITS; i++)
+        if (c + i * CU_UNIT < k) {
+            first[i] = mail_look(x + i * CU_UNIT);
+            second[i] = mail_look(x + i * CU_UNIT + 2);
         }
 #pragma unroll
-    for (int i = 0; i < X_AHEAD; i++)
-        if (c + i * step < k)
-            v[i] = mail_take(p.x_mail + row + c + i * step, first[i], second[i], frame);
+    for (int i = 0; i < X_UNITS; i++)
+        if (c + i * CU_UNIT < k)
+            v[i] = mail_take(x + i * CU_UNIT, first[i], second[i], clock.frame);
 }
 
-/* x times the norm's gain to shared memory, columns from K on 0; every warp's part of the sum of
- * squares of row m to squares [rows, UT_WARPS]. */
-UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, float *xs, float *squares,
-                       const float *gains, uint32_t frame)
+/* This thread's columns of x, times the norm's gain, to shared memory, those from K on 0; every
+ * warp's part of the sum of squares of row m to squares [rows, UT_WARPS]. */
+UT_DEVICE void bring_x(const cu_frame_linear &p, int rows, const linear_shared &s,
+                       const mail_clock &clock)
 {
-    const int k = p.a.k, padded = units_of(p.a.ldw) * CU_UNIT, step = CU_THREADS * 4;
+    const int k = p.a.k, padded = padded_columns(p.a.ldw);
     for (int m = 0; m < rows; m++) {
         float square = 0.0f;
-        for (int c = threadIdx.x * 4; c < padded; c += X_AHEAD * step) {
-            float4 all[X_AHEAD];
-            bring_columns(p, m, c, frame, all);
+        for (int c = threadIdx.x * 4; c < padded; c += X_UNITS * CU_UNIT) {
+            float4 all[X_UNITS];
+            bring_units(p, m, c, clock, all);
 #pragma unroll
-            for (int i = 0; i < X_AHEAD; i++) {
-                const int at = c + i * step;
+            for (int i = 0; i < X_UNITS; i++) {
+                const int at = c + i * CU_UNIT;
                 float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
                 if (at >= padded)
                     continue;
                 if (at < k)
                     v = all[i];
                 if (p.gain && at < k) {
-                    const float4 g = *(const float4 *)(gains + at);
+                    const float4 g = *(const float4 *)(s.gains + at);
                     square = fmaf(v.x, v.x, square);
                     square = fmaf(v.y, v.y, square);
                     square = fmaf(v.z, v.z, square);
                     square = fmaf(v.w, v.w, square);
                     v.x *= g.x, v.y *= g.y, v.z *= g.z, v.w *= g.w;
                 }
-                *(float4 *)(xs + m * padded + at) = v;
+                *(float4 *)(s.xs + m * padded + at) = v;
             }
         }
         if (p.gain) {
             square = warp_sum(square);
             if (threadIdx.x % 32 == 0)
-                squares[m * UT_WARPS + threadIdx.x / 32] = square;
+                s.squares[m * UT_WARPS + threadIdx.x / 32] = square;
         }
     }
 }
 
-/* The residual of row m, output o, where there is one. */
-UT_DEVICE float residual_at(const cu_frame_linear &p, int m, int o, int outputs, uint32_t frame)
+/* A result of the block: row m of all slots' rows, its output number `own`. */
+struct result_place {
+    int m, own;
+};
+
+UT_DEVICE result_place result_of(int i, int count)
+{
+    result_place r = {0, i};
+    for (; r.own >= count; r.m++)
+        r.own -= count;
+    return r;
+}
+
+/* Where the residual of row m, output o is on its way. */
+UT_DEVICE const cu_mail *residual_mail(const cu_frame_linear &p, const mail_clock &clock, int m,
+                                       int outputs, int o)
+{
+    return p.residual_mail + clock.mine + (int64_t)m * outputs + o;
+}
+
+UT_DEVICE float residual_at(const cu_frame_linear &p, const mail_clock &clock, int m, int outputs,
+                            int o)
 {
     if (!p.a.residual)
         return 0.0f;
-    if (!p.residual_mail)
-        return __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
-                      (int64_t)(m % p.a.rows) * outputs + o);
-    return mail_take_one(p.residual_mail + (int64_t)m * outputs + o, frame);
+    if (p.residual_mail)
+        return mail_take_one(residual_mail(p, clock, m, outputs, o), clock.frame);
+    return __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
+                  (int64_t)(m % p.a.rows) * outputs + o);
 }
 
-/* What follows the sums of row m, output o of all. */
-UT_DEVICE float frame_finish(const cu_frame_linear &p, float scale, const float *sums, int matrices,
-                             int per_row, int o, float residual)
+UT_DEVICE float sum_warps(const float *s)
 {
-    float v[2] = {0.0f, 0.0f};
-    for (int i = 0; i < matrices; i++) {
-        for (int k = 0; k < per_row; k++)
-            v[i] += sums[i * per_row + k];
-        v[i] *= scale;
-    }
+    const float4 a = *(const float4 *)s, b = *(const float4 *)(s + 4); /* UT_WARPS is 8 */
+    return ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
+}
+
+/* What follows the sums of output o. other: the sum that a gate of swiglu multiplies. */
+UT_DEVICE float frame_finish(const cu_frame_linear &p, float v, float other, int o, float residual)
+{
     if (p.swiglu)
-        return silu(v[0]) * v[1];
+        return silu(v) * other;
     if (p.a.bias)
-        v[0] += p.a.bias[o];
+        v += p.a.bias[o];
     if (p.a.act)
-        v[0] =
-            activate(p.a.act, v[0], p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
+        v = activate(p.a.act, v, p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
     if (p.a.gamma)
-        v[0] *= p.a.gamma[o];
-    return p.a.residual ? v[0] + residual : v[0];
+        v *= p.a.gamma[o];
+    return p.a.residual ? v + residual : v;
 }
 
-/* What a phase of products works with, in shared memory. */
-struct linear_shared {
-    float *xs, *sums; /* sums: rows * units */
-    float *squares;   /* [rows, UT_WARPS] */
-    const float *gains;
-    const cu_frame_load *loads;
-    int n_loads;
-};
-
-UT_DEVICE void frame_linear(const cu_frame_linear &p, const linear_shared &s, weight_ring &ring,
-                            output_range o, uint32_t frame, uint64_t *trace)
+/* Results of this block, from the sums of all warps. early: the residual of this thread's first. */
+UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l, int rows,
+                            const linear_shared &s, const mail_clock &clock, const mail_pair &early)
 {
-    const int rows = p.a.rows * p.a.slots, matrices = p.swiglu ? 2 : 1;
-    const int outputs = p.a.n_out / matrices, per_row = units_of(p.a.ldw);
-    const int results = o.count * rows, units = o.count * matrices * per_row;
-    if (o.count == 0)
-        return;
-    float residual = 0.0f; /* of this thread's first result, on its way while others work */
-    if ((int)threadIdx.x < results) {
-        int m = 0, own = threadIdx.x;
-        for (; own >= o.count; m++)
-            own -= o.count;
-        residual = residual_at(p, m, o.first + own, outputs, frame);
+    const int outputs = l.outputs, all_rows = l.count * l.matrices, most = l.chunk / l.matrices;
+    for (int i = threadIdx.x; i < l.count * rows; i += CU_THREADS) {
+        const result_place r = result_of(i, l.count);
+        const int slot = p.a.rows == 1 ? r.m : r.m / p.a.rows, row = r.m - slot * p.a.rows;
+        const int o = l.first + r.own;
+        /* rows of a chunk: its gates, then what they multiply */
+        const int begin = l.matrices == 1 ? 0 : r.own / most * most;
+        const float *sum = s.sums + (r.m * all_rows + begin * (l.matrices - 1) + r.own) * UT_WARPS;
+        float scale = 1.0f, other = 0.0f, residual = 0.0f;
+        if (p.gain)
+            scale = rsqrtf(fmaf(sum_warps(s.squares + r.m * UT_WARPS), p.inverse_k, p.eps));
+        if (l.matrices == 2)
+            other = sum_warps(sum + chunk_outputs(l, begin) * UT_WARPS) * scale;
+        if (p.residual_mail && i == (int)threadIdx.x)
+            residual = mail_value(residual_mail(p, clock, r.m, outputs, o), early, clock.frame);
+        else
+            residual = residual_at(p, clock, r.m, outputs, o);
+        const float v = frame_finish(p, sum_warps(sum) * scale, other, o, residual);
+        if (p.y_mail)
+            mail_send(p.y_mail + (int64_t)r.m * outputs + o, v, clock);
+        p.a.y[slot * p.a.y_slot + (int64_t)row * outputs + o] = v;
+    }
+}
+
+/* Ends without meeting: threads of the block may still send results while others go on. What they
+ * read (sums, squares, the phase) is not written before the block meets in the phase after. */
+UT_DEVICE void frame_linear(const cu_frame_linear &p, const cu_frame_load &l,
+                            const linear_shared &s, weight_ring &ring, const mail_clock &clock,
+                            uint64_t *trace)
+{
+    const int rows = p.a.rows * p.a.slots;
+    mail_pair early = {0, 0}; /* on its way while others work */
+    if (p.residual_mail && (int)threadIdx.x < l.count * rows) {
+        const result_place r = result_of((int)threadIdx.x, l.count);
+        early = mail_look_near(residual_mail(p, clock, r.m, l.outputs, l.first + r.own));
+    }
+    if (l.count) {
+        bring_x(p, rows, s, clock);
+        trace_at(trace, 1);
+        if (p.type == CU_F32)
+            all_chunks<CU_F32>(p, l, rows, s, ring);
+        else if (p.type == CU_BF16)
+            all_chunks<CU_BF16>(p, l, rows, s, ring);
+        else
+            all_chunks<CU_F16>(p, l, rows, s, ring);
     }
     ahead_wait();
-    bring_x(p, rows, s.xs, s.squares, s.gains, frame);
-    __syncthreads();
-    trace_at(trace, 1);
-    if (p.type == CU_F32)
-        all_units<CU_F32>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
-    else if (p.type == CU_BF16)
-        all_units<CU_BF16>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
-    else
-        all_units<CU_F16>(p, o, rows, s.xs, s.sums, ring, s.loads, s.n_loads);
     __syncthreads();
     trace_at(trace, 2);
-    for (int i = threadIdx.x, m = 0, own = threadIdx.x; i < results;
-         i += CU_THREADS, own += CU_THREADS) {
-        for (; own >= o.count; m++)
-            own -= o.count;
-        const int slot = p.a.rows == 1 ? m : m / p.a.rows, row = m - slot * p.a.rows;
-        float scale = 1.0f;
-        if (p.gain) {
-            float square = 0.0f;
-#pragma unroll
-            for (int w = 0; w < UT_WARPS; w++)
-                square += s.squares[m * UT_WARPS + w];
-            scale = 1.0f / sqrtf(square / (float)p.a.k + p.eps);
-        }
-        if (i >= CU_THREADS)
-            residual = residual_at(p, m, o.first + own, outputs, frame);
-        const float v = frame_finish(p, scale, s.sums + m * units + own * matrices * per_row,
-                                     matrices, per_row, o.first + own, residual);
-        if (p.y_mail)
-            mail_send(p.y_mail + (int64_t)m * outputs + o.first + own, v, frame);
-        p.a.y[slot * p.a.y_slot + (int64_t)row * outputs + o.first + own] = v;
-    }
+    if (is_asker() && ring.size)
+        ring_ask(ring, s.loads, s.n_loads);
+    send_results(p, l, rows, s, clock, early);
 }
