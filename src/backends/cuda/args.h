@@ -411,7 +411,6 @@ typedef struct cu_convert_args {
     X(convert, cu_convert_args)                                                                    \
     X(pack_q8, cu_convert_args)                                                                    \
     X(pack_q4, cu_convert_args)                                                                    \
-    X(frame, cu_frame_args)                                                                        \
-    X(frame_phase, cu_frame_args)
+    X(frame, cu_frame_args)
 
 #endif

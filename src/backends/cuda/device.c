@@ -214,9 +214,8 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     for (int k = 0; k < CU_K_COUNT; k++)
         if (!b->kernels[k])
             return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", names[k]);
-    cu_result r = CU_OK;
-    for (int k = CU_K_frame; k <= CU_K_frame_phase && r == CU_OK; k++)
-        r = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
+    const cu_result r =
+        b->d.function_set(b->kernels[CU_K_frame], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
     return r == CU_OK ? UTTER_OK : cu_fail(b, r, "the frame's shared memory", err);
 }
 

@@ -13,19 +13,28 @@ static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
     return CU_FRAME_SHARED(ring, f->sums, f->x, f->gains, n_loads);
 }
 
-/* Bytes of matrices that a block can fetch ahead in so much shared memory; 0 where there is no room
- * for two chunks of the smallest size. */
+/* Copies that arrive by themselves, and tensor cores; a warp has whole steps of 16 columns. */
+bool cu_frame_fetches(const cu_exec *e, const cu_weight *w)
+{
+    const cu_backend *b = (const cu_backend *)e->head.backend;
+    return b->cc >= 90 && b->mma && w->type == CU_BF16 && w->ld % CU_SLICES == 0 &&
+           w->ld == w->w->cols;
+}
+
+/* Bytes of matrices that a block can fetch ahead in so much shared memory. */
 static int32_t ring_in(const cu_frame *f, size_t room, int32_t n_loads)
 {
     const size_t fixed = shared_bytes(f, 0, n_loads);
-    const size_t ring = fixed < room ? (room - fixed) / 128 * 128 : 0;
-    return ring >= 2 * (size_t)f->row_bytes * (CU_CHUNK / 2) ? (int32_t)ring : 0;
+    return fixed < room ? (int32_t)((room - fixed) / 128 * 128) : 0;
 }
 
 /* Rows of a chunk: so many that a few chunks are in the ring at any time. */
 static int16_t chunk_rows(int32_t ring, int32_t row_bytes)
 {
-    return ring == 0 || 3 * CU_CHUNK * row_bytes <= ring ? CU_CHUNK : CU_CHUNK / 2;
+    int16_t rows = CU_CHUNK;
+    while (rows > CU_CHUNK_LEAST && 3 * rows * row_bytes > ring)
+        rows /= 2;
+    return rows;
 }
 
 /* Half of a multiprocessor, so that the next phase can fetch while this one works. */
@@ -47,9 +56,13 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
         cu_frame_free(b, f);
         return UTTER_OK;
     }
-    if (b->cc >= 90) { /* copies that arrive by themselves */
+    if (f->row_bytes) {
         f->ring_whole = ring_in(f, b->shared_limit, f->n_loads);
         f->ring_phase = ring_in(f, half_of(b), 1);
+        if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes) { /* or the frame goes in steps */
+            cu_frame_free(b, f);
+            return UTTER_OK;
+        }
     }
     f->arrived_bytes = (f->arrived_bytes + 255) / 256 * 256;
     f->bytes = 256 + f->arrived_bytes + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
@@ -153,12 +166,14 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
     out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
     const int32_t ring =
         r->e->frames == CU_FRAMES_PHASES ? r->e->frame->ring_phase : r->e->frame->ring_whole;
-    *load = (cu_frame_load){.w = out->a.w,
-                            .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
-                            .matrices = out->swiglu ? 2 : 1,
-                            .ld = out->a.ldw,
-                            .type = (int16_t)out->type,
-                            .chunk = chunk_rows(ring, out->a.ldw * (out->type == CU_F32 ? 4 : 2))};
+    const bool ahead = cu_frame_fetches(r->e, s->w[0]);
+    *load =
+        (cu_frame_load){.w = out->a.w,
+                        .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
+                        .matrices = out->swiglu ? 2 : 1,
+                        .ld = out->a.ldw,
+                        .chunk = ahead ? chunk_rows(ring, out->a.ldw * 2 + CU_ROW_GAP) : CU_CHUNK,
+                        .ahead = ahead};
 }
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
@@ -310,7 +325,7 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
         a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
         load += a.n_loads;
         a.last = a.first + 1 == f->n_phases;
-        launch(r, &a, CU_K_frame_phase, CU_LAUNCH_PROGRAMMATIC);
+        launch(r, &a, CU_K_frame, CU_LAUNCH_PROGRAMMATIC);
     }
 }
 

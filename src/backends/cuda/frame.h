@@ -25,13 +25,16 @@ struct cu_frame {
     int32_t sums, x, gains;         /* as in cu_frame_args */
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */
-    int32_t row_bytes;              /* of a matrix, at most */
+    int32_t row_bytes;              /* of a row that is fetched ahead, at most; 0: none are */
     size_t part_bytes, arrived_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;
     cu_ptr memory; /* barrier and frame, counters of attention, mail, parts of attention */
     size_t bytes;
 };
+
+/* Do rows of w come ahead, for products on tensor cores? */
+bool cu_frame_fetches(const cu_exec *e, const cu_weight *w);
 
 /* What a plan is as phases; *out is NULL where it cannot be. frame_fuse.c */
 utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err);

@@ -7,10 +7,15 @@
 
 /* Columns of a product that the threads of a block have at a time, four each. */
 #define CU_UNIT (4 * CU_THREADS)
-/* Rows of a block's matrix that come and are worked on together: a chunk is at most so many, and
- * half of them where that would be too many bytes; chunks on their way at most. */
+/* Rows of a block's matrix that come and are worked on together, at most, and at least where their
+ * bytes are many; chunks on their way at most; bytes between rows that came. */
 #define CU_CHUNK        16
+#define CU_CHUNK_LEAST  4
 #define CU_CHUNKS_AHEAD 32
+#define CU_ROW_GAP      16
+/* For products on tensor cores: elements between rows of x; rows are a multiple of so many. */
+#define CU_SLICE_GAP 24
+#define CU_SLICES    128
 /* Mail is left in so many places, each for a part of the blocks, when there is one slot: readers of
  * one place wait for each other. */
 #define CU_MAIL_PLACES 4
@@ -110,10 +115,10 @@ typedef struct cu_slot_op {
 /* The matrix of a linear phase and what of it is whose. */
 typedef struct cu_frame_load {
     UT_DEV(const void) w;
-    int32_t outputs, ld;    /* rows of W: matrices * outputs */
-    int32_t first, count;   /* outputs of the block that reads this, which fills them in */
-    int16_t matrices, type; /* of w */
-    int16_t chunk, pad;     /* rows of W that come together, over all matrices */
+    int32_t outputs, ld;  /* rows of W: matrices * outputs */
+    int32_t first, count; /* outputs of the block that reads this, which fills them in */
+    int16_t matrices, pad;
+    int16_t chunk, ahead; /* rows of W that go together, over all matrices; are they fetched? */
 } cu_frame_load;
 
 typedef struct cu_frame_args {
@@ -141,10 +146,12 @@ typedef struct cu_frame_args {
 #define CU_FRAME_ROWS 16
 /* Phases that a block knows: those that come are fetched while others are worked on. */
 #define CU_FRAME_PHASES 4
-/* Shared memory of a block: phases, an operation, the ring's barriers, squares, sums and gains of
- * two phases, x, the ring, loads. */
+/* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
+#define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
+/* Shared memory of a block: phases, an operation, the ring's barriers, zeros, squares, sums and
+ * gains of two phases, x, the ring, loads. */
 #define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
-    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + 8 * CU_CHUNKS_AHEAD +         \
+    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + 8 * CU_CHUNKS_AHEAD + 16 +    \
      2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                                           \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
      (size_t)(n_loads) * sizeof(cu_frame_load))

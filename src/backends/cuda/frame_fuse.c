@@ -183,9 +183,10 @@ static bool add_linear(fuser *x, int32_t i)
     const int64_t columns = (w->ld + CU_UNIT - 1) / CU_UNIT * CU_UNIT, rows = rows_of(x, op->in[0]);
     const int64_t outputs = w->w->rows / (swiglu ? 2 : 1);
     const int64_t each = (outputs + x->f->blocks - 1) / x->f->blocks;
-    most(&x->f->x, rows * columns);
+    most(&x->f->x, rows * CU_FRAME_X(columns));
     most(&x->f->sums, rows * each * (swiglu ? 2 : 1) * (CU_THREADS / 32));
-    most(&x->f->row_bytes, (int64_t)w->ld * (w->type == CU_F32 ? 4 : 2));
+    if (cu_frame_fetches(x->e, w))
+        most(&x->f->row_bytes, (int64_t)w->ld * 2 + CU_ROW_GAP);
     if (norm >= 0)
         most(&x->f->gains, columns);
     x->f->n_loads++;

@@ -25,6 +25,8 @@
     type *name = reinterpret_cast<type *>(ut_shared_memory)
 #define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__
+/* For what is large and not done often: it does not crowd the registers of its surroundings. */
+#define UT_DEVICE_CALLED static __device__ __noinline__
 
 UT_DEVICE float f16_to_f32(uint16_t h)
 {

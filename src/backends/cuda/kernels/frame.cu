@@ -72,8 +72,8 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, float *xs)
     }
 }
 
-UT_DEVICE void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *op,
-                           float *xs)
+UT_DEVICE_CALLED void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *op,
+                                  float *xs)
 {
     for (int slot = (int)blockIdx.x; slot < a.slots; slot += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
@@ -85,15 +85,6 @@ UT_DEVICE void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_s
 }
 
 /* ---- The walk -------------------------------------------------------------------------------- */
-
-/* What a phase reads that no phase writes. */
-UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
-{
-    if (p.kind == CU_PHASE_LINEAR)
-        bring_gain(p.u.linear, gains);
-    else if (p.kind == CU_PHASE_ATTENTION)
-        att_prefetch(p.u.attention);
-}
 
 /* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
 UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
@@ -108,8 +99,9 @@ UT_DEVICE void walk(const cu_frame_args &a)
     UT_SHARED(unsigned char, shared);
     cu_frame_phase *phases = (cu_frame_phase *)shared; /* [CU_FRAME_PHASES] */
     cu_slot_op *op = (cu_slot_op *)(phases + CU_FRAME_PHASES);
-    uint64_t *done = (uint64_t *)(op + 1);                /* [CU_CHUNKS_AHEAD] */
-    float *squares = (float *)(done + CU_CHUNKS_AHEAD);   /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    uint64_t *done = (uint64_t *)(op + 1); /* [CU_CHUNKS_AHEAD] */
+    uint4 *zeros = (uint4 *)(done + CU_CHUNKS_AHEAD);
+    float *squares = (float *)(zeros + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
     float *xs = sums + 2 * a.sums;                        /* [a.x] */
     float *gains = xs + a.x;                              /* [2, a.gains] */
@@ -126,6 +118,8 @@ UT_DEVICE void walk(const cu_frame_args &a)
     ring.size = a.ring;
     if (threadIdx.x < CU_CHUNKS_AHEAD)
         copy_init(&done[threadIdx.x]);
+    if (threadIdx.x == 0)
+        *zeros = uint4{0, 0, 0, 0};
     ahead_wait();
     __syncthreads();
     for (int i = threadIdx.x; i < a.n_loads; i += CU_THREADS) {
@@ -136,7 +130,10 @@ UT_DEVICE void walk(const cu_frame_args &a)
     __syncthreads();
     if (is_asker() && a.ring)
         ring_ask(ring, loads, a.n_loads);
-    prepare(phases[0], gains);
+    if (phases[0].kind == CU_PHASE_LINEAR)
+        bring_gain(phases[0].u.linear, gains);
+    ahead_wait();
+    __syncthreads();
     wait_for_kernel_before();
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride,
@@ -148,12 +145,15 @@ UT_DEVICE void walk(const cu_frame_args &a)
         uint64_t *trace = a.trace && blockIdx.x == 0 ? a.trace + i * CU_TRACE : NULL;
         trace_at(trace, 0);
         bring_phase(a, phases, i + 2);
+        if (more && next.kind == CU_PHASE_LINEAR)
+            bring_gain(next.u.linear, gains + (i + 1) % 2 * a.gains);
         if (p.kind == CU_PHASE_LINEAR) {
             const int side = load % 2;
             const linear_shared s = {xs,
                                      sums + side * a.sums,
                                      squares + side * CU_FRAME_ROWS * UT_WARPS,
                                      gains + i % 2 * a.gains,
+                                     zeros,
                                      loads,
                                      a.n_loads};
             frame_linear(p.u.linear, loads[load++], s, ring, clock, trace);
@@ -173,7 +173,8 @@ UT_DEVICE void walk(const cu_frame_args &a)
             __syncthreads();
             grid_arrive(a.barrier);
         }
-        prepare(next, gains + (i + 1) % 2 * a.gains);
+        if (next.kind == CU_PHASE_ATTENTION)
+            att_prefetch(next.u.attention);
         trace_at(trace, 4);
         if (barrier) {
             grid_wait(a.barrier, turn);
@@ -185,12 +186,6 @@ UT_DEVICE void walk(const cu_frame_args &a)
 }
 
 UT_KERNEL_ALONE(frame, cu_frame_args)
-{
-    walk(a);
-}
-
-/* For one phase: two blocks share a multiprocessor, one at work, the next one's fetching. */
-UT_KERNEL(frame_phase, cu_frame_args)
 {
     walk(a);
 }

@@ -356,7 +356,8 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p)
     }
 }
 
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+UT_DEVICE_CALLED void frame_attention(const cu_frame_attention &p, float *xs,
+                                      const mail_clock &clock)
 {
     const att_shared s = att_layout(p.qkv, xs);
     const int tasks = p.qkv.slots * p.qkv.kv_heads * p.spans;

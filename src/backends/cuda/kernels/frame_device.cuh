@@ -239,12 +239,6 @@ UT_DEVICE void mail_send(cu_mail *to, float value, const mail_clock &clock)
         mail_put(to + i * clock.stride, value, clock.frame);
 }
 
-/* Columns of x in shared memory, of a matrix with rows of ld. */
-UT_DEVICE int padded_columns(int ld)
-{
-    return (ld + CU_UNIT - 1) / CU_UNIT * CU_UNIT;
-}
-
 UT_DEVICE void trace_at(uint64_t *trace, int i)
 {
     if (trace && threadIdx.x == 0)
