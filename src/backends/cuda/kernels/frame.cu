@@ -128,7 +128,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         loads[i].count = o.count;
     }
     __syncthreads();
-    if (is_asker() && a.ring)
+    if (a.ring)
         ring_ask(ring, loads, a.n_loads);
     if (phases[0].kind == CU_PHASE_LINEAR)
         bring_gain(phases[0].u.linear, gains);

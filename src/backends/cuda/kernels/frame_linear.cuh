@@ -293,6 +293,6 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const cu_frame_load &l,
     __syncthreads();
     trace_at(trace, 2);
     send_results(p, l, s, clock, mine, early);
-    if (is_asker() && ring.size)
+    if (ring.size)
         ring_ask(ring, s.loads, s.n_loads);
 }

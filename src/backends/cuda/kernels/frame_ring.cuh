@@ -13,18 +13,11 @@ struct weight_ring {
     int size;
     int take_at;    /* where the next chunk to take begins, unless the end is too near */
     uint32_t taken; /* chunks */
-    int freed;      /* bytes taken since the asker looked */
-    /* of the asker */
+    int freed;      /* bytes taken since the last asking */
     int ask_at, used;
     uint32_t asked;
     int load, output; /* next to ask for */
 };
-
-/* The warp that asks for chunks. */
-UT_DEVICE bool is_asker(void)
-{
-    return threadIdx.x >= CU_THREADS - 32;
-}
 
 /* Outputs of the chunk that begins with output `at` of the block's own. */
 UT_DEVICE int chunk_outputs(const cu_frame_load &l, int at)
@@ -47,11 +40,11 @@ UT_DEVICE int chunk_place(const weight_ring &r, int at, int bytes, int *skipped)
     return fits ? at : 0;
 }
 
-/* By the asker, when nobody reads chunks that were taken any more: fill the ring. A lane asks for a
- * row. */
+/* By all warps, when nobody reads chunks that were taken any more: fill the ring. A warp asks for
+ * the rows warp, warp + UT_WARPS, ... of every chunk: a copy takes its time to be asked for. */
 UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
 {
-    const int lane = threadIdx.x % 32;
+    const int warp = threadIdx.x / 32;
     r.used -= r.freed;
     r.freed = 0;
 #pragma unroll 1
@@ -68,16 +61,18 @@ UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
         const int at = chunk_place(r, r.ask_at, bytes, &skipped);
         if (r.used + skipped + bytes > r.size || r.asked - r.taken >= CU_CHUNKS_AHEAD)
             return;
-        uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
-        if (lane < rows) {
-            const int output = l.first + r.output + (lane < n ? lane : lane - n + l.outputs);
-            copy_start(r.bytes + at + lane * chunk_pitch(l),
-                       (const unsigned char *)l.w + (size_t)output * (size_t)row, (uint32_t)row,
-                       done);
+        if (threadIdx.x % 32 == 0) {
+            uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
+            const unsigned char *w =
+                (const unsigned char *)l.w + (size_t)(l.first + r.output) * (size_t)row;
+            uint32_t mine = 0;
+#pragma unroll 1
+            for (int i = warp; i < rows; i += UT_WARPS, mine += (uint32_t)row)
+                copy_start(r.bytes + at + i * chunk_pitch(l),
+                           w + (size_t)(i < n ? i : i - n + l.outputs) * (size_t)row, (uint32_t)row,
+                           done);
+            copy_expect(done, mine);
         }
-        __syncwarp();
-        if (lane == 0)
-            copy_expect(done, (uint32_t)(rows * row));
         r.ask_at = at + bytes;
         r.used += skipped + bytes;
         r.asked++;

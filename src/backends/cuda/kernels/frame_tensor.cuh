@@ -158,8 +158,7 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
         at += n;
         if (in_turns && at < l.count) {
             __syncthreads();
-            if (is_asker())
-                ring_ask(ring, s.loads, s.n_loads);
+            ring_ask(ring, s.loads, s.n_loads);
         }
     }
 }
