@@ -246,7 +246,8 @@ static bool add_slot_op(fuser *x, int32_t i)
     }
     if (op->kind == UT_OP_SAMPLE) {
         const int64_t n = x->p->tensors[op->in[0]].cols;
-        most(&x->f->x, (CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * n : 0)) / 4 + 4);
+        most(&x->f->x,
+             (CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * CU_SAMPLE_ROW(n) : 0)) / 4 + 4);
     }
     x->f->slot_ops[x->f->n_slot_ops++] = i;
     x->n_waiting++;

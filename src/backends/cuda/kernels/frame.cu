@@ -67,7 +67,7 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, float *xs)
             advance_slot(op.u.advance, slot);
         break;
     case CU_SLOT_SAMPLE:
-        sample_slot(op.u.sample, slot, (uint64_t *)xs);
+        sample_slot(op.u.sample, slot, xs);
         break;
     }
 }
