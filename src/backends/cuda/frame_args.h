@@ -53,7 +53,8 @@ typedef struct cu_frame_attention {
     int32_t spans, group;     /* spans at most; heads per key head */
 } cu_frame_attention;
 
-/* Operations that concern a slot by itself: block s does them for slot s, one after another. */
+/* Operations that concern a slot by itself: block s does them for slot s, one after another; those
+ * that stand apart are another block's at the same time, see cu_slot_op. */
 typedef struct cu_frame_slots {
     int32_t first, count;
 } cu_frame_slots;
@@ -86,7 +87,8 @@ typedef enum cu_slot_op_kind {
 
 typedef struct cu_slot_op {
     int32_t kind;
-    int32_t pad[3];
+    int32_t apart; /* neither reads nor writes what another one of its phase writes or reads */
+    int32_t pad[2];
     union {
         cu_embed_args embed_sum;
         cu_gather_args gather;
@@ -132,12 +134,14 @@ typedef struct cu_frame_args {
 
 /* Rows of a product, over all slots, at most. */
 #define CU_FRAME_ROWS 16
-/* Shared memory of a block: two phases, an operation, the ring's barriers, squares, sums, x, gains,
+/* Operations of a phase of slots that a block fetches ahead. */
+#define CU_OPS_AHEAD 6
+/* Shared memory of a block: two phases, operations, the ring's barriers, squares, sums, x, gains,
  * the ring, loads. */
 #define CU_FRAME_SHARED(ring, unit_bytes, floats, n_loads)                                         \
-    (2 * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + (CU_THREADS / 32) * 8 * (size_t)(ring) +    \
-     (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS + 4 * (size_t)(floats) +                        \
-     (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +                                   \
+    (2 * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                              \
+     (CU_THREADS / 32) * 8 * (size_t)(ring) + (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +      \
+     4 * (size_t)(floats) + (CU_THREADS / 32) * (size_t)(ring) * (size_t)(unit_bytes) +            \
      ((ring) ? (size_t)(n_loads) * sizeof(cu_frame_load) : 0))
 /* Floats of x that attention needs: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \

@@ -72,27 +72,50 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, float *xs)
     }
 }
 
-UT_DEVICE void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *op,
+/* Blocks that a phase of slots keeps busy: one per slot, and where there are enough, another one
+ * for operations that need not wait for those. */
+UT_DEVICE int slot_blocks(const cu_frame_args &a)
+{
+    return 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
+}
+
+/* The first operations from number i on. */
+UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i, cu_slot_op *ops)
+{
+    const int n = p.count - i < CU_OPS_AHEAD ? p.count - i : CU_OPS_AHEAD;
+    bring(ops, a.ops + p.first + i, (size_t)n * sizeof *ops);
+}
+
+/* ops: those that bring_ops has brought from number 0 on. */
+UT_DEVICE void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
                            float *xs)
 {
-    for (int slot = (int)blockIdx.x; slot < a.slots; slot += (int)gridDim.x)
+    const bool apart = slot_blocks(a) > a.slots;
+    for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
-            __syncthreads();
-            bring(op, a.ops + p.first + i, sizeof *op);
-            __syncthreads();
-            slot_op(*op, slot, xs);
+            const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
+            __syncthreads(); /* what the operation before wrote is there */
+            if (i % CU_OPS_AHEAD == 0 && p.count > CU_OPS_AHEAD) {
+                bring_ops(a, p, i, ops);
+                __syncthreads();
+            }
+            if (!apart || op.apart == (k >= a.slots))
+                slot_op(op, k % a.slots, xs);
         }
 }
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
 /* What a phase reads that no phase writes. */
-UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
+UT_DEVICE void prepare(const cu_frame_args &a, const cu_frame_phase &p, float *gains,
+                       cu_slot_op *ops)
 {
     if (p.kind == CU_PHASE_LINEAR)
         bring_gain(p.u.linear, gains);
     else if (p.kind == CU_PHASE_ATTENTION)
         att_prefetch(p.u.attention);
+    else if ((int)blockIdx.x < slot_blocks(a))
+        bring_ops(a, p.u.slots, 0, ops);
 }
 
 /* The block's outputs of a product that is number `load`. */
@@ -108,9 +131,9 @@ UT_DEVICE output_range range_of(const cu_frame_linear &p, const weight_ring &rin
 UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
-    cu_frame_phase *phases = (cu_frame_phase *)shared; /* [2]: this one, the next */
-    cu_slot_op *op = (cu_slot_op *)(phases + 2);
-    uint64_t *done = (uint64_t *)(op + 1);                      /* [UT_WARPS, ring] */
+    cu_frame_phase *phases = (cu_frame_phase *)shared;          /* [2]: this one, the next */
+    cu_slot_op *ops = (cu_slot_op *)(phases + 2);               /* [CU_OPS_AHEAD] */
+    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [UT_WARPS, ring] */
     float *squares = (float *)(done + UT_WARPS * a.ring);       /* [CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + CU_FRAME_ROWS * UT_WARPS;           /* [a.sums] */
     float *xs = sums + a.sums;                                  /* [a.x] */
@@ -142,7 +165,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         ring_start_load(ring, loads);
     ring_fill(ring, loads, a.ring ? a.n_loads : 0);
     int load = 0; /* of the phase */
-    prepare(phases[0], gains);
+    prepare(a, phases[0], gains, ops);
     wait_for_kernel_before();
     const linear_shared products = {xs, sums, squares, gains, loads, a.n_loads};
     uint32_t turn = grid_turn(a.barrier);
@@ -161,7 +184,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         else if (p.kind == CU_PHASE_ATTENTION)
             frame_attention(p.u.attention, xs, frame);
         else
-            frame_slots(a, p.u.slots, op, xs);
+            frame_slots(a, p.u.slots, ops, xs);
         trace_at(trace, 3);
         if (i + 1 == a.count)
             break;
@@ -170,7 +193,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         if (next.barrier)
             grid_arrive(a.barrier);
         ring_fill(ring, loads, a.ring ? a.n_loads : 0);
-        prepare(next, gains);
+        prepare(a, next, gains, ops);
         trace_at(trace, 4);
         if (next.barrier) {
             grid_wait(a.barrier, turn);

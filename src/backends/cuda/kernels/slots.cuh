@@ -31,14 +31,41 @@ UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
     }
 }
 
+/* Is every group of n elements from here on, and from a multiple of n on, in one piece? */
+UT_DEVICE bool in_groups(const void *table, int ld, int dim, int n, const float *y)
+{
+    return ((uintptr_t)table | (uintptr_t)y) % 16 == 0 && (ld | dim) % n == 0;
+}
+
+/* Elements first .. first + n - 1 of a table, by a block, in as few trips as there can be. */
+template <int TYPE> UT_DEVICE void copy_row(const void *table, size_t first, float *y, int n)
+{
+    const int N = group<TYPE>::N;
+    for (int c = N * threadIdx.x; c < n; c += N * CU_THREADS) {
+        float f[N];
+        group<TYPE>::load(table, first + c, f);
+#pragma unroll
+        for (int k = 0; k < N; k += 4)
+            *(float4 *)(y + c + k) = {f[k], f[k + 1], f[k + 2], f[k + 3]};
+    }
+}
+
 UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.n_cols * a.dim;
-    for (int i = threadIdx.x; i < a.n_cols * a.dim; i += CU_THREADS) {
-        const int j = i / a.dim;
+    for (int j = 0; j < a.n_cols; j++) {
+        float *y = a.y + slot * a.y_slot + ((int64_t)row * a.n_cols + j) * a.dim;
         const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
-        y[i] = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+        const size_t first = (size_t)entry * a.ld;
+        if (!in_groups(a.table, a.ld, a.dim, a.type == CU_F32 ? 4 : 8, y))
+            for (int c = threadIdx.x; c < a.dim; c += CU_THREADS)
+                y[c] = load_element(a.type, a.table, first + c);
+        else if (a.type == CU_F32)
+            copy_row<CU_F32>(a.table, first, y, a.dim);
+        else if (a.type == CU_BF16)
+            copy_row<CU_BF16>(a.table, first, y, a.dim);
+        else
+            copy_row<CU_F16>(a.table, first, y, a.dim);
     }
 }
 
