@@ -1,8 +1,8 @@
 /* sampler.cuh - the sampler: one decision of one slot, by one block.
  *
- * In a frame's kernel the block comes here from other code, so that instructions have to be fetched
- * while everybody waits: what counts is how many there are. Loops are not unrolled, and what is
- * needed twice is done by the same instructions in a loop. */
+ * In a frame's kernel the block comes here from a lot of other code, so that its instructions may
+ * have to be fetched while everybody waits: few of them matter more than few steps. Loops are not
+ * unrolled, and what is needed twice is done by the same instructions in a loop. */
 #pragma once
 
 #include "backends/cuda/kernels/device.cuh"
@@ -12,18 +12,23 @@ enum { PENALTY_NONE, PENALTY_FIRST_COLUMN, PENALTY_CODEBOOK, PENALTY_ALL }; /* u
 
 /* ---- Penalty --------------------------------------------------------------------------------- */
 
-/* An entry that the repetition penalty is about, or -1: one per thread. */
+/* An entry that the repetition penalty is about, or -1: one per thread. Of a codebook it is looked
+ * for before the frame's number is there. */
 UT_DEVICE int32_t entry_before(const cu_sample_args &a, int slot, int32_t frame)
 {
     const int32_t *history = a.history + slot * a.history_slot;
-    const bool column = a.penalty == PENALTY_CODEBOOK;
-    const int i = threadIdx.x, n = column ? HISTORY : a.history_cols;
-    if (frame <= 0 || i >= MAX_PENALISED || i >= n)
-        return -1;
-    const int oldest = frame - 1 < HISTORY ? 0 : (frame - 1) % HISTORY;
-    const int32_t id =
-        column ? history[i * a.history_cols + a.penalty_col] : history[oldest * a.history_cols + i];
+    const int i = threadIdx.x;
+    int32_t id = -1;
+    if (a.penalty == PENALTY_CODEBOOK) {
+        if (i < HISTORY)
+            id = history[i * a.history_cols + a.penalty_col];
+    } else if (i < MAX_PENALISED && i < a.history_cols) {
+        const int oldest = frame - 1 < HISTORY ? 0 : (frame - 1) % HISTORY;
+        id = history[oldest * a.history_cols + i];
+    }
     const int64_t entry = (int64_t)id - a.id_first;
+    if (frame <= 0)
+        return -1;
     if (entry >= 0 && entry < a.n_range)
         return (int32_t)entry;
     return id == a.id_extra && id >= 0 ? a.n_range : -1;
