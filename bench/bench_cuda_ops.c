@@ -1,5 +1,6 @@
-/* bench_cuda_ops.c - products and attention of one model's shapes on a GPU, by themselves: time of
- * an operation within a graph of many, beside the bytes it has to read or the sums it has to make.
+/* bench_cuda_ops.c - products, attention and decisions of one model's shapes on a GPU, by
+ * themselves: time of an operation within a graph of many, beside the bytes it has to read or the
+ * sums it has to make.
  *
  *     bench_cuda_ops [--device N] [--precision bf16|f32] [--attention auto|flash|math]
  *
@@ -19,9 +20,21 @@ typedef struct bench {
     const ut_backend_ops *ops;
     ut_backend *b;
     ut_backend_params params;
-    uint16_t *numbers; /* bf16, as many as the largest matrix has */
+    uint16_t *numbers;     /* bf16, as many as the largest matrix has */
+    const float *sampling; /* state 1, where decisions are timed; x are logits then */
     ut_err err;
 } bench;
+
+/* About normal, with a deviation of 3: sums of 6 numbers of 10 bits. */
+static float logit(uint32_t i)
+{
+    int32_t sum = -3 * 1023;
+    for (int k = 0; k < 6; k++) {
+        i = (i ^ i >> 15) * 0x2c1b3c6du + 0x9e3779b9u;
+        sum += (int32_t)(i >> 22);
+    }
+    return (float)sum * (3.0f / 724.0f);
+}
 
 /* Seconds of one run of a plan, warm, with `n` slots. */
 static double time_plan(bench *x, ut_plan *p, const ut_state_set *states, int slots, int32_t n_t,
@@ -37,12 +50,14 @@ static double time_plan(bench *x, ut_plan *p, const ut_state_set *states, int sl
         st = x->ops->state_new(x->b, states, slots, &s, &x->err);
     for (int slot = 0; st == UTTER_OK && slot < slots; slot++)
         x->ops->state_write(s, 0, slot, 0, 1, &pos);
+    for (int slot = 0; st == UTTER_OK && x->sampling && slot < slots; slot++)
+        x->ops->state_write(s, 1, slot, 0, 1, x->sampling);
     if (st == UTTER_OK) {
         float *in = x->ops->input(e, ut_plan_find(p, "x"), n_t);
         const ut_tensor *t = &p->tensors[ut_plan_find(p, "x")];
         const size_t n = (size_t)slots * (size_t)ut_tensor_rows(t, n_t) * (size_t)t->cols;
         for (size_t i = 0; i < n; i++)
-            in[i] = (float)(i % 17) * 0.1f - 0.8f;
+            in[i] = x->sampling ? logit((uint32_t)i) : (float)(i % 17) * 0.1f - 0.8f;
     }
     for (int i = 0; i < 3 + ROUNDS && st == UTTER_OK; i++) {
         if (i == 3) {
@@ -125,12 +140,55 @@ static bool attention(bench *x, int32_t rows, bool many, int slots, int32_t pos)
     return !failed(x);
 }
 
+/* Top-p as S1-mini decides, or as Qwen3-TTS does: tempered first, then top-k. */
+static bool decision(bench *x, int32_t n, bool top_k)
+{
+    static const float params[2][UT_SP_COUNT] = {{0.8f, 0.8f, 1.1f, 0.0f},
+                                                 {0.9f, 1.0f, 1.05f, 50.0f}};
+    ut_state_set states = {0};
+    ut_plan *p = ut_plan_new("decision", &states, NULL);
+    if (!p)
+        return false;
+    const int frame = ut_state_set_add(&states, "frame", UT_I32, 1, 1);
+    const int sampling = ut_state_set_add(&states, "params", UT_F32, 1, UT_SP_COUNT);
+    const int rng = ut_state_set_add(&states, "rng", UT_I32, 1, UT_RNG_COUNT);
+    const int column = ut_state_set_add(&states, "column", UT_I32, 1, OPS);
+    const int history = ut_state_set_add(&states, "history", UT_I32, UT_HISTORY_FRAMES, OPS);
+    ut_sample_args a = {.dst = ut_plan_state(p, column),
+                        .params = ut_plan_state(p, sampling),
+                        .rng = ut_plan_state(p, rng),
+                        .frame = ut_plan_state(p, frame),
+                        .history = ut_plan_state(p, history),
+                        .noise = UT_NONE,
+                        .probs = UT_NONE,
+                        .penalty = top_k ? UT_PENALTY_NONE : UT_PENALTY_CODEBOOK,
+                        .narrowing = top_k ? UT_TEMPER_FIRST : UT_TOP_P_FIRST,
+                        .n_range = n,
+                        .id_extra = -1};
+    const ut_tid in = ut_plan_input(p, "x", UT_F32, 0, 1, n);
+    for (int i = 0; i < OPS; i++) {
+        a.col = a.penalty_col = a.decision = i;
+        if (i + 1 == OPS)
+            ut_plan_output(p, a.probs = ut_op_blank(p, 1, n), "y");
+        ut_op_sample(p, in, &a);
+    }
+    x->sampling = params[top_k];
+    const double s = time_plan(x, p, &states, 1, 1, 20) / OPS;
+    x->sampling = NULL;
+    printf("sample %5d of top-%s  %8.2f us\n", (int)n, top_k ? "k" : "p", s * 1e6);
+    fflush(stdout);
+    return !failed(x);
+}
+
 static bool run_all(bench *x)
 {
     static const int32_t shapes[][2] = {{4096, 1024}, {1024, 2048}, {6144, 1024}, {1024, 3072}};
     static const int32_t slots[] = {1, 2, 4, 8, 16, 32}, rows[] = {1, 16, 100, 300, 1000};
     static const int32_t pos[] = {100, 500, 1000, 2000};
+    static const int32_t choices[] = {1024, 2048, 4097, 155776};
     bool ok = true;
+    for (int i = 0; i < 8 && ok; i++)
+        ok = decision(x, choices[i / 2], i % 2);
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 6 && ok; j++)
             ok = linear(x, shapes[i][0], shapes[i][1], slots[j], false);

@@ -1,6 +1,7 @@
 /* decide.c - nearest entries, sampling, and frames that run ahead of who waits for them. */
 #include "fixture.h"
 #include "base/alloc.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,6 +169,110 @@ static void test_sampling(bool small)
         }
 }
 
+/* ---- Logits that are hard to choose from ----------------------------------------------------- */
+
+/* States, by index. */
+enum { H_FRAME, H_COLUMN, H_HISTORY, H_PARAMS, H_RNG, H_CHOSEN };
+
+enum { EQUAL, TIES, HOLES, TINY, HUGE_SPREAD, PEAK, N_SHAPES };
+static const char *const shape_names[] = {"equal", "ties", "holes", "tiny", "huge", "peak"};
+
+static void set_hard(const ut_backend_ops *ops, ut_state *s, int slot, int role)
+{
+    int32_t history[2 * UT_HISTORY_FRAMES]; /* every id more than once */
+    const int32_t rng[UT_RNG_COUNT] = {13 * role + 7, 11}, frame = 1 + 9 * role;
+    for (int i = 0; i < 2 * UT_HISTORY_FRAMES; i++)
+        history[i] = i % 5 * (role + 1);
+    ops->state_write(s, H_PARAMS, slot, 0, 1, sampling_params);
+    ops->state_write(s, H_RNG, slot, 0, 1, rng);
+    ops->state_write(s, H_FRAME, slot, 0, 1, &frame);
+    ops->state_write(s, H_HISTORY, slot, 0, UT_HISTORY_FRAMES, history);
+}
+
+static float hard_logit(int shape, int32_t i, int32_t n, float random)
+{
+    switch (shape) {
+    case EQUAL:
+        return -2.5f;
+    case TIES: /* top-p and top-k end among equal ones */
+        return (float)(i % 7 % 4) * 0.5f;
+    case HOLES:
+        return i % 3 == 1 && n > 2 ? -INFINITY : 4.0f * random;
+    case TINY: /* denormal */
+        return 1e-40f * random;
+    case HUGE_SPREAD:
+        return 1e30f * random;
+    default: /* one stands out of many that hardly differ */
+        return i == n / 2 ? 3.0f : 1e-3f * random;
+    }
+}
+
+static void test_hard(int32_t n, int shape, ut_penalty penalty, bool tempered, bool noise)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "%d logits, %s%s, temperature %g, top-p %g, top-k %g", (int)n,
+             shape_names[shape], tempered ? ", tempered" : "", (double)sampling_params[0],
+             (double)sampling_params[1], (double)sampling_params[3]);
+    ut_plan *p = begin(&c, name, 1);
+    c.prepare = set_hard;
+    ut_state_set_add(&c.states, "frame", UT_I32, 1, 1);
+    ut_state_set_add(&c.states, "column", UT_I32, 1, 2);
+    ut_state_set_add(&c.states, "history", UT_I32, UT_HISTORY_FRAMES, 2);
+    ut_state_set_add(&c.states, "params", UT_F32, 1, UT_SP_COUNT);
+    ut_state_set_add(&c.states, "rng", UT_I32, 1, UT_RNG_COUNT);
+    ut_state_set_add(&c.states, "chosen", UT_I32, 1, n);
+    const ut_weight *table = vector(&c, n, 1.0f);
+    float *f = (float *)(uintptr_t)table->part[0].data;
+    for (int32_t i = 0; i < n; i++)
+        f[i] = hard_logit(shape, i, n, f[i]);
+    static const int32_t one = 1;
+    const ut_tid logits = ut_op_gather(p, ut_plan_state(p, H_COLUMN), table, 0, 1, &one);
+    const bool all = penalty == UT_PENALTY_ALL;
+    for (int k = 0; k < 2; k++) {
+        ut_sample_args a = {.dst = ut_plan_state(p, H_COLUMN),
+                            .params = ut_plan_state(p, H_PARAMS),
+                            .rng = ut_plan_state(p, H_RNG),
+                            .frame = ut_plan_state(p, H_FRAME),
+                            .history = ut_plan_state(p, all ? H_CHOSEN : H_HISTORY),
+                            .noise = UT_NONE,
+                            .probs = ut_op_blank(p, 1, n),
+                            .col = k,
+                            .decision = k,
+                            .penalty = penalty,
+                            .penalty_col = 1,
+                            .n_range = n,
+                            .id_extra = -1,
+                            .narrowing = tempered ? UT_TEMPER_FIRST : UT_TOP_P_FIRST};
+        if (noise) { /* a square: it is positive */
+            const ut_tid x = ut_plan_input(p, k ? "noise 1" : "noise 0", UT_F32, 0, 1, n);
+            a.noise = ut_op_scale(p, x, x, UT_NONE);
+        }
+        ut_plan_output(p, a.probs, k ? "probs 1" : "probs 0");
+        ut_op_sample(p, logits, &a);
+    }
+    test(&c);
+}
+
+static void test_hard_logits(bool small)
+{
+    static const int32_t sizes[] = {1, 2, 31, 33, 1023, 1024, 1025, 2047, 2048, 4097};
+    static const float params[][UT_SP_COUNT] = {
+        {0.0f, 1.0f, 1.3f, 0.0f},  {1.0f, 0.777f, 1.2f, 0.0f}, {1e-8f, 0.5f, 1.0f, 3.0f},
+        {0.9f, 1e-9f, 1.1f, 9e9f}, {0.7f, 1.0f, 0.9f, 1.0f},   {1.1f, 0.613f, 1.0f, 23.0f}};
+    enum { N_SIZES = sizeof sizes / sizeof sizes[0], N_PARAMS = sizeof params / sizeof params[0] };
+    for (int i = 0; i < N_SIZES; i++)
+        for (int k = 0; k < N_PARAMS * (small ? 1 : 2); k++) {
+            memcpy(sampling_params, params[k % N_PARAMS], sizeof sampling_params);
+            test_hard(sizes[i], (i + k) % N_SHAPES, (ut_penalty)((i + k / 2) % 4), k % 2,
+                      (i + k) % 5 == 0);
+        }
+    for (int k = 0; k < (small ? 1 : 3); k++) { /* too many for shared memory */
+        memcpy(sampling_params, params[k == 2 ? 5 : 1], sizeof sampling_params);
+        test_hard(155776, k == 1 ? EQUAL : PEAK, UT_PENALTY_CODEBOOK, k == 2, false);
+    }
+}
+
 /* ---- Frames ahead, resets -------------------------------------------------------------------- */
 
 /* Many runs are started before the first is looked at; a reset starts a sequence anew. */
@@ -240,5 +345,6 @@ void test_decisions(bool small)
     test_nearest(5, 33);
     test_sampling(small);
     test_tempered_sampling(small);
+    test_hard_logits(small);
     test_run_ahead();
 }

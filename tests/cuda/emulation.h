@@ -162,6 +162,20 @@ static inline float rsqrtf(float v)
     return 1.0f / sqrtf(v);
 }
 
+template <class T> static inline T __shfl_up_sync(unsigned, T v, int by)
+{
+    const unsigned lane = threadIdx.x % 32;
+    return emu_shuffle(v, lane < (unsigned)by ? lane : lane - (unsigned)by);
+}
+
+static inline unsigned __ballot_sync(unsigned, bool yes)
+{
+    unsigned all = yes ? 1u << threadIdx.x % 32 : 0;
+    for (unsigned d = 16; d > 0; d /= 2)
+        all |= emu_shuffle(all, (threadIdx.x % 32) ^ d);
+    return all;
+}
+
 /* ---- Small things ---------------------------------------------------------------------------- */
 
 template <class T> static inline T __ldg(const T *p)
@@ -177,6 +191,11 @@ template <class T> static inline T __ldcg(const T *p)
 static inline int __clz(int v)
 {
     return v ? __builtin_clz((unsigned)v) : 32;
+}
+
+static inline int __ffs(int v)
+{
+    return __builtin_ffs(v);
 }
 
 static inline float __uint_as_float(uint32_t u)

@@ -37,10 +37,11 @@
 #define CU_SLOTS_SHARED(rows) ((rows) * (CU_SLOTS_K + 32) * 2)
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
-/* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
- */
-#define CU_SAMPLE_FIXED  ((CU_THREADS / 32) * (7 * 8 + 4 + 8) + 64 * 4)
+/* Shared memory of the sampler, the longest row of logits that it keeps there, too, and the
+ * elements of that row with its padding: logits, and as many random numbers. */
+#define CU_SAMPLE_FIXED  (3 * 5 * 32 * 4 + (CU_THREADS / 32) * (8 + 4))
 #define CU_SAMPLE_SHARED 5120
+#define CU_SAMPLE_ROW(n) (((n) + 3) / 4 * 4)
 
 /* Element types of matrices and caches. A matrix of CU_Q8 or CU_Q4 (plan/quant.h) has rows of ldw
  * numbers, + 128 a byte each or + 8 two to a byte, and behind all rows the scales, f16 [n_out, ldw
@@ -299,7 +300,7 @@ typedef struct cu_sample_args {
     int64_t history_slot; /* or 0 */
     UT_DEV(int32_t) dst;
     int64_t dst_slot;
-    UT_DEV(float) work; /* [slots, 2 n] where n is too large for shared memory, else 0 */
+    UT_DEV(float) work; /* [slots, 2 CU_SAMPLE_ROW(n)] where shared memory is too small, else 0 */
     int32_t slots, n, history_cols, col, decision, penalty, penalty_col;
     int32_t id_first, n_range, id_extra, extra_from_frame;
     int32_t temper_first; /* ut_narrowing */

@@ -318,7 +318,7 @@ static size_t work_bytes(const cu_exec *e, const cu_step *s)
 {
     if (s->op->kind != UT_OP_SAMPLE || s->in[0].cols <= CU_SAMPLE_SHARED)
         return 0;
-    return 8 * (size_t)s->in[0].cols * (size_t)e->n_slots;
+    return 8 * (size_t)CU_SAMPLE_ROW(s->in[0].cols) * (size_t)e->n_slots;
 }
 
 static void grow(size_t *bytes, size_t wanted)

@@ -87,6 +87,7 @@ void cu_frame_free(cu_backend *b, cu_frame *f)
     ut_free(f->mail);
     ut_free(f->phases);
     ut_free(f->slot_ops);
+    ut_free(f->apart);
     ut_free(f);
 }
 
@@ -225,8 +226,10 @@ static void fill_tables(cu_run *r, tables *t)
         else
             to->u.slots = (cu_frame_slots){from->first, from->count};
     }
-    for (int32_t i = 0; i < f->n_slot_ops; i++)
+    for (int32_t i = 0; i < f->n_slot_ops; i++) {
         fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
+        t->ops[i].apart = f->apart[i];
+    }
 }
 
 utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)

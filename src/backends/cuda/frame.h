@@ -20,6 +20,7 @@ struct cu_frame {
     cu_fused *phases;
     int32_t n_phases;
     int32_t *slot_ops; /* operations */
+    bool *apart;       /* [n_slot_ops] as in cu_slot_op */
     int32_t n_slot_ops;
     int32_t n_loads;
     int32_t sums, x, gains;         /* as in cu_frame_args */

@@ -62,7 +62,8 @@ typedef struct cu_frame_attention {
     int32_t spans, group;     /* spans at most; heads per key head */
 } cu_frame_attention;
 
-/* Operations that concern a slot by itself: block s does them for slot s, one after another. */
+/* Operations that concern a slot by itself: block s does them for slot s, one after another; those
+ * that stand apart are another block's at the same time, see cu_slot_op. */
 typedef struct cu_frame_slots {
     int32_t first, count;
 } cu_frame_slots;
@@ -95,7 +96,8 @@ typedef enum cu_slot_op_kind {
 
 typedef struct cu_slot_op {
     int32_t kind;
-    int32_t pad[3];
+    int32_t apart; /* neither reads nor writes what another one of its phase writes or reads */
+    int32_t pad[2];
     union {
         cu_embed_args embed_sum;
         cu_gather_args gather;
@@ -144,15 +146,17 @@ typedef struct cu_frame_args {
 
 /* Rows of a product, over all slots, at most. */
 #define CU_FRAME_ROWS 16
+/* Operations of a phase of slots that a block fetches ahead. */
+#define CU_OPS_AHEAD 6
 /* Phases that a block knows: those that come are fetched while others are worked on. */
 #define CU_FRAME_PHASES 4
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: phases, an operation, the ring's barriers, zeros, squares, sums and
+/* Shared memory of a block: phases, operations, the ring's barriers, zeros, squares, sums and
  * gains of two phases, x, the ring, loads. */
 #define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
-    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + sizeof(cu_slot_op) + 8 * CU_CHUNKS_AHEAD + 16 +    \
-     2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                                           \
+    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \
+     8 * CU_CHUNKS_AHEAD + 16 + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
      (size_t)(n_loads) * sizeof(cu_frame_load))
 /* Floats of x that attention needs: see att_layout. */

@@ -127,6 +127,16 @@ static cu_fused *new_phase(fuser *x, cu_phase_kind kind)
     return f;
 }
 
+/* Has it nothing to do with the others that wait? */
+static bool stands_apart(const fuser *x, const int32_t *waiting, int32_t i)
+{
+    const ut_op *op = &x->p->ops[waiting[i]];
+    for (int32_t k = 0; k < x->n_waiting; k++)
+        if (k != i && ordered(x, op, &x->p->ops[waiting[k]]))
+            return false;
+    return true;
+}
+
 static void end_waiting(fuser *x)
 {
     if (x->n_waiting == 0)
@@ -134,6 +144,8 @@ static void end_waiting(fuser *x)
     cu_fused *f = new_phase(x, CU_PHASE_SLOTS);
     f->first = x->f->n_slot_ops - x->n_waiting;
     f->count = x->n_waiting;
+    for (int32_t i = 0; i < f->count; i++)
+        x->f->apart[f->first + i] = stands_apart(x, x->f->slot_ops + f->first, i);
     x->n_waiting = 0;
 }
 
@@ -247,7 +259,8 @@ static bool add_slot_op(fuser *x, int32_t i)
     }
     if (op->kind == UT_OP_SAMPLE) {
         const int64_t n = x->p->tensors[op->in[0]].cols;
-        most(&x->f->x, (CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * n : 0)) / 4 + 4);
+        most(&x->f->x,
+             (CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * CU_SAMPLE_ROW(n) : 0)) / 4 + 4);
     }
     x->f->slot_ops[x->f->n_slot_ops++] = i;
     x->n_waiting++;
@@ -354,9 +367,11 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->blocks = b->sm_count;
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
+        x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);
         x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
-    bool ok = x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops && x.f->mail;
+    bool ok =
+        x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops && x.f->apart && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)

@@ -95,5 +95,6 @@ void cu_launch_sample(cu_run *r, const cu_step *s)
                               .extra_from_frame = op->u.sample.extra_from_frame,
                               .temper_first = op->u.sample.narrowing == UT_TEMPER_FIRST};
     const size_t fixed = CU_SAMPLE_FIXED;
-    cu_launch(r, CU_K_sample, a.slots, 1, 1, fixed + (shared ? 8 * (size_t)a.n : 0), &a);
+    cu_launch(r, CU_K_sample, a.slots, 1, 1, fixed + (shared ? 8 * (size_t)CU_SAMPLE_ROW(a.n) : 0),
+              &a);
 }

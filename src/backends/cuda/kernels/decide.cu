@@ -39,6 +39,6 @@ UT_KERNEL(nearest, cu_nearest_args)
 
 UT_KERNEL(sample, cu_sample_args)
 {
-    UT_SHARED(uint64_t, shared);
+    UT_SHARED(unsigned char, shared);
     sample_slot(a, blockIdx.x, shared);
 }

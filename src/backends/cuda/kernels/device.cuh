@@ -150,11 +150,20 @@ template <class T> UT_DEVICE T warp_max(T v)
     return v;
 }
 
-/* Every thread gets the sum. scratch: UT_WARPS elements of shared memory, free again at once. */
-template <class T> UT_DEVICE T block_sum(T v, T *scratch)
+UT_DEVICE uint32_t warp_max_u32(uint32_t v)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(UT_FULL, v);
+#else
+    return warp_max(v);
+#endif
+}
+
+/* Every thread gets the sum. scratch: UT_WARPS elements of shared memory that nobody has read or
+ * written since the block's last barrier. */
+template <class T> UT_DEVICE T block_sum_fresh(T v, T *scratch)
 {
     v = warp_sum(v);
-    __syncthreads();
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
     __syncthreads();
@@ -163,6 +172,13 @@ template <class T> UT_DEVICE T block_sum(T v, T *scratch)
     for (int i = 1; i < UT_WARPS; i++)
         sum += scratch[i];
     return sum;
+}
+
+/* The same with scratch that was in use, and is free again at once. */
+template <class T> UT_DEVICE T block_sum(T v, T *scratch)
+{
+    __syncthreads();
+    return block_sum_fresh(v, scratch);
 }
 
 template <class T> UT_DEVICE T block_max(T v, T *scratch)
@@ -207,25 +223,59 @@ UT_DEVICE best_entry better(best_entry a, best_entry b)
     return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
 }
 
-/* Every thread gets the best of the block. scratch: UT_WARPS entries of shared memory. */
+/* Larger floats have larger keys; -0 and 0 have one. */
+UT_DEVICE uint32_t key_of(float f)
+{
+    const uint32_t u = __float_as_uint(f + 0.0f);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+UT_DEVICE float of_key(uint32_t key)
+{
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+/* Every lane gets the warp's best. */
+UT_DEVICE best_entry warp_best(best_entry v)
+{
+    const uint32_t key = key_of(v.value), best = warp_max_u32(key);
+    const uint32_t index = key == best ? ~(uint32_t)v.index : 0;
+    return {of_key(best), (int32_t)~warp_max_u32(index)};
+}
+
+/* Every thread gets the best of the block. scratch: UT_WARPS entries of shared memory that nobody
+ * has read or written since the block's last barrier. */
 UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
 {
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) {
-        best_entry other;
-        other.value = __shfl_xor_sync(UT_FULL, v.value, d);
-        other.index = __shfl_xor_sync(UT_FULL, v.index, d);
-        v = better(v, other);
-    }
-    __syncthreads();
+    v = warp_best(v);
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
     __syncthreads();
-    best_entry best = scratch[0];
-#pragma unroll
-    for (int i = 1; i < UT_WARPS; i++)
-        best = better(best, scratch[i]);
-    return best;
+    return warp_best(scratch[threadIdx.x % UT_WARPS]);
+}
+
+/* ---- A word on its way into shared memory ---------------------------------------------------- */
+
+/* There for this thread once it has called copy_words_wait. FAR: dst is not in shared memory. */
+template <bool FAR> UT_DEVICE void copy_word(void *dst, const void *src)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if (!FAR) {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
+                         (uint32_t)__cvta_generic_to_shared(dst)),
+                     "l"(src)
+                     : "memory");
+        return;
+    }
+#endif
+    *(uint32_t *)dst = *(const uint32_t *)src;
+}
+
+UT_DEVICE void copy_words_wait(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 /* ---- Activations ----------------------------------------------------------------------------- */

@@ -67,24 +67,53 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, float *xs)
             advance_slot(op.u.advance, slot);
         break;
     case CU_SLOT_SAMPLE:
-        sample_slot(op.u.sample, slot, (uint64_t *)xs);
+        sample_slot(op.u.sample, slot, xs);
         break;
     }
 }
 
-UT_DEVICE_CALLED void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *op,
+/* Blocks that a phase of slots keeps busy: one per slot, and where there are enough, another one
+ * for operations that need not wait for those. */
+UT_DEVICE int slot_blocks(const cu_frame_args &a)
+{
+    return 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
+}
+
+/* The first operations from number i on. */
+UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i, cu_slot_op *ops)
+{
+    const int n = p.count - i < CU_OPS_AHEAD ? p.count - i : CU_OPS_AHEAD;
+    bring(ops, a.ops + p.first + i, (size_t)n * sizeof *ops);
+}
+
+/* ops: those that bring_ops has brought from number 0 on. */
+UT_DEVICE_CALLED void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
                                   float *xs)
 {
-    for (int slot = (int)blockIdx.x; slot < a.slots; slot += (int)gridDim.x)
+    const bool apart = slot_blocks(a) > a.slots;
+    for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
-            __syncthreads();
-            bring(op, a.ops + p.first + i, sizeof *op);
-            __syncthreads();
-            slot_op(*op, slot, xs);
+            const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
+            __syncthreads(); /* what the operation before wrote is there */
+            if (i % CU_OPS_AHEAD == 0 && p.count > CU_OPS_AHEAD) {
+                bring_ops(a, p, i, ops);
+                __syncthreads();
+            }
+            if (!apart || op.apart == (k >= a.slots))
+                slot_op(op, k % a.slots, xs);
         }
 }
 
 /* ---- The walk -------------------------------------------------------------------------------- */
+
+/* What an attention or a phase of slots reads that no phase writes. */
+UT_DEVICE void prepare(const cu_frame_args &a, const cu_frame_phase &p, cu_slot_op *ops)
+{
+    if (p.kind == CU_PHASE_ATTENTION)
+        att_prefetch(p.u.attention);
+    else if (p.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+        bring_ops(a, p.u.slots, 0, ops);
+}
 
 /* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
 UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
@@ -97,9 +126,9 @@ UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i
 UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
-    cu_frame_phase *phases = (cu_frame_phase *)shared; /* [CU_FRAME_PHASES] */
-    cu_slot_op *op = (cu_slot_op *)(phases + CU_FRAME_PHASES);
-    uint64_t *done = (uint64_t *)(op + 1); /* [CU_CHUNKS_AHEAD] */
+    cu_frame_phase *phases = (cu_frame_phase *)shared;          /* [CU_FRAME_PHASES] */
+    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
+    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
     uint4 *zeros = (uint4 *)(done + CU_CHUNKS_AHEAD);
     float *squares = (float *)(zeros + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
@@ -132,6 +161,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         ring_ask(ring, loads, a.n_loads);
     if (phases[0].kind == CU_PHASE_LINEAR)
         bring_gain(phases[0].u.linear, gains);
+    prepare(a, phases[0], ops);
     ahead_wait();
     __syncthreads();
     wait_for_kernel_before();
@@ -161,7 +191,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
             if (p.kind == CU_PHASE_ATTENTION)
                 frame_attention(p.u.attention, xs, clock);
             else
-                frame_slots(a, p.u.slots, op, xs);
+                frame_slots(a, p.u.slots, ops, xs);
             ahead_wait();
             __syncthreads();
         }
@@ -173,8 +203,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
             __syncthreads();
             grid_arrive(a.barrier);
         }
-        if (next.kind == CU_PHASE_ATTENTION)
-            att_prefetch(next.u.attention);
+        prepare(a, next, ops);
         trace_at(trace, 4);
         if (barrier) {
             grid_wait(a.barrier, turn);

@@ -1,46 +1,37 @@
-/* sampler.cuh - the sampler: one decision of one slot, by one block. */
+/* sampler.cuh - the sampler: one decision of one slot, by one block.
+ *
+ * In a frame's kernel the block comes here from a lot of other code, so that its instructions may
+ * have to be fetched while everybody waits: few of them matter more than few steps. Loops are not
+ * unrolled, and what is needed twice is done by the same instructions in a loop. */
 #pragma once
 
 #include "backends/cuda/kernels/device.cuh"
 
-/* ---- Sampling --------------------------------------------------------------------------- *
- * Top-p keeps the entries that stand, in descending order, before the one at which the cumulative
- * probability exceeds top_p. Probabilities are counted in whole numbers, so that a sum has no
- * order: the mass of an entry is e^(l - max) in units of 2^-31. Instead of sorting, the logit at
- * which the mass crosses the limit is searched for, seven tries at a time; entries that have
- * that very logit are taken by index. After tempering (UT_TEMPER_FIRST) logits are divided first,
- * top-k is the same search with a mass of 1 for every entry, and top-p keeps the entry that crosses
- * the limit, too. */
-
 enum { HISTORY = 16, MAX_PENALISED = 64 };
 enum { PENALTY_NONE, PENALTY_FIRST_COLUMN, PENALTY_CODEBOOK, PENALTY_ALL }; /* ut_penalty */
 
-/* Larger logits have larger keys. */
-UT_DEVICE uint32_t key_of(float f)
-{
-    const uint32_t u = __float_as_uint(f);
-    return u & 0x80000000u ? ~u : u | 0x80000000u;
-}
+/* ---- Penalty --------------------------------------------------------------------------------- */
 
-/* Entries that the repetition penalty is about, into list (-1: none): one per thread. */
-UT_DEVICE void find_penalised(const cu_sample_args &a, int slot, int32_t frame, int32_t *list)
+/* An entry that the repetition penalty is about, or -1: one per thread. Of a codebook it is looked
+ * for before the frame's number is there. */
+UT_DEVICE int32_t entry_before(const cu_sample_args &a, int slot, int32_t frame)
 {
     const int32_t *history = a.history + slot * a.history_slot;
-    const bool column = a.penalty == PENALTY_CODEBOOK;
-    const int i = threadIdx.x, n = column ? HISTORY : a.history_cols;
-    if (i >= MAX_PENALISED)
-        return;
-    list[i] = -1;
-    if (i >= n)
-        return;
-    const int oldest = frame - 1 < HISTORY ? 0 : (frame - 1) % HISTORY;
-    const int32_t id =
-        column ? history[i * a.history_cols + a.penalty_col] : history[oldest * a.history_cols + i];
+    const int i = threadIdx.x;
+    int32_t id = -1;
+    if (a.penalty == PENALTY_CODEBOOK) {
+        if (i < HISTORY)
+            id = history[i * a.history_cols + a.penalty_col];
+    } else if (i < MAX_PENALISED && i < a.history_cols) {
+        const int oldest = frame - 1 < HISTORY ? 0 : (frame - 1) % HISTORY;
+        id = history[oldest * a.history_cols + i];
+    }
     const int64_t entry = (int64_t)id - a.id_first;
+    if (frame <= 0)
+        return -1;
     if (entry >= 0 && entry < a.n_range)
-        list[i] = (int32_t)entry;
-    else if (id == a.id_extra && id >= 0)
-        list[i] = a.n_range;
+        return (int32_t)entry;
+    return id == a.id_extra && id >= 0 ? a.n_range : -1;
 }
 
 UT_DEVICE float penalised(float logit, float penalty)
@@ -48,240 +39,255 @@ UT_DEVICE float penalised(float logit, float penalty)
     return logit < 0.0f ? logit * penalty : logit / penalty;
 }
 
-UT_DEVICE void penalise(float *logits, const int32_t *list, float penalty)
+/* Each entry once: of the threads that have it, the one whose number stays in owner[entry]. */
+UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float penalty)
 {
-    const int i = threadIdx.x;
-    if (i >= MAX_PENALISED || list[i] < 0)
-        return;
-    for (int p = 0; p < i; p++)
-        if (list[p] == list[i])
-            return; /* each id once */
-    logits[list[i]] = penalised(logits[list[i]], penalty);
+    if (entry >= 0)
+        owner[entry] = threadIdx.x;
+    __syncthreads();
+    if (entry >= 0 && owner[entry] == threadIdx.x)
+        logits[entry] = penalised(logits[entry], penalty);
+    __syncthreads();
 }
 
-/* What top-p keeps: keys above `key`, and the first `ties` entries of exactly that key. */
-struct kept_range {
-    uint32_t key;
-    int64_t ties;
+/* ---- Top-k and top-p ------------------------------------------------------------------------- *
+ * Entries stand in an order: larger logits first, equal ones by index. Both rules keep what stands
+ * before the entry at which a sum over those up to it exceeds a limit: a sum of ones for top-k,
+ * which keeps all logits equal to that one, too, and for top-p of masses, e^(l - max) in units of
+ * 2^-31, so that probabilities are whole numbers and a sum has no order. Instead of sorting, the
+ * entry is searched for. A number of 60 bits says where an entry stands; sums of all entries by its
+ * first digit give the digit of the entry that is looked for, sums of those that have this one give
+ * the second, until one entry is left. After tempering (UT_TEMPER_FIRST) top-p keeps the entry that
+ * exceeds the limit, too. */
+
+enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of all digits */
+
+/* Entries by a digit: their sum, in two halves, how many they are, and one of them. */
+struct digit_sums {
+    uint32_t low[DIGITS], high[DIGITS], count[DIGITS];
+    float logit[DIGITS];
+    int32_t entry[DIGITS];
+};
+/* One is added to, one is read by slower threads, one is made ready. */
+enum { DIGIT_SUMS = 3 };
+
+/* What may be chosen: larger logits than `least`, and the entries up to `last` that have it. */
+struct kept_entries {
+    float least;
+    int32_t last;
 };
 
-enum { PROBES = 7 }; /* of the search, at a time */
-
-/* The sum over the warp of numbers below 2^48, for every lane. */
-UT_DEVICE uint64_t warp_sum_large(uint64_t v)
+UT_DEVICE bool is_kept(kept_entries kept, float logit, int32_t i)
 {
-    const uint32_t low = warp_sum_u32((uint32_t)v & 0xffffffu);
-    return ((uint64_t)warp_sum_u32((uint32_t)(v >> 24)) << 24) + low;
+    return logit > kept.least || (logit == kept.least && i <= kept.last);
 }
 
-/* The key from which on the mass exceeds the limit, and the mass of all larger keys. limit: less
- * than the mass of all. Without masses, every entry's is 1. sums: [PROBES, UT_WARPS]. */
-UT_DEVICE uint32_t find_crossing(const float *logits, const uint32_t *mass, int n, uint32_t largest,
-                                 uint64_t limit, uint64_t *sums, uint64_t *larger)
+/* Smaller for larger logits: in steps below the largest, which tell most of them apart, then
+ * exactly, then by index. LARGE: of more than CU_SAMPLE_SHARED entries. */
+template <bool LARGE> UT_DEVICE uint64_t place_of(float logit, uint32_t index, float largest)
 {
-    /* from key lo on the mass exceeds the limit, from key hi on it does not */
-    uint64_t lo = 0, hi = (uint64_t)largest + 1, before = 0;
-    while (hi - lo > 1) {
-        uint32_t at[PROBES];
-        uint64_t sum[PROBES] = {0};
-#pragma unroll
-        for (int q = 0; q < PROBES; q++)
-            at[q] = (uint32_t)(lo + (hi - lo) * (q + 1) / (PROBES + 1));
+    const int index_bits = LARGE ? 21 : 13, step_bits = PLACE - 32 - index_bits;
+    const float last = (float)((1 << step_bits) - 1), per_nat = last / 22.0f; /* masses end there */
+    /* 2^23 more: the step is in the low bits */
+    const float step = fminf((largest - logit) * per_nat, last) + 8388608.0f;
+    const uint32_t u = __float_as_uint(logit); /* never -0 */
+    const uint32_t key = u & 0x80000000u ? u : ~u & 0x7fffffffu;
+    return (uint64_t)(__float_as_uint(step) & 0x7fffffu) << (PLACE - step_bits) |
+           (uint64_t)key << index_bits | index;
+}
+
+UT_DEVICE uint32_t mass_of(float logit, float largest)
+{
+    const float e = expf(logit - largest);
+    return e > 0.0f ? (uint32_t)(e * 2147483648.0f) : 0;
+}
+
+/* The sum that may not be exceeded: of what top-k or top-p leaves, out of `total`. */
+UT_DEVICE uint64_t limit_of(bool by_mass, float top, bool tempered, uint64_t total)
+{
+    if (!by_mass)
+        return (uint64_t)top - 1;
+    const double share = (double)top * (double)total;
+    if (!tempered)
+        return (uint64_t)share;
+    /* those before an entry sum to less than the share */
+    return share > 1.0 ? (uint64_t)ceil(share) - 1 : 0;
+}
+
+/* Leave of the kept entries what top-p (by_mass) or top-k does. sums[turn] is zero. */
+template <bool LARGE>
+UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, float top,
+                      bool tempered, digit_sums *sums, int &turn, kept_entries &kept)
+{
+    const int lane = threadIdx.x % 32;
+    uint64_t prefix = 0, before = 0, limit = 0;
+#pragma unroll 1
+    for (int shift = PLACE - DIGIT;; shift -= DIGIT) {
+        digit_sums &now = sums[turn];
+        turn = turn + 1 == DIGIT_SUMS ? 0 : turn + 1;
+        if (threadIdx.x < 3 * DIGITS)
+            sums[turn].low[threadIdx.x] = 0; /* and high, and count */
+#pragma unroll(LARGE ? 4 : 1)
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            const uint32_t key = key_of(logits[i]), m = mass ? mass[i] : 1;
-#pragma unroll
-            for (int q = 0; q < PROBES; q++)
-                sum[q] += key >= at[q] ? m : 0;
+            const float logit = logits[i];
+            const uint64_t place = place_of<LARGE>(logit, by_mass ? i : 0, largest) >> shift;
+            if (!is_kept(kept, logit, i) || place >> DIGIT != prefix)
+                continue;
+            const uint32_t mass = by_mass ? mass_of(logit, largest) : 1;
+            const int d = (int)(place % DIGITS);
+            if (mass == 0)
+                continue;
+            if (atomicAdd(&now.low[d], mass) + mass < mass)
+                atomicAdd(&now.high[d], 1u);
+            atomicAdd(&now.count[d], 1u);
+            now.logit[d] = logit;
+            now.entry[d] = i;
         }
-#pragma unroll
-        for (int q = 0; q < PROBES; q++)
-            sum[q] = warp_sum_large(sum[q]);
-        __syncthreads(); /* the sums before have been read */
-        if (threadIdx.x % 32 == 0)
-#pragma unroll
-            for (int q = 0; q < PROBES; q++)
-                sums[q * UT_WARPS + threadIdx.x / 32] = sum[q];
         __syncthreads();
-        /* lane q has what is from at[q] on; the sums fall with q */
-        const int lane = threadIdx.x % 32;
-        uint64_t all = 0;
-#pragma unroll
-        for (int w = 0; w < UT_WARPS; w++)
-            all += sums[(lane < PROBES ? lane : 0) * UT_WARPS + w];
-        int above = 0;
-#pragma unroll
-        for (int q = 0; q < PROBES; q++)
-            if (__shfl_sync(UT_FULL, all, q) > limit)
-                above = q + 1;
-        const uint64_t next = __shfl_sync(UT_FULL, all, above < PROBES ? above : 0);
-#pragma unroll
-        for (int q = 0; q < PROBES; q++) {
-            if (q + 1 == above)
-                lo = at[q];
-            if (q == above) {
-                hi = at[q];
-                before = next;
-            }
+        const uint64_t own = (uint64_t)now.high[lane] << 32 | now.low[lane];
+        uint64_t up_to = own;
+#pragma unroll 1
+        for (int k = 1; k < 32; k *= 2) {
+            const uint64_t other = __shfl_up_sync(UT_FULL, up_to, k);
+            up_to += lane >= k ? other : 0;
+        }
+        if (shift == PLACE - DIGIT) {
+            const uint64_t total = __shfl_sync(UT_FULL, up_to, 31);
+            limit = limit_of(by_mass, top, tempered, total);
+            if (total <= limit)
+                return;
+        }
+        const int d = __ffs((int)__ballot_sync(UT_FULL, before + up_to > limit)) - 1;
+        before += __shfl_sync(UT_FULL, up_to - own, d);
+        prefix = prefix << DIGIT | (uint32_t)d;
+        if (now.count[d] == 1 || shift == 0) {
+            kept.least = now.logit[d];
+            kept.last = !by_mass                  ? n
+                        : tempered || before == 0 ? now.entry[d] /* the best always stays */
+                                                  : now.entry[d] - 1;
+            return;
         }
     }
-    *larger = before;
-    return (uint32_t)lo;
 }
 
-/* limit: the mass that may not be exceeded, but by `extra` more entries. */
-UT_DEVICE kept_range find_kept(const float *logits, const uint32_t *mass, int n, uint32_t largest,
-                               uint64_t limit, int extra, uint64_t *sums)
-{
-    uint64_t before, one = 0, count = 0; /* entries of one logit have one mass */
-    kept_range kept = {find_crossing(logits, mass, n, largest, limit, sums, &before), 0};
-    for (int i = threadIdx.x; i < n; i += CU_THREADS)
-        if (key_of(logits[i]) == kept.key) {
-            one = mass[i];
-            count++;
-        }
-    one = block_max(one, sums);
-    count = block_sum(count, sums);
-    if (one > 0)
-        kept.ties = (int64_t)((limit - before) / one) + extra;
-    if (kept.ties == 0 && kept.key == largest)
-        kept.ties = 1; /* the best always stays */
-    if (kept.ties >= (int64_t)count)
-        kept.ties = n; /* all of them: nobody need count */
-    return kept;
-}
+/* ---- Random numbers -------------------------------------------------------------------------- */
 
-UT_DEVICE bool is_kept(const float *logits, int n, int i, kept_range kept)
+/* Philox4x32-10, see base/philox.c: of entries 4 c to 4 c + 3. */
+UT_DEVICE uint4 philox(uint32_t c, uint32_t frame, uint32_t decision, uint32_t k0, uint32_t k1)
 {
-    const uint32_t key = key_of(logits[i]);
-    if (key != kept.key || kept.ties >= n)
-        return key >= kept.key;
-    int64_t rank = 0;
-    for (int j = 0; j < i && rank < kept.ties; j++)
-        rank += key_of(logits[j]) == key;
-    return rank < kept.ties;
-}
-
-/* Philox4x32-10, see base/philox.c. */
-UT_DEVICE float philox_uniform(uint32_t entry, uint32_t frame, uint32_t decision, uint32_t k0,
-                               uint32_t k1)
-{
-    uint32_t c0 = entry / 4, c1 = frame, c2 = decision, c3 = 0;
-#pragma unroll
+    uint4 v = {c, frame, decision, 0};
+#pragma unroll 1
     for (int round = 0; round < 10; round++) {
-        const uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)p1;
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)p0;
+        const uint64_t p0 = (uint64_t)0xD2511F53u * v.x, p1 = (uint64_t)0xCD9E8D57u * v.z;
+        v.x = (uint32_t)(p1 >> 32) ^ v.y ^ k0;
+        v.y = (uint32_t)p1;
+        v.z = (uint32_t)(p0 >> 32) ^ v.w ^ k1;
+        v.w = (uint32_t)p0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    const uint32_t pick = entry % 4;
-    const uint32_t u = pick == 0 ? c0 : pick == 1 ? c1 : pick == 2 ? c2 : c3;
-    return ((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return v;
 }
 
-/* Temper the logits; those below the k-th largest cannot be chosen. */
-UT_DEVICE void keep_top_k(float *logits, int n, float t, float largest, float top_k, uint64_t *sums)
+UT_DEVICE float noise_of(uint32_t u)
 {
-    for (int i = threadIdx.x; i < n; i += CU_THREADS)
-        logits[i] /= t;
-    __syncthreads();
-    if (!(top_k >= 1.0f && top_k < (float)n))
-        return;
-    uint64_t larger;
-    const uint32_t key =
-        find_crossing(logits, NULL, n, key_of(largest), (uint64_t)top_k - 1, sums, &larger);
-    __syncthreads();
-    for (int i = threadIdx.x; i < n; i += CU_THREADS)
-        if (key_of(logits[i]) < key)
-            logits[i] = -INFINITY;
-    __syncthreads();
+    return -logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
 }
 
-/* sums: shared memory, CU_SAMPLE_FIXED bytes and, without a.work, 8 a.n more. */
-UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, uint64_t *sums)
+/* ---- A decision ------------------------------------------------------------------------------ */
+
+/* Shared memory: digit_sums [DIGIT_SUMS], best_entry [UT_WARPS], float [UT_WARPS]; then, unless
+ * LARGE, logits and random numbers, CU_SAMPLE_ROW(n) each. */
+template <bool LARGE>
+UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sums)
 {
-    float *scratch = (float *)(sums + PROBES * UT_WARPS);   /* [UT_WARPS] */
-    best_entry *bests = (best_entry *)(scratch + UT_WARPS); /* [UT_WARPS] */
-    int32_t *list = (int32_t *)(bests + UT_WARPS);          /* [MAX_PENALISED] */
-    const int n = a.n;
-    float *logits = a.work ? a.work + (size_t)slot * 2 * n : (float *)(list + MAX_PENALISED);
-    uint32_t *mass = (uint32_t *)(logits + n);
-    const float *params = a.params + slot * a.params_slot;
-    const float temperature = params[0], top_p = params[1], penalty = params[2];
-    const int32_t frame = a.frame[slot * a.frame_slot];
-    const float *in = a.logits + slot * a.logits_slot;
+    best_entry *bests = (best_entry *)(sums + DIGIT_SUMS);
+    float *scratch = (float *)(bests + UT_WARPS);
+    const int n = a.n, row = CU_SAMPLE_ROW(n);
+    float *logits = LARGE ? a.work + (size_t)slot * 2 * row : scratch + UT_WARPS;
+    uint32_t *random = (uint32_t *)(logits + row);
     float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
+    int32_t *chosen = a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : NULL;
 
+    /* what is far away, all of it at once */
+    const float *params = a.params + slot * a.params_slot;
+    const float temperature = params[0], top_p = params[1], penalty = params[2], top_k = params[3];
+    const int32_t frame = a.frame[slot * a.frame_slot];
+    const int32_t *rng = a.rng + slot * a.rng_slot;
+    const uint32_t k0 = (uint32_t)rng[0], k1 = (uint32_t)rng[1];
+    const float *in = a.logits + slot * a.logits_slot;
+#pragma unroll(LARGE ? 4 : 1)
     for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        logits[i] = in[i];
+        copy_word<LARGE>(logits + i, in + i);
+        if (chosen) /* flags are where random numbers will be */
+            copy_word<LARGE>(random + i, chosen + i);
         if (probs)
             probs[i] = 0.0f;
     }
-    int32_t *chosen =
-        a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : (int32_t *)NULL;
-    const bool listed = a.penalty != PENALTY_NONE && !chosen && frame > 0;
-    if (listed)
-        find_penalised(a, slot, frame, list);
-    __syncthreads();
-    if (listed)
-        penalise(logits, list, penalty);
-    for (int i = threadIdx.x; chosen && i < n; i += CU_THREADS)
-        if (chosen[i])
-            logits[i] = penalised(logits[i], penalty);
-    __syncthreads();
-    if (threadIdx.x == 0 && a.id_extra >= 0 && frame < a.extra_from_frame)
-        logits[n - 1] = -INFINITY;
-    __syncthreads();
+    if (threadIdx.x < 3 * DIGITS)
+        sums[0].low[threadIdx.x] = 0;
+    const bool listed = a.penalty != PENALTY_NONE && !chosen;
+    const int32_t before = listed ? entry_before(a, slot, frame) : -1;
+    copy_words_wait();
+    if (listed) {
+        __syncthreads(); /* entries of other threads are there */
+        penalise(logits, random, before, penalty);
+    }
 
+    const bool random_choice = temperature > 0.0f, tempered = random_choice && a.temper_first;
+    float t = temperature > 1e-5f ? temperature : 1e-5f;
+    const int32_t without = a.id_extra >= 0 && frame < a.extra_from_frame ? n - 1 : -1;
     best_entry best = {-INFINITY, 0x7fffffff};
+#pragma unroll(LARGE ? 4 : 1)
     for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        const best_entry now = {logits[i], i};
+        float logit = logits[i];
+        if (chosen && random[i])
+            logit = penalised(logit, penalty);
+        if (i == without)
+            logit = -INFINITY;
+        if (tempered)
+            logit /= t;
+        logit += 0.0f; /* no -0 */
+        logits[i] = logit;
+        const best_entry now = {logit, i};
         best = better(best, now);
     }
     best = block_best(best, bests);
-    float largest = best.value;
 
-    if (temperature > 0.0f) {
-        float t = temperature > 1e-5f ? temperature : 1e-5f;
-        if (a.temper_first) {
-            largest /= t;
-            keep_top_k(logits, n, t, largest, params[3], sums);
-            t = 1.0f;
-        }
-        uint64_t total = 0;
-        for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            const float e = expf(logits[i] - largest);
-            mass[i] = e > 0.0f ? (uint32_t)(e * 2147483648.0f) : 0;
-            total += mass[i];
-        }
-        total = block_sum(total, sums);
-        const double share = (double)top_p * (double)total;
-        uint64_t limit = (uint64_t)share;
-        if (a.temper_first) /* those before an entry sum to less than the share */
-            limit = share > 1.0 ? (uint64_t)ceil(share) - 1 : 0;
-        kept_range kept = {0, n};
-        if (top_p < 1.0f && total > limit)
-            kept = find_kept(logits, mass, n, key_of(largest), limit, a.temper_first ? 1 : 0, sums);
-
+    if (random_choice) {
+        const float largest = best.value;
+        for (int c = threadIdx.x; !a.noise && c < row / 4; c += CU_THREADS)
+            ((uint4 *)random)[c] =
+                philox((uint32_t)c, (uint32_t)frame, (uint32_t)a.decision, k0, k1);
+        kept_entries kept = {-3.402823466e38f, n};
+        int turn = 0;
+        const bool by_count = tempered && top_k >= 1.0f && top_k < (float)n;
+#pragma unroll 1
+        for (int by_mass = by_count ? 0 : 1; by_mass <= (top_p < 1.0f); by_mass++)
+            narrow<LARGE>(logits, n, largest, by_mass, by_mass ? top_p : top_k, tempered, sums,
+                          turn, kept);
+        t = tempered ? 1.0f : t;
         const float shift = largest / t;
         float sum = 0.0f;
-        for (int i = threadIdx.x; i < n; i += CU_THREADS)
-            if (is_kept(logits, n, i, kept))
-                sum += expf(logits[i] / t - shift);
-        sum = block_sum(sum, scratch);
+#pragma unroll(LARGE ? 4 : 1)
+        for (int i = threadIdx.x; i < n; i += CU_THREADS) {
+            const float logit = logits[i];
+            const bool keep = is_kept(kept, logit, i);
+            const float e = keep ? expf(logit / t - shift) : -1.0f;
+            if (keep)
+                sum += e;
+            logits[i] = e;
+        }
+        sum = block_sum_fresh(sum, scratch);
         best.value = -1.0f;
         best.index = 0x7fffffff;
+#pragma unroll(LARGE ? 4 : 1)
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            if (!is_kept(logits, n, i, kept) || logits[i] == -INFINITY)
+            const float e = logits[i];
+            if (!(e >= 0.0f))
                 continue;
-            const float p = expf(logits[i] / t - shift) / sum;
-            const float q =
-                a.noise
-                    ? a.noise[slot * a.noise_slot + i]
-                    : -logf(philox_uniform(i, frame, a.decision, (uint32_t)a.rng[slot * a.rng_slot],
-                                           (uint32_t)a.rng[slot * a.rng_slot + 1]));
+            const float p = e / sum;
+            const float q = a.noise ? a.noise[slot * a.noise_slot + i] : noise_of(random[i]);
             if (probs)
                 probs[i] = p;
             const best_entry now = {p / q, i};
@@ -294,7 +300,16 @@ UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, uint64_t *sums)
         if (chosen)
             chosen[entry] = 1;
         a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
-        if (probs && !(temperature > 0.0f))
+        if (probs && !random_choice)
             probs[entry] = 1.0f;
     }
+}
+
+/* shared: CU_SAMPLE_FIXED bytes and, without a.work, 8 CU_SAMPLE_ROW(a.n) more. */
+UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, void *shared)
+{
+    if (a.work)
+        sample_entries<true>(a, slot, (digit_sums *)shared);
+    else
+        sample_entries<false>(a, slot, (digit_sums *)shared);
 }

@@ -11,12 +11,74 @@ UT_DEVICE int32_t clamp(int64_t v, int32_t lo, int32_t hi)
     return v < lo ? lo : v > hi ? hi : (int32_t)v;
 }
 
+/* Is every group of n elements from here on, and from a multiple of n on, in one piece? */
+UT_DEVICE bool in_groups(const void *table, int ld, int dim, int n, const float *y)
+{
+    return ((uintptr_t)table | (uintptr_t)y) % 16 == 0 && (ld | dim) % n == 0;
+}
+
+template <int N> UT_DEVICE void store_group(float *y, const float (&f)[N])
+{
+#pragma unroll
+    for (int k = 0; k < N; k += 4)
+        *(float4 *)(y + k) = {f[k], f[k + 1], f[k + 2], f[k + 3]};
+}
+
+/* Rows of a sum that are on their way at a time. */
+enum { ROWS_AT_ONCE = 4 };
+
+/* Elements first .. first + n - 1 of a table, by a block, in as few trips as there can be. */
+template <int TYPE> UT_DEVICE void copy_row(const void *table, size_t first, float *y, int n)
+{
+    const int N = group<TYPE>::N;
+    for (int c = N * threadIdx.x; c < n; c += N * CU_THREADS) {
+        float f[N];
+        group<TYPE>::load(table, first + c, f);
+        store_group(y + c, f);
+    }
+}
+
+/* What embed_sum_row does, in groups, of tables of one type. */
+template <int TYPE>
+UT_DEVICE void embed_sum_groups(const cu_embed_args &a, const int32_t *ids, size_t first,
+                                bool coded, float *y)
+{
+    const int N = group<TYPE>::N;
+    for (int c = N * threadIdx.x; c < a.dim; c += N * CU_THREADS) {
+        float v[N], sum[N] = {};
+        group<TYPE>::load(a.e, first + c, v);
+        for (int i = 1; coded && i < a.n_ids; i += ROWS_AT_ONCE) {
+            float f[ROWS_AT_ONCE][N];
+#pragma unroll
+            for (int j = 0; j < ROWS_AT_ONCE; j++) {
+                const int col = i + j < a.n_ids ? i + j : i;
+                const int64_t id = ids[col] + (int64_t)(col - 1) * a.codebook_size;
+                group<TYPE>::load(a.ce, (size_t)clamp(id, 0, a.ce_rows - 1) * a.ce_ld + c, f[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < ROWS_AT_ONCE; j++)
+#pragma unroll
+                for (int k = 0; k < N; k++)
+                    sum[k] += i + j < a.n_ids ? f[j][k] : 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = coded ? (v[k] + sum[k]) * a.scale : v[k];
+        store_group(y + c, v);
+    }
+}
+
 UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.n_ids;
     float *y = a.y + slot * a.y_slot + (int64_t)row * a.dim;
     const size_t first = (size_t)clamp(ids[0], 0, a.e_rows - 1) * a.e_ld;
     const bool coded = ids[0] >= a.begin && ids[0] <= a.end;
+    if (a.e_type == CU_BF16 && a.ce_type == CU_BF16 && in_groups(a.e, a.e_ld, a.dim, 8, y) &&
+        in_groups(a.ce, a.ce_ld, a.dim, 8, y)) {
+        embed_sum_groups<CU_BF16>(a, ids, first, coded, y);
+        return;
+    }
     for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
         float v = load_element(a.e_type, a.e, first + c), sum = 0.0f;
         if (coded) {
@@ -34,11 +96,53 @@ UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
 UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.n_cols * a.dim;
-    for (int i = threadIdx.x; i < a.n_cols * a.dim; i += CU_THREADS) {
-        const int j = i / a.dim;
+    for (int j = 0; j < a.n_cols; j++) {
+        float *y = a.y + slot * a.y_slot + ((int64_t)row * a.n_cols + j) * a.dim;
         const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
-        y[i] = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+        const size_t first = (size_t)entry * a.ld;
+        if (!in_groups(a.table, a.ld, a.dim, a.type == CU_F32 ? 4 : 8, y))
+            for (int c = threadIdx.x; c < a.dim; c += CU_THREADS)
+                y[c] = load_element(a.type, a.table, first + c);
+        else if (a.type == CU_F32)
+            copy_row<CU_F32>(a.table, first, y, a.dim);
+        else if (a.type == CU_BF16)
+            copy_row<CU_BF16>(a.table, first, y, a.dim);
+        else
+            copy_row<CU_F16>(a.table, first, y, a.dim);
+    }
+}
+
+/* What gather_sum_row does, in groups. */
+template <int TYPE>
+UT_DEVICE void gather_sum_groups(const cu_gather_sum_args &a, const int32_t *ids,
+                                 const float *residual, const float *extra, float *y)
+{
+    const int N = group<TYPE>::N;
+    for (int c = N * threadIdx.x; c < a.dim; c += N * CU_THREADS) {
+        float v[N];
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            v[k] = residual ? residual[c + k] : 0.0f;
+        for (int i = 0; i < a.n_cols; i += ROWS_AT_ONCE) {
+            int32_t id[ROWS_AT_ONCE];
+            float f[ROWS_AT_ONCE][N];
+#pragma unroll
+            for (int j = 0; j < ROWS_AT_ONCE; j++) {
+                const int col = i + j < a.n_cols ? i + j : i;
+                id[j] = i + j < a.n_cols ? ids[col] : -1;
+                const int32_t entry = a.range[2 * col] + clamp(id[j], 0, a.range[2 * col + 1] - 1);
+                group<TYPE>::load(a.table, (size_t)entry * a.ld + c, f[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < ROWS_AT_ONCE; j++)
+#pragma unroll
+                for (int k = 0; k < N; k++)
+                    if (id[j] >= 0)
+                        v[k] += a.scale * f[j][k];
+                    else if (id[j] == -2 && extra) /* UT_ID_EXTRA */
+                        v[k] += a.scale * extra[c + k];
+        }
+        store_group(y + c, v);
     }
 }
 
@@ -46,6 +150,12 @@ UT_DEVICE void gather_sum_row(const cu_gather_sum_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
     const int64_t at = (int64_t)row * a.dim;
+    if (a.type == CU_BF16 && in_groups(a.table, a.ld, a.dim, 8, a.y + slot * a.y_slot + at)) {
+        gather_sum_groups<CU_BF16>(
+            a, ids, a.residual ? a.residual + slot * a.residual_slot + at : NULL,
+            a.extra ? a.extra + slot * a.extra_slot : NULL, a.y + slot * a.y_slot + at);
+        return;
+    }
     for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
         float v = a.residual ? a.residual[slot * a.residual_slot + at + c] : 0.0f;
         for (int j = 0; j < a.n_cols; j++) {
