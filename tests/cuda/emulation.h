@@ -95,6 +95,11 @@ static inline void mail_send(void *to, float value, uint32_t frame)
     memcpy(to, &value, 4);
     memcpy((char *)to + 4, &frame, 4);
 }
+static inline void mail_send_two(void *to, float first, float second, uint32_t frame)
+{
+    mail_send(to, first, frame);
+    mail_send((char *)to + 8, second, frame);
+}
 static inline mail_pair mail_look(const void *from)
 {
     mail_pair p;

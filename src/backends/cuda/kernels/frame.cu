@@ -91,8 +91,6 @@ UT_DEVICE void prepare(const cu_frame_phase &p, float *gains)
 {
     if (p.kind == CU_PHASE_LINEAR)
         bring_gain(p.u.linear, gains);
-    else if (p.kind == CU_PHASE_ATTENTION)
-        att_prefetch(p.u.attention);
 }
 
 /* The block's outputs of a product that is number `load`. */
@@ -159,7 +157,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
             frame_linear(p.u.linear, products, ring, range_of(p.u.linear, ring, loads, load++),
                          frame, trace);
         else if (p.kind == CU_PHASE_ATTENTION)
-            frame_attention(p.u.attention, xs, frame);
+            frame_attention(p.u.attention, xs, frame, trace);
         else
             frame_slots(a, p.u.slots, op, xs);
         trace_at(trace, 3);

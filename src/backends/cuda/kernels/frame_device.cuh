@@ -53,6 +53,14 @@ UT_DEVICE void mail_send(cu_mail *to, float value, uint32_t frame)
 }
 
 /* Two that lie together, at an address that is a multiple of 16. */
+UT_DEVICE void mail_send_two(cu_mail *to, float first, float second, uint32_t frame)
+{
+    const uint64_t a = (uint64_t)frame << 32 | __float_as_uint(first);
+    const uint64_t b = (uint64_t)frame << 32 | __float_as_uint(second);
+    asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b)
+                 : "memory");
+}
+
 struct mail_pair {
     uint64_t a, b;
 };
@@ -191,6 +199,18 @@ UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair secon
     }
     const float4 v = {__uint_as_float((uint32_t)first.a), __uint_as_float((uint32_t)first.b),
                       __uint_as_float((uint32_t)second.a), __uint_as_float((uint32_t)second.b)};
+    return v;
+}
+
+/* Two that lie together, waited for; seen: what was there before. */
+UT_DEVICE float2 mail_take_two(const cu_mail *from, mail_pair seen, uint32_t frame)
+{
+    uint32_t polls = 0;
+    while (!mail_is_there(seen, frame)) {
+        mail_again(++polls);
+        seen = mail_look(from);
+    }
+    const float2 v = {__uint_as_float((uint32_t)seen.a), __uint_as_float((uint32_t)seen.b)};
     return v;
 }
 
