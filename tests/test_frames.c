@@ -237,6 +237,251 @@ static void compare(const decoder *d, ut_backend *b, trail *t)
           "all sequences are the same");
 }
 
+/* ---- Attention of many shapes ---------------------------------------------------------------- */
+
+enum { MOST_SLOTS = 8, WIDTH = 64, RUNS = 2 };
+
+/* A frame of `positions` new positions, by passes: the first has rows of them, the others one. */
+typedef struct shape {
+    const char *name;
+    int32_t heads, kv_heads, dim, capacity, window, positions, rows;
+    int32_t first; /* position of the first pass, where there is no state */
+    bool state;    /* positions are pos[slot] + ... */
+    int slots;
+    int32_t pos[MOST_SLOTS];
+} shape;
+
+enum { T_POS, T_COLUMN, T_CACHES };
+
+static ut_tid shaped_layer(decoder *d, const shape *s, const ut_weight *const w[4], ut_tid x,
+                           int32_t first_pos, int i)
+{
+    ut_plan *p = d->plan;
+    const ut_tid pos = s->state ? ut_plan_state(p, T_POS) : UT_NONE;
+    const ut_tid angles = ut_op_rope_angles(p, x, pos, first_pos, s->dim, 1e4f, false);
+    const ut_attn_args attn = {.n_heads = s->heads,
+                               .n_kv_heads = s->kv_heads,
+                               .head_dim = s->dim,
+                               .window = s->window,
+                               .first_pos = first_pos,
+                               .pos = pos,
+                               .cache_k = ut_plan_state(p, T_CACHES + 2 * i),
+                               .cache_v = ut_plan_state(p, T_CACHES + 2 * i + 1),
+                               .rope = i % 2 ? UT_ROPE_HALVES : UT_ROPE_PAIRS};
+    ut_tid h = ut_op_matmul(p, ut_op_rms_norm(p, x, w[0], 1e-5f), w[1], UT_NONE);
+    h = ut_op_attention(p, ut_op_qkv(p, h, angles, w[3], w[3], 1e-6f, &attn), &attn);
+    return ut_op_matmul(p, h, w[2], x);
+}
+
+static utter_status make_shaped(decoder *d, const shape *s, int32_t rows, ut_err *err)
+{
+    static const int32_t codes = CODES;
+    *d = (decoder){.type = UT_F32};
+    random_state = 7;
+    ut_state_set_add(&d->states, "pos", UT_I32, 1, 1);
+    ut_state_set_add(&d->states, "column", UT_I32, 1, 2);
+    for (int i = 0; i < 2 * LAYERS; i++)
+        ut_state_set_add(&d->states, "cache", UT_F32, s->capacity, s->kv_heads * s->dim);
+    ut_plan *p = d->plan = ut_plan_new("shape", &d->states, NULL);
+    if (!p)
+        return UTTER_ERR_NOMEM;
+    const ut_weight *w[LAYERS][4] = {{NULL}}, *table = weight(d, CODES, WIDTH, UT_F32);
+    for (int i = 0; i < LAYERS; i++) {
+        w[i][0] = weight(d, 1, WIDTH, UT_F32);
+        w[i][1] = weight(d, (s->heads + 2 * s->kv_heads) * s->dim, WIDTH, UT_F32);
+        w[i][2] = weight(d, WIDTH, s->heads * s->dim, UT_F32);
+        w[i][3] = i % 2 ? weight(d, 1, s->dim, UT_F32) : NULL;
+    }
+    const ut_weight *head = weight(d, CODES, WIDTH, UT_F32);
+    const ut_tid column = ut_plan_state(p, T_COLUMN);
+    ut_tid x = UT_NONE;
+    for (int32_t done = 0; done < s->positions;) {
+        const int32_t n = done == 0 ? rows : 1;
+        const ut_tid before = done > 0 ? ut_op_last_row(p, x) : UT_NONE;
+        x = ut_op_blank(p, n, WIDTH);
+        for (int32_t r = 0; r < n; r++)
+            if (done + r == 1)
+                ut_op_gather_into(p, x, r, column, table, 1, 1, &codes);
+            else if (done == 0)
+                ut_op_gather_into(p, x, r, column, table, 0, 1, &codes);
+            else
+                ut_op_copy_into(p, x, r, before, 0, 1);
+        for (int i = 0; i < LAYERS; i++)
+            x = shaped_layer(d, s, w[i], x, (s->state ? 0 : s->first) + done, i);
+        done += n;
+    }
+    d->logits = ut_op_matmul(p, ut_op_last_row(p, x), head, UT_NONE);
+    ut_plan_output(p, d->logits, "logits");
+    ut_op_advance(p, ut_plan_state(p, T_POS), (uint32_t)s->positions, 0);
+    return ut_plan_finish(p, err);
+}
+
+typedef struct shaped_trail {
+    float logits[RUNS][MOST_SLOTS][CODES];
+    uint64_t caches[MOST_SLOTS]; /* hash */
+} shaped_trail;
+
+/* Caches of a sequence before its first frame; those of a whole state are hashed after its last. */
+static bool write_caches(const ut_backend_ops *ops, ut_state *st, const shape *s, int slot, int seq)
+{
+    const size_t n = (size_t)s->capacity * (size_t)(s->kv_heads * s->dim);
+    float *data = ut_malloc(n * sizeof *data);
+    random_state = 100 + (uint32_t)seq;
+    for (int i = 0; data && i < 2 * LAYERS; i++) {
+        for (size_t k = 0; k < n; k++)
+            data[k] = random_float(1.5f);
+        ops->state_write(st, T_CACHES + i, slot, 0, s->capacity, data);
+    }
+    ut_free(data);
+    return data != NULL;
+}
+
+static uint64_t hash_caches(const ut_backend_ops *ops, ut_state *st, const shape *s, int slot)
+{
+    const size_t n = (size_t)s->capacity * (size_t)(s->kv_heads * s->dim);
+    uint32_t *data = ut_malloc(n * sizeof *data);
+    uint64_t hash = 14695981039346656037u;
+    for (int i = 0; data && i < 2 * LAYERS; i++) {
+        ops->state_read(st, T_CACHES + i, slot, 0, s->capacity, data);
+        for (size_t k = 0; k < n; k++)
+            hash = (hash ^ data[k]) * 1099511628211u;
+    }
+    ut_free(data);
+    return hash;
+}
+
+static utter_status run_shaped(const decoder *d, const shape *s, ut_backend *b, cu_frames how,
+                               int first, int slots, shaped_trail *out, ut_err *err)
+{
+    const ut_backend_ops *ops = b->ops;
+    ut_exec *e = NULL;
+    ut_state *state = NULL;
+    memset(out, 0, sizeof *out);
+    ((cu_backend *)b)->frames = how;
+    utter_status st = ops->compile(b, d->plan, slots, 1, &e, err);
+    if (st == UTTER_OK)
+        check(how == CU_FRAMES_STEPS || ((cu_exec *)e)->frame, s->name, "is not in phases");
+    if (st == UTTER_OK)
+        st = ops->state_new(b, &d->states, slots, &state, err);
+    for (int i = 0; i < slots && st == UTTER_OK; i++) {
+        const int32_t column[2] = {(first + i) % CODES, (first + i + 11) % CODES};
+        ops->state_write(state, T_POS, i, 0, 1, &s->pos[first + i]);
+        ops->state_write(state, T_COLUMN, i, 0, 1, column);
+        if (!write_caches(ops, state, s, i, first + i))
+            st = UTTER_ERR_NOMEM;
+    }
+    for (int f = 0; f < RUNS && st == UTTER_OK; f++) {
+        st = ops->run(e, state, 0, 1, err);
+        const void *logits = st == UTTER_OK ? ops->output(e, d->logits, err) : NULL;
+        if (logits)
+            memcpy(out->logits[f], logits, sizeof(float) * CODES * (size_t)slots);
+    }
+    for (int i = 0; i < slots && st == UTTER_OK; i++)
+        out->caches[i] = hash_caches(ops, state, s, i);
+    ops->state_free(state);
+    ops->exec_free(e);
+    return st;
+}
+
+/* Slot 0 of a and a slot of b: the same bits? */
+static bool same_slot(const shaped_trail *a, const shaped_trail *b, int slot)
+{
+    bool same = a->caches[0] == b->caches[slot];
+    for (int f = 0; f < RUNS; f++)
+        same = same && memcmp(a->logits[f][0], b->logits[f][slot], sizeof a->logits[f][slot]) == 0;
+    return same;
+}
+
+static void compare_slots(const decoder *d, const shape *s, ut_backend *b, float tolerance,
+                          const shaped_trail *whole, shaped_trail *other, ut_err *err)
+{
+    for (int i = 0; i < s->slots; i++) {
+        char text[64];
+        float most = 0.0f;
+        utter_status st = run_shaped(d, s, b, CU_FRAMES_WHOLE, i, 1, other, err);
+        check(st == UTTER_OK, s->name, err->msg);
+        check(same_slot(other, whole, i), s->name, "a slot alone has other bits");
+        st = run_shaped(d, s, b, CU_FRAMES_STEPS, i, 1, other, err);
+        check(st == UTTER_OK, s->name, err->msg);
+        for (int f = 0; f < RUNS; f++)
+            for (int c = 0; c < CODES; c++) {
+                const float diff = fabsf(other->logits[f][0][c] - whole->logits[f][i][c]);
+                most = diff > most || diff != diff ? diff : most;
+            }
+        snprintf(text, sizeof text, "slot %d differs by %g from the steps", i, (double)most);
+        check(most < tolerance, s->name, text);
+    }
+}
+
+/* In one kernel and in phases, beside others and alone, two rows at once or one after the other:
+ * the same bits; as steps: the same numbers. */
+static void compare_shape(const shape *s, ut_backend *b, float tolerance, shaped_trail t[3])
+{
+    ut_err err = {0};
+    decoder d;
+    utter_status st = make_shaped(&d, s, s->rows, &err);
+    if (st == UTTER_OK)
+        st = run_shaped(&d, s, b, CU_FRAMES_WHOLE, 0, s->slots, &t[0], &err);
+    if (st == UTTER_OK)
+        st = run_shaped(&d, s, b, CU_FRAMES_PHASES, 0, s->slots, &t[1], &err);
+    check(st == UTTER_OK, s->name, err.msg);
+    if (st == UTTER_OK) {
+        check(memcmp(&t[0], &t[1], sizeof t[0]) == 0, s->name, "other bits in phases");
+        compare_slots(&d, s, b, tolerance, &t[0], &t[2], &err);
+    }
+    free_decoder(&d);
+    if (st != UTTER_OK || s->rows == 1)
+        return;
+    st = make_shaped(&d, s, 1, &err);
+    if (st == UTTER_OK)
+        st = run_shaped(&d, s, b, CU_FRAMES_WHOLE, 0, s->slots, &t[1], &err);
+    check(st == UTTER_OK, s->name, err.msg);
+    check(memcmp(&t[0], &t[1], sizeof t[0]) == 0, s->name, "rows one by one have other bits");
+    free_decoder(&d);
+}
+
+static void compare_shapes(shaped_trail t[3])
+{
+    /* heads, of keys, size; capacity, window; positions, rows; first; state; slots */
+    static const shape shapes[] = {
+        {"few positions", 4, 2, 64, 10, 0, 8, 2, 0, false, 3, {0}},
+        {"few, heads of 128", 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
+        {"few, a window", 2, 2, 32, 16, 5, 7, 2, 3, false, 8, {0}},
+        {"few, ten queries", 10, 1, 16, 12, 0, 3, 1, 4, false, 1, {0}},
+        {"few, sixteen queries", 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
+        {"a span's end", 4, 2, 64, 80, 0, 4, 2, 62, false, 2, {0}},
+        {"two rows in two spans", 4, 2, 64, 80, 0, 2, 2, 63, false, 1, {0}},
+        {"spans' ends", 4, 2, 32, 576, 0, 1, 1, 0, true, 8, {62, 63, 64, 126, 127, 128, 300, 510}},
+        {"spans' ends, rows", 4, 2, 32, 320, 0, 2, 2, 0, true, 6, {61, 62, 63, 126, 127, 300}},
+        {"heads of 128", 4, 2, 128, 320, 0, 1, 1, 0, true, 3, {5, 129, 300}},
+        {"one head per key", 3, 3, 16, 200, 0, 1, 1, 0, true, 2, {0, 190}},
+        {"four heads per key", 8, 2, 64, 200, 0, 2, 2, 0, true, 2, {128, 63}},
+        {"sixteen queries", 8, 1, 64, 200, 0, 2, 2, 0, true, 2, {127, 62}},
+        {"three heads per key", 6, 2, 32, 200, 0, 1, 1, 0, true, 2, {100, 20}},
+        {"many spans", 2, 1, 16, 1300, 0, 1, 1, 0, true, 3, {1200, 511, 512}},
+        {"a window", 4, 2, 32, 150, 100, 2, 2, 0, true, 4, {40, 99, 163, 1000}},
+        {"a window of one", 4, 2, 32, 80, 1, 2, 2, 0, true, 2, {63, 500}},
+        {"a window of many spans", 2, 1, 16, 900, 800, 2, 2, 0, true, 3, {100, 1000, 1343}},
+        {"a ring", 4, 2, 32, 90, 0, 1, 1, 0, true, 3, {88, 89, 200}},
+        {"a small ring", 4, 2, 32, 12, 0, 1, 1, 0, true, 3, {10, 63, 64}},
+    };
+    static const struct {
+        ut_precision precision;
+        float tolerance;
+    } ways[] = {{UT_PRECISION_F32, 1e-4f}, {UT_PRECISION_BF16, 4e-2f}};
+    for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
+        ut_err err = {0};
+        ut_backend *b = NULL;
+        const utter_status st =
+            ut_backend_open(&b, "cuda", &(ut_backend_params){.precision = ways[k].precision}, &err);
+        check(st == UTTER_OK, "opening", err.msg);
+        for (size_t i = 0; st == UTTER_OK && i < sizeof shapes / sizeof shapes[0]; i++)
+            compare_shape(&shapes[i], b, ways[k].tolerance, t);
+        if (st == UTTER_OK)
+            b->ops->close(b);
+    }
+}
+
 int main(void)
 {
     char text[256];
@@ -261,6 +506,10 @@ int main(void)
         free_decoder(&d);
     }
     ut_free(t);
+    shaped_trail *shaped = ut_calloc(3, sizeof *shaped);
+    if (shaped)
+        compare_shapes(shaped);
+    ut_free(shaped);
     printf("%d passed, %d failed\n", n_passed, n_failed);
     return n_failed > 0;
 }

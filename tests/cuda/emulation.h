@@ -3,6 +3,7 @@
  * device.cuh instead of nvcc's own definitions; emulation.cpp is the machine. */
 #pragma once
 
+#include "backends/cuda/args.h"
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,6 +96,11 @@ static inline void mail_put(void *to, float value, uint32_t frame)
 {
     memcpy(to, &value, 4);
     memcpy((char *)to + 4, &frame, 4);
+}
+static inline void mail_send_two(void *to, float first, float second, uint32_t frame)
+{
+    mail_put(to, first, frame);
+    mail_put((char *)to + 8, second, frame);
 }
 static inline mail_pair mail_look(const void *from)
 {

@@ -64,11 +64,10 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
             return UTTER_OK;
         }
     }
-    f->arrived_bytes = (f->arrived_bytes + 255) / 256 * 256;
-    f->bytes = 256 + f->arrived_bytes + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
+    f->bytes = 256 + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
     st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
     if (st == UTTER_OK) {
-        const cu_result r = b->d.set8(f->memory, 0, f->bytes - f->part_bytes, b->stream);
+        const cu_result r = b->d.set8(f->memory, 0, f->bytes, b->stream);
         st = r == CU_OK ? UTTER_OK : cu_fail(b, r, "compiling a frame", err);
     }
     if (st != UTTER_OK) {
@@ -137,7 +136,7 @@ static cu_ptr mail_of(const cu_run *r, ut_tid t)
     const cu_frame *f = r->e->frame;
     if (t == UT_NONE || f->mail[t] == SIZE_MAX)
         return 0;
-    return f->memory + 256 + f->arrived_bytes + f->mail[t];
+    return f->memory + 256 + f->mail[t];
 }
 
 static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)
@@ -190,11 +189,40 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     out->group = out->qkv.heads / out->qkv.kv_heads;
     out->x_mail = mail_of(r, r->e->steps[f->qkv].op->in[0]);
     out->y_mail = mail_of(r, s->op->out[0]);
-    out->y = y.p;
-    out->y_slot = y.slot;
-    out->arrived = frame->memory + 256;
+    out->qkv.y = y.p;
+    out->qkv.y_slot = y.slot;
     out->part = frame->memory + frame->bytes - frame->part_bytes;
-    out->spans = (out->reach + out->qkv.rows - 1) / CU_ATT_SPAN + 2;
+    out->part_slot = frame->part_slot;
+    out->spans = CU_ATT_SPANS(out->reach, out->qkv.rows);
+    const int32_t end = out->qkv.first_pos + out->qkv.rows;
+    out->brief = !out->qkv.pos && end <= capacity && end <= CU_ATT_BRIEF &&
+                 out->qkv.rows <= CU_ATT_BRIEF_ROWS;
+}
+
+/* Attention phases know each other: what they leave for one another differs by number, and each
+ * brings the caches of the next nearer, where those have the same positions. */
+static void number_attention(const cu_frame *f, cu_frame_phase *phases)
+{
+    cu_frame_attention *before = NULL;
+    int32_t n = 0;
+    for (int32_t i = 0; i < f->n_phases; i++)
+        n += phases[i].kind == CU_PHASE_ATTENTION;
+    for (int32_t i = 0, number = 0; i < f->n_phases; i++) {
+        if (phases[i].kind != CU_PHASE_ATTENTION)
+            continue;
+        cu_frame_attention *a = &phases[i].u.attention;
+        a->number = number++;
+        a->numbers = n;
+        if (before && a->qkv.pos && a->qkv.pos == before->qkv.pos &&
+            a->qkv.capacity == before->qkv.capacity && a->qkv.dim == before->qkv.dim &&
+            a->qkv.kv_heads == before->qkv.kv_heads &&
+            a->qkv.cache_type == before->qkv.cache_type &&
+            a->qkv.cache_slot == before->qkv.cache_slot) {
+            before->next_k = a->qkv.cache_k;
+            before->next_v = a->qkv.cache_v;
+        }
+        before = a;
+    }
 }
 
 static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
@@ -226,6 +254,7 @@ static void fill_tables(cu_run *r, tables *t)
         else
             to->u.slots = (cu_frame_slots){from->first, from->count};
     }
+    number_attention(f, t->phases);
     for (int32_t i = 0; i < f->n_slot_ops; i++) {
         fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
         t->ops[i].apart = f->apart[i];

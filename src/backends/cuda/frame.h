@@ -27,10 +27,11 @@ struct cu_frame {
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */
     int32_t row_bytes;              /* of a row that is fetched ahead, at most; 0: none are */
-    size_t part_bytes, arrived_bytes;
+    int64_t part_slot;              /* mail of a slot's parts of attention */
+    size_t part_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;
-    cu_ptr memory; /* barrier and frame, counters of attention, mail, parts of attention */
+    cu_ptr memory; /* barrier and frame, mail, parts of attention */
     size_t bytes;
 };
 

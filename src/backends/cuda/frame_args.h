@@ -21,9 +21,16 @@
 #define CU_MAIL_PLACES 4
 /* Positions of the caches that a block attends to at a time; counted from position 0. */
 #define CU_ATT_SPAN 64
+/* Spans that are seen, at most, where a row sees `reach` positions. */
+#define CU_ATT_SPANS(reach, rows) (((reach) + (rows)-1) / CU_ATT_SPAN + 2)
 /* Queries of one key head (rows * heads per key head) and their length, at most. */
 #define CU_ATT_QUERIES 16
 #define CU_ATT_DIM     128
+/* Queries whose parts meet in shared memory at a time. */
+#define CU_ATT_AT_ONCE 4
+/* Positions and new rows up to which a warp does all of a query. */
+#define CU_ATT_BRIEF      16
+#define CU_ATT_BRIEF_ROWS 2
 
 typedef enum cu_phase_kind { CU_PHASE_LINEAR, CU_PHASE_ATTENTION, CU_PHASE_SLOTS } cu_phase_kind;
 
@@ -47,19 +54,24 @@ typedef struct cu_frame_linear {
     int32_t type; /* of w */
 } cu_frame_linear;
 
-/* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; the
- * last of a key head's blocks adds up what they found. */
+/* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; one
+ * of a key head's blocks adds up what they found. */
 typedef struct cu_frame_attention {
-    cu_qkv_args qkv; /* y is not written */
+    cu_qkv_args qkv; /* y is that of attention */
     int32_t reach;
     float scale;
     UT_DEV(const cu_mail) x_mail;
     UT_DEV(cu_mail) y_mail; /* or 0 */
-    UT_DEV(float) y;
-    int64_t y_slot;
-    UT_DEV(float) part;       /* [slots, kv_heads, spans, queries, 2 + dim]: max, sum, values */
-    UT_DEV(uint32_t) arrived; /* [slots, kv_heads], 0 between runs */
-    int32_t spans, group;     /* spans at most; heads per key head */
+    /* Of each slot [kv_heads, spans, queries, 2 + dim]: max, sum, values. All attention phases use
+     * it, one after another, and stamp it with frame * numbers + number instead of the frame: who
+     * writes has x, which needs what the phase before made of all parts of the slot. */
+    UT_DEV(cu_mail) part;
+    int64_t part_slot;
+    UT_DEV(const void) next_k; /* or 0: caches of the next attention phase, if they are alike */
+    UT_DEV(const void) next_v;
+    int32_t spans, group; /* spans at most; heads per key head */
+    int32_t number, numbers;
+    int32_t brief, pad; /* CU_ATT_BRIEF positions at most, and they are known */
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: block s does them for slot s, one after another; those
@@ -161,7 +173,7 @@ typedef struct cu_frame_args {
      (size_t)(n_loads) * sizeof(cu_frame_load))
 /* Floats of x that attention needs: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
-    (((queries) + 3 * (rows) + 2) * (dim) + (queries) * ((dim) + CU_ATT_SPAN + 2) +                \
-     2 * CU_THREADS * 4 + 4)
+    (((queries) + 2 * (rows)) * (dim) +                                                            \
+     CU_THREADS / 32 * (CU_ATT_AT_ONCE * ((dim) + 2) + CU_ATT_BRIEF))
 
 #endif

@@ -11,6 +11,7 @@ typedef struct fuser {
     cu_frame *f;
     int32_t *norm_of;  /* [n_tensors] the norm that made it and was left to its readers, or -1 */
     bool *taken;       /* [n_ops] part of an earlier phase */
+    bool *after;       /* [n_tensors] what follows_attention has met */
     int32_t n_waiting; /* the last slot_ops, not in a phase yet */
 } fuser;
 
@@ -225,16 +226,14 @@ static bool add_attention(fuser *x, int32_t i)
     f->qkv = i;
     f->attention = reader;
     x->taken[reader] = true;
-    const int32_t dim = op->u.attn.head_dim;
-    const size_t heads = (size_t)op->u.attn.n_kv_heads * (size_t)x->e->n_slots;
-    const size_t spans = (size_t)(x->e->places[op->in[2]].rows_fixed / CU_ATT_SPAN + 2);
-    const size_t part = 4 * heads * spans * CU_ATT_QUERIES * (size_t)(2 + dim);
-    if (part > x->f->part_bytes)
-        x->f->part_bytes = part;
-    if (4 * heads > x->f->arrived_bytes)
-        x->f->arrived_bytes = 4 * heads;
-    const int32_t rows = x->p->tensors[op->in[0]].rows_fixed;
-    most(&x->f->x, CU_ATT_SHARED(rows * (op->u.attn.n_heads / op->u.attn.n_kv_heads), rows, dim));
+    const int32_t dim = op->u.attn.head_dim, rows = x->p->tensors[op->in[0]].rows_fixed;
+    const int32_t queries = rows * (op->u.attn.n_heads / op->u.attn.n_kv_heads);
+    const int64_t spans = CU_ATT_SPANS(x->e->places[op->in[2]].rows_fixed, rows);
+    const int64_t part_slot = op->u.attn.n_kv_heads * spans * queries * (2 + dim);
+    if (part_slot > x->f->part_slot)
+        x->f->part_slot = part_slot;
+    x->f->part_bytes = sizeof(cu_mail) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
+    most(&x->f->x, CU_ATT_SHARED(queries, rows, dim));
     return true;
 }
 
@@ -324,11 +323,33 @@ static bool made_before(const fuser *x, int32_t n, ut_tid t)
     return false;
 }
 
+/* Does attention phase `second` take what needs all that attention phase `first` made? If not, it
+ * may be at work while others still do the first, and their parts share memory. A product needs all
+ * of its x, of a residual it needs its own outputs only. */
+static bool follows_attention(const fuser *x, int32_t first, int32_t second)
+{
+    const cu_fused *phases = x->f->phases;
+    ut_tid taken[2];
+    memset(x->after, 0, (size_t)x->p->n_tensors * sizeof *x->after);
+    x->after[root(x, made_by(x, &phases[first]))] = true;
+    for (int32_t i = first + 1; i < second; i++) {
+        if (phases[i].barrier)
+            return true;
+        taken_by(x, &phases[i], taken);
+        const ut_tid made = made_by(x, &phases[i]);
+        if (made != UT_NONE && taken[0] != UT_NONE && x->after[root(x, taken[0])])
+            x->after[root(x, made)] = true;
+    }
+    taken_by(x, &phases[second], taken);
+    return phases[second].barrier || x->after[root(x, taken[0])];
+}
+
 /* Products and attention send their results to those that read them, unless a view stands between
  * them; all else is ordered by barriers. */
 static void arrange_mail(fuser *x)
 {
     cu_frame *f = x->f;
+    int32_t attention = -1; /* the phase before that was one */
     for (ut_tid t = 0; t < x->p->n_tensors; t++)
         f->mail[t] = SIZE_MAX;
     for (int32_t i = 0; i < f->n_phases; i++) {
@@ -341,6 +362,11 @@ static void arrange_mail(fuser *x)
         for (int k = 0; k < 2; k++)
             if (taken[k] != UT_NONE && f->mail[taken[k]] == SIZE_MAX)
                 phase->barrier = phase->barrier || made_before(x, i, taken[k]);
+        if (phase->kind == CU_PHASE_ATTENTION) {
+            phase->barrier =
+                phase->barrier || (attention >= 0 && !follows_attention(x, attention, i));
+            attention = i;
+        }
         if (made == UT_NONE || x->p->tensors[made].role == UT_VIEW)
             continue;
         const ut_tensor *m = &x->p->tensors[made];
@@ -363,6 +389,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     x.f = ut_calloc(1, sizeof *x.f);
     x.norm_of = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.norm_of);
     x.taken = ut_calloc((size_t)p->n_ops + 1, sizeof *x.taken);
+    x.after = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.after);
     if (x.f) {
         x.f->blocks = b->sm_count;
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
@@ -370,8 +397,8 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);
         x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
-    bool ok =
-        x.f && x.norm_of && x.taken && x.f->phases && x.f->slot_ops && x.f->apart && x.f->mail;
+    bool ok = x.f && x.norm_of && x.taken && x.after && x.f->phases && x.f->slot_ops &&
+              x.f->apart && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
@@ -386,6 +413,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     }
     ut_free(x.norm_of);
     ut_free(x.taken);
+    ut_free(x.after);
     if (ok)
         *out = x.f;
     else

@@ -109,9 +109,7 @@ UT_DEVICE_CALLED void frame_slots(const cu_frame_args &a, const cu_frame_slots &
 /* What an attention or a phase of slots reads that no phase writes. */
 UT_DEVICE void prepare(const cu_frame_args &a, const cu_frame_phase &p, cu_slot_op *ops)
 {
-    if (p.kind == CU_PHASE_ATTENTION)
-        att_prefetch(p.u.attention);
-    else if (p.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+    if (p.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
         bring_ops(a, p.u.slots, 0, ops);
 }
 
@@ -189,7 +187,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
             frame_linear(p.u.linear, loads[load++], s, ring, clock, trace);
         } else {
             if (p.kind == CU_PHASE_ATTENTION)
-                frame_attention(p.u.attention, xs, clock);
+                frame_attention(p.u.attention, xs, clock, trace);
             else
                 frame_slots(a, p.u.slots, ops, xs);
             ahead_wait();

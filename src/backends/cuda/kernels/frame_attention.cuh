@@ -1,51 +1,60 @@
 /* frame_attention.cuh - attention inside a frame, with the rotation and the caches in front of it.
- * A task is a slot, a key head and a span of CU_ATT_SPAN positions; spans are counted from
- * position 0, so that what a row's sum adds up does not depend on who else is there. */
+ * A task is a slot, a key head and a span of CU_ATT_SPAN positions, by a block; spans are counted
+ * from position 0, so that what a row's sum adds up does not depend on who else is there.
+ *
+ * A task waits for x and for nothing else: rows of the caches are on their way before it looks for
+ * x. They were written by earlier launches, or by this block in an earlier phase, as a position's
+ * block is the same all frame long (frame_attention) and its threads meet between phases. The rows
+ * that this phase adds come from x itself. What spans find is mail, too: the last of a key head's
+ * blocks in the grid waits for the others, so that blocks which start in order never wait for one
+ * that cannot start.
+ *
+ * A warp has positions warp, warp + UT_WARPS, ... of its span, a lane four dimensions of each. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
-#include "backends/cuda/kernels/rotate.cuh"
 
-/* Shared memory of a task, floats. dim is a power of two, so that nothing is divided by it. */
+enum { ATT_SCORES = 16 }; /* of a warp at a time: positions times queries */
+enum { ATT_EACH = CU_ATT_SPAN / UT_WARPS };
+enum { ATT_PAIR = ATT_SCORES / ATT_EACH };
+
+/* Shared memory of a task. dim is a power of two, so that nothing is divided by it. */
 struct att_shared {
-    float *x;      /* [rows, group + 2, dim]: queries, key, value as they come */
-    float *angles; /* [rows, dim] */
-    float *gains;  /* [2, dim]: of queries, of keys */
-    float *q;      /* [queries, dim] */
-    float *weight; /* [queries, CU_ATT_SPAN]: scores, then e^(score - largest) */
-    float *top;    /* [queries, 2]: the largest score, the sum of weights */
-    float *value;  /* [ATT_AT_ONCE, CU_THREADS, 4] */
-    int *last;     /* is this the key head's last block? */
+    float *q;      /* [queries, dim], turned */
+    float *fresh;  /* [rows, 2, dim]: this phase's keys and values, as the caches keep them */
+    float *value;  /* [UT_WARPS, CU_ATT_AT_ONCE, dim]: of each warp's positions */
+    float *top;    /* [UT_WARPS, CU_ATT_AT_ONCE, 2]: the largest score, the sum of weights */
+    float *weight; /* [UT_WARPS, ATT_SCORES] */
 };
 
-enum { ATT_AT_ONCE = 2 }; /* queries whose values are added up at a time */
-
 /* Counted by CU_ATT_SHARED. */
-UT_DEVICE att_shared att_layout(const cu_qkv_args &a, float *xs)
+UT_DEVICE att_shared att_layout(const cu_qkv_args &a, int queries, float *xs)
 {
-    const int queries = a.rows * (a.heads / a.kv_heads);
     att_shared s;
-    s.x = xs;
-    s.angles = s.x + (queries + 2 * a.rows) * a.dim;
-    s.gains = s.angles + a.rows * a.dim;
-    s.q = s.gains + 2 * a.dim;
-    s.weight = s.q + queries * a.dim;
-    s.value = s.weight + queries * CU_ATT_SPAN;
-    s.top = s.value + ATT_AT_ONCE * CU_THREADS * 4;
-    s.last = (int *)(s.top + queries * 2);
+    s.q = xs;
+    s.fresh = s.q + queries * a.dim;
+    s.value = s.fresh + 2 * a.rows * a.dim;
+    s.top = s.value + UT_WARPS * CU_ATT_AT_ONCE * a.dim;
+    s.weight = s.top + UT_WARPS * CU_ATT_AT_ONCE * 2;
     return s;
 }
 
 /* Query j of a key head: row j / group, its head j % group. */
 struct att_task {
     int slot, kv, span;
-    int pos, oldest, newest; /* of row 0; positions that any row sees */
+    int pos, oldest; /* of row 0; the oldest position that any row sees */
+    int first, last; /* spans of the slot */
     int group, queries;
     int first_row; /* of the caches: where the span's first position is */
 };
 
+UT_DEVICE int att_row_of(const att_task &t, int query)
+{
+    return t.queries == t.group ? 0 : query / t.group;
+}
+
 /* Element 0 of the caches' row of the span's position i. */
-UT_DEVICE int64_t att_row(const cu_qkv_args &a, const att_task &t, int i)
+UT_DEVICE int64_t att_place(const cu_qkv_args &a, const att_task &t, int i)
 {
     int row = t.first_row + i;
     while (row >= a.capacity)
@@ -53,24 +62,10 @@ UT_DEVICE int64_t att_row(const cu_qkv_args &a, const att_task &t, int i)
     return t.slot * a.cache_slot + (int64_t)(row * a.kv_heads + t.kv) * a.dim;
 }
 
-/* The nearest position of the span that has been written. */
-UT_DEVICE int att_written(const att_task &t, int i)
+UT_DEVICE bool att_sees(const cu_frame_attention &p, const att_task &t, int query, int position)
 {
-    const int begin = t.oldest - t.span * CU_ATT_SPAN, end = t.newest - t.span * CU_ATT_SPAN;
-    return i < begin ? begin : i > end ? end : i;
-}
-
-UT_DEVICE float4 att_load(int type, const void *cache, int64_t at)
-{
-    if (type == CU_F32)
-        return *(const float4 *)((const float *)cache + at);
-    const uint2 u = *(const uint2 *)((const uint16_t *)cache + at);
-    float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (type == CU_BF16) {
-        v.x = __uint_as_float(u.x << 16), v.y = __uint_as_float(u.x & 0xffff0000u);
-        v.z = __uint_as_float(u.y << 16), v.w = __uint_as_float(u.y & 0xffff0000u);
-    }
-    return v;
+    const int pos = t.pos + att_row_of(t, query);
+    return position <= pos && position > pos - p.reach;
 }
 
 UT_DEVICE float dot4(float4 a, float4 b, float sum)
@@ -78,293 +73,647 @@ UT_DEVICE float dot4(float4 a, float4 b, float sum)
     return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-/* The key head's queries, key and value of all rows, and what turns them. */
-UT_DEVICE void att_bring(const cu_frame_attention &p, const att_task &t, const att_shared &s,
+/* Four numbers as a cache keeps them. Past the first-level cache: another block may have written
+ * what is beside them. */
+template <int TYPE> struct att_four {
+    uint2 u;
+    UT_DEVICE_MEMBER void load(const void *cache, int64_t at)
+    {
+        u = __ldcg((const uint2 *)((const uint16_t *)cache + at));
+    }
+    UT_DEVICE_MEMBER void store(void *cache, int64_t at) const
+    {
+        *(uint2 *)((uint16_t *)cache + at) = u;
+    }
+    UT_DEVICE_MEMBER void set(float4 v)
+    {
+        u.x = f32_to_bf16(v.x) | (uint32_t)f32_to_bf16(v.y) << 16;
+        u.y = f32_to_bf16(v.z) | (uint32_t)f32_to_bf16(v.w) << 16;
+    }
+    UT_DEVICE_MEMBER float4 get(void) const
+    {
+        const float4 v = {__uint_as_float(u.x << 16), __uint_as_float(u.x & 0xffff0000u),
+                          __uint_as_float(u.y << 16), __uint_as_float(u.y & 0xffff0000u)};
+        return v;
+    }
+};
+template <> struct att_four<CU_F32> {
+    float4 v;
+    UT_DEVICE_MEMBER void load(const void *cache, int64_t at)
+    {
+        v = __ldcg((const float4 *)((const float *)cache + at));
+    }
+    UT_DEVICE_MEMBER void store(void *cache, int64_t at) const
+    {
+        *(float4 *)((float *)cache + at) = v;
+    }
+    UT_DEVICE_MEMBER void set(float4 f) { v = f; }
+    UT_DEVICE_MEMBER float4 get(void) const { return v; }
+};
+
+/* Rows of a cache that were there before this phase: the span's positions first, first + step, ...;
+ * all others are 0. */
+template <int TYPE, int N>
+UT_DEVICE void att_bring_rows(const cu_qkv_args &a, const att_task &t, const void *cache, int first,
+                              int step, att_four<TYPE> rows[N])
+{
+    const int d = threadIdx.x % 32 * 4, base = t.span * CU_ATT_SPAN;
+    const float4 zero = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (int u = 0; u < N; u++) {
+        const int i = first + u * step;
+        rows[u].set(zero);
+        if (base + i >= t.oldest && base + i < t.pos && d < a.dim)
+            rows[u].load(cache, att_place(a, t, i) + d);
+    }
+}
+
+/* ---- Heads of x ------------------------------------------------------------------------------ */
+
+/* A head of a row of x on its way to a warp, and what turns it. */
+struct att_head {
+    int64_t at; /* of this lane's dimensions in x, or in its mail */
+    mail_pair first, second;
+    float4 gain, angles[2];
+};
+
+UT_DEVICE void att_look(const cu_frame_attention &p, const att_task &t, int row, int head,
+                        const mail_clock &clock, att_head *h)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int d = threadIdx.x % 32 * 4;
+    h->at = (int64_t)row * (a.heads + 2 * a.kv_heads) * a.dim + head * a.dim + d;
+    if (p.x_mail)
+        h->at += clock.mine + (int64_t)t.slot * a.rows * (a.heads + 2 * a.kv_heads) * a.dim;
+    if (p.x_mail && d < a.dim) {
+        h->first = mail_look(p.x_mail + h->at);
+        h->second = mail_look(p.x_mail + h->at + 2);
+    }
+}
+
+/* Angles and gains, which no other phase is at work on. */
+UT_DEVICE void att_bring_turn(const cu_qkv_args &a, const att_task &t, int row, const float *gain,
+                              att_head *h)
+{
+    const int d = threadIdx.x % 32 * 4;
+    if (d >= a.dim)
+        return;
+    const float *angles = a.angles + t.slot * a.angles_slot + row * a.dim;
+    const int from = a.halves ? 2 * (d & (a.dim / 2 - 1)) : d;
+    h->angles[0] = __ldcg((const float4 *)(angles + from));
+    if (a.halves)
+        h->angles[1] = __ldcg((const float4 *)(angles + from + 4));
+    if (gain)
+        h->gain = __ldg((const float4 *)(gain + d));
+}
+
+UT_DEVICE float4 att_take_x(const cu_frame_attention &p, const att_task &t, const att_head &h,
+                            const mail_clock &clock)
+{
+    float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
+    if ((int)threadIdx.x % 32 * 4 >= p.qkv.dim)
+        return x;
+    if (p.x_mail)
+        return mail_take(p.x_mail + h.at, h.first, h.second, clock.frame);
+    return __ldcg((const float4 *)(p.qkv.x + t.slot * p.qkv.x_slot + h.at));
+}
+
+/* x times its norm and gain, turned by the angles. */
+UT_DEVICE float4 att_turn(const cu_qkv_args &a, float4 x, bool normed, const att_head &h)
+{
+    if (normed) {
+        const float share = 1.0f / (float)a.dim;
+        const float scale = 1.0f / sqrtf(warp_sum(dot4(x, x, 0.0f)) * share + a.eps);
+        x.x = x.x * scale * h.gain.x, x.y = x.y * scale * h.gain.y;
+        x.z = x.z * scale * h.gain.z, x.w = x.w * scale * h.gain.w;
+    }
+    const float4 e = h.angles[0], f = h.angles[1];
+    float4 y = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (a.halves) { /* the other half is so many lanes away */
+        const int away = a.dim / 8;
+        const float sign = threadIdx.x & away ? 1.0f : -1.0f;
+        y.x = x.x * e.x + sign * __shfl_xor_sync(UT_FULL, x.x, away) * e.y;
+        y.y = x.y * e.z + sign * __shfl_xor_sync(UT_FULL, x.y, away) * e.w;
+        y.z = x.z * f.x + sign * __shfl_xor_sync(UT_FULL, x.z, away) * f.y;
+        y.w = x.w * f.z + sign * __shfl_xor_sync(UT_FULL, x.w, away) * f.w;
+    } else {
+        y.x = x.x * e.x - x.y * e.y, y.y = x.y * e.x + x.x * e.y;
+        y.z = x.z * e.z - x.w * e.w, y.w = x.w * e.z + x.z * e.w;
+    }
+    const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
+    return (int)threadIdx.x % 32 * 4 < a.dim ? y : none;
+}
+
+/* ---- A warp's positions ---------------------------------------------------------------------- */
+
+/* Of 2 N sums a lane keeps N, and gets those of a lane that keeps the others. */
+template <int N> UT_DEVICE void att_halve(float *s)
+{
+    const bool upper = (threadIdx.x & (2 * N)) != 0;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float give = upper ? s[i] : s[i + N], keep = upper ? s[i + N] : s[i];
+        s[i] = keep + __shfl_xor_sync(UT_FULL, give, 2 * N);
+    }
+}
+
+/* Products of QUERIES queries and N keys. Lane l gets that of query l / 2 / N and key l / 2 % N. */
+template <int N, int QUERIES>
+UT_DEVICE float att_products(const float4 q[QUERIES], const float4 k[N])
+{
+    float s[ATT_SCORES];
+#pragma unroll
+    for (int i = 0; i < ATT_SCORES; i++)
+        s[i] = dot4(q[i / N], k[i % N], 0.0f);
+    att_halve<8>(s);
+    att_halve<4>(s);
+    att_halve<2>(s);
+    att_halve<1>(s);
+    return s[0] + __shfl_xor_sync(UT_FULL, s[0], 1);
+}
+
+/* Scores to weights, e^(score - largest): a score per two lanes, -INFINITY where a query does not
+ * see. Every lane gets all weights; the result is the largest of the lane's query. */
+template <int N> UT_DEVICE float att_weights(float score, float *scratch, float w[ATT_SCORES])
+{
+    float largest = score;
+#pragma unroll
+    for (int d = 2; d < 2 * N; d *= 2) {
+        const float other = __shfl_xor_sync(UT_FULL, largest, d);
+        largest = other > largest ? other : largest;
+    }
+    __syncwarp(); /* all have read the weights before */
+    scratch[threadIdx.x % 32 / 2] = score == -INFINITY ? 0.0f : expf(score - largest);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < ATT_SCORES; i += 4) {
+        const float4 four = *(const float4 *)(scratch + i);
+        w[i] = four.x, w[i + 1] = four.y, w[i + 2] = four.z, w[i + 3] = four.w;
+    }
+    return largest;
+}
+
+/* The sum of n weights, and of the weighted values of this lane's dimensions, in order. */
+template <int TYPE, int N>
+UT_DEVICE float4 att_add_values(const float w[N], const att_four<TYPE> v[N], float *sum)
+{
+    float4 y = {0.0f, 0.0f, 0.0f, 0.0f};
+    *sum = 0.0f;
+#pragma unroll
+    for (int u = 0; u < N; u++) {
+        const float4 f = v[u].get();
+        *sum += w[u];
+        y.x = fmaf(w[u], f.x, y.x), y.y = fmaf(w[u], f.y, y.y);
+        y.z = fmaf(w[u], f.z, y.z), y.w = fmaf(w[u], f.w, y.w);
+    }
+    return y;
+}
+
+/* ---- Few positions --------------------------------------------------------------------------- */
+
+/* At most ATT_SCORES positions, of which this phase adds one or two: a warp has a query and all it
+ * sees, and no other warp is waited for. The new rows are last in k and v. */
+template <int TYPE>
+UT_DEVICE void att_brief(const cu_frame_attention &p, const att_task &t, float *weight,
                          const mail_clock &clock)
 {
+    enum { N = ATT_SCORES, ROWS = 2 };
     const cu_qkv_args &a = p.qkv;
-    const int cols = (a.heads + 2 * a.kv_heads) * a.dim, parts = t.group + 2;
-    const int n = a.rows * parts * a.dim, shift = 31 - __clz(a.dim);
-    for (int i = threadIdx.x; i < a.rows * a.dim; i += CU_THREADS)
-        s.angles[i] = __ldcg(a.angles + t.slot * a.angles_slot + i);
-    if (a.q_gain && (int)threadIdx.x < 2 * a.dim)
-        s.gains[threadIdx.x] = threadIdx.x < (unsigned)a.dim
-                                   ? __ldg(a.q_gain + threadIdx.x)
-                                   : __ldg(a.k_gain + threadIdx.x - a.dim);
-    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        const int row = a.rows == 1 ? 0 : (i >> shift) / parts;
-        const int part = (i >> shift) - row * parts, d = i & (a.dim - 1);
-        const int head =
-            part < t.group ? t.kv * t.group + part : a.heads + (part - t.group) * a.kv_heads + t.kv;
-        const int at = row * cols + head * a.dim + d;
-        s.x[i] = p.x_mail ? mail_take_one(p.x_mail + clock.mine + t.slot * a.rows * cols + at,
-                                          clock.frame)
-                          : __ldcg(a.x + t.slot * a.x_slot + at);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, d = lane * 4;
+    att_four<TYPE> kept_k[N], v[N], new_k[ROWS];
+    float4 k[N];
+    for (int j = warp; j < t.queries; j += UT_WARPS) {
+        const int row = att_row_of(t, j), head = t.kv * t.group + j - row * t.group;
+        att_head q, keys[ROWS], values[ROWS];
+        att_bring_rows<TYPE, N>(a, t, a.cache_k, 0, 1, kept_k);
+        if (TYPE != CU_F32) /* of those there would be too many registers */
+            att_bring_rows<TYPE, N>(a, t, a.cache_v, 0, 1, v);
+        att_bring_turn(a, t, row, a.q_gain, &q);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < a.rows)
+                att_bring_turn(a, t, r, a.k_gain, &keys[r]);
+        att_look(p, t, row, head, clock, &q);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < a.rows) {
+                att_look(p, t, r, a.heads + t.kv, clock, &keys[r]);
+                att_look(p, t, r, a.heads + a.kv_heads + t.kv, clock, &values[r]);
+            }
+#pragma unroll
+        for (int u = 0; u < N; u++)
+            k[u] = kept_k[u].get();
+        const float4 query = att_turn(a, att_take_x(p, t, q, clock), a.q_gain != NULL, q);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < a.rows) {
+                new_k[r].set(
+                    att_turn(a, att_take_x(p, t, keys[r], clock), a.k_gain != NULL, keys[r]));
+                if (r + 1 < a.rows)
+                    k[N - 2] = new_k[r].get();
+                else
+                    k[N - 1] = new_k[r].get();
+            }
+        const int u = lane / 2, added = u - (N - a.rows);
+        const int position = added >= 0 ? t.pos + added : u < t.pos ? u : t.pos + a.rows;
+        const float product = att_products<N, 1>(&query, k) * p.scale;
+        float w[ATT_SCORES], sum;
+        att_weights<N>(att_sees(p, t, j, position) ? product : -INFINITY,
+                       weight + warp * ATT_SCORES, w);
+        if (TYPE == CU_F32)
+            att_bring_rows<TYPE, N>(a, t, a.cache_v, 0, 1, v);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < a.rows) {
+                const float4 x = att_take_x(p, t, values[r], clock);
+                if (r + 1 < a.rows)
+                    v[N - 2].set(x);
+                else
+                    v[N - 1].set(x);
+            }
+        float4 y = att_add_values<TYPE, N>(w, v, &sum);
+        sum = 1.0f / sum;
+        y.x *= sum, y.y *= sum, y.z *= sum, y.w *= sum;
+        if (d >= a.dim)
+            continue;
+        const int64_t at = (int64_t)(row * a.heads + head) * a.dim + d;
+        if (p.y_mail) {
+            cu_mail *to = p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at;
+            mail_leave_two(to, y.x, y.y, clock);
+            mail_leave_two(to + 2, y.z, y.w, clock);
+        }
+        *(float4 *)(a.y + t.slot * a.y_slot + at) = y;
+        if (j > 0)
+            continue;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < a.rows) {
+                const int64_t to = att_place(a, t, t.pos + r) + d;
+                new_k[r].store(a.cache_k, to);
+                if (r + 1 < a.rows)
+                    v[N - 2].store(a.cache_v, to);
+                else
+                    v[N - 1].store(a.cache_v, to);
+            }
     }
 }
 
-/* Rotated queries to shared memory, new keys and values of the span to the caches. */
-UT_DEVICE void att_rotate(const cu_frame_attention &p, const att_task &t, const att_shared &s)
+/* ---- Many positions -------------------------------------------------------------------------- */
+
+/* What some positions come to, for two dimensions of a query. */
+struct att_sum {
+    float largest, sum; /* of scores; of weights e^(score - largest) */
+    float2 value;
+};
+
+enum { ATT_PARTS = 8 };
+
+/* The sum of ATT_PARTS parts. Lane l knows the largest score and the sum of weights of part
+ * l % ATT_PARTS, each lane its own values of all. */
+UT_DEVICE att_sum att_add_parts(float largest, float sum, const float2 value[ATT_PARTS])
+{
+    att_sum r = {largest, 0.0f, {0.0f, 0.0f}};
+#pragma unroll
+    for (int d = ATT_PARTS / 2; d > 0; d /= 2) {
+        const float other = __shfl_xor_sync(UT_FULL, r.largest, d);
+        r.largest = other > r.largest ? other : r.largest;
+    }
+    const float scale = largest == -INFINITY ? 0.0f : expf(largest - r.largest);
+    r.sum = sum * scale;
+#pragma unroll
+    for (int d = ATT_PARTS / 2; d > 0; d /= 2)
+        r.sum += __shfl_xor_sync(UT_FULL, r.sum, d);
+#pragma unroll
+    for (int i = 0; i < ATT_PARTS; i++) {
+        const float its = __shfl_sync(UT_FULL, scale, (threadIdx.x % 32 & ~(ATT_PARTS - 1)) + i);
+        r.value.x = fmaf(value[i].x, its, r.value.x);
+        r.value.y = fmaf(value[i].y, its, r.value.y);
+    }
+    return r;
+}
+
+UT_DEVICE att_sum att_add_two(const att_sum &a, const att_sum &b)
+{
+    att_sum r = a;
+    r.largest = a.largest > b.largest ? a.largest : b.largest;
+    const float x = a.largest == -INFINITY ? 0.0f : expf(a.largest - r.largest);
+    const float y = b.largest == -INFINITY ? 0.0f : expf(b.largest - r.largest);
+    r.sum = fmaf(b.sum, y, a.sum * x);
+    r.value.x = fmaf(b.value.x, y, a.value.x * x);
+    r.value.y = fmaf(b.value.y, y, a.value.y * x);
+    return r;
+}
+
+/* Mail of what a span found for a query: its largest score, its sum, values [dim]. */
+UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int span, int query)
+{
+    const int64_t of_span = (int64_t)(t.kv * p.spans + span - t.first) * t.queries + query;
+    return p.part + t.slot * p.part_slot + of_span * (2 + p.qkv.dim);
+}
+
+/* Of dimensions d and d + 1 of a query, what all spans found, `own` among them: eight spans at a
+ * time, counted from position 0. What others found is on its way at once. */
+UT_DEVICE att_sum att_collect(const cu_frame_attention &p, const att_task &t, int query, int d,
+                              const att_sum &own, uint32_t stamp)
+{
+    att_sum all = own;
+    for (int g = t.first / ATT_PARTS; g <= t.last / ATT_PARTS; g++) {
+        mail_pair seen[ATT_PARTS];
+        float2 value[ATT_PARTS];
+#pragma unroll
+        for (int i = 0; i < ATT_PARTS; i++) {
+            const int span = g * ATT_PARTS + i;
+            if (span >= t.first && span <= t.last && span != t.span)
+                seen[i] = mail_look(att_part(p, t, span, query) + 2 + d);
+        }
+        const int mine = g * ATT_PARTS + (int)threadIdx.x % ATT_PARTS;
+        float2 top = {-INFINITY, 0.0f};
+        if (mine == t.span) {
+            top.x = own.largest, top.y = own.sum;
+        } else if (mine >= t.first && mine <= t.last) {
+            const cu_mail *from = att_part(p, t, mine, query);
+            top = mail_take_two(from, mail_look(from), stamp);
+        }
+#pragma unroll
+        for (int i = 0; i < ATT_PARTS; i++) {
+            const int span = g * ATT_PARTS + i;
+            value[i].x = value[i].y = 0.0f;
+            if (span == t.span)
+                value[i] = own.value;
+            else if (span >= t.first && span <= t.last)
+                value[i] = mail_take_two(att_part(p, t, span, query) + 2 + d, seen[i], stamp);
+        }
+        const att_sum these = att_add_parts(top.x, top.y, value);
+        all = g == t.first / ATT_PARTS ? these : att_add_two(all, these);
+    }
+    return all;
+}
+
+/* Queries j0 .. j0 + n - 1: what the warps found, to the results or to the block that adds up. */
+UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, int j0, int n, bool adds,
+                          const att_shared &s, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, each = (t.group + 2) * a.dim;
-    const float *q_gain = a.q_gain ? s.gains : NULL, *k_gain = a.k_gain ? s.gains + a.dim : NULL;
-    for (int j = warp; j < t.queries + 2 * a.rows; j += UT_WARPS) {
-        if (j < t.queries) {
-            const int row = a.rows == 1 ? 0 : j / t.group;
-            rotate(a, s.x + row * each + (j - row * t.group) * a.dim, q_gain,
-                   s.angles + row * a.dim, CU_F32, s.q, (int64_t)j * a.dim);
+    const int pairs = n * a.dim / 2, shift = 31 - __clz(a.dim);
+    const uint32_t stamp = clock.frame * (uint32_t)p.numbers + (uint32_t)p.number;
+    for (int i = threadIdx.x; (i & ~31) < pairs; i += CU_THREADS) { /* warps stay together */
+        const int d = 2 * i & (a.dim - 1), j = i < pairs ? 2 * i >> shift : n - 1;
+        const float *top = s.top + ((int)threadIdx.x % ATT_PARTS * CU_ATT_AT_ONCE + j) * 2;
+        float2 value[ATT_PARTS];
+#pragma unroll
+        for (int w = 0; w < ATT_PARTS; w++)
+            value[w] = *(const float2 *)(s.value + (w * CU_ATT_AT_ONCE + j) * a.dim + d);
+        att_sum y = att_add_parts(top[0], top[1], value);
+        if (t.first != t.last && !adds) {
+            cu_mail *to = att_part(p, t, t.span, j0 + j);
+            if (i < pairs)
+                mail_send_two(to + 2 + d, y.value.x, y.value.y, stamp);
+            if (i < pairs && d == 0)
+                mail_send_two(to, y.largest, y.sum, stamp);
             continue;
         }
-        const int row = (j - t.queries) >> 1, i = t.pos + row - t.span * CU_ATT_SPAN;
-        if (i < 0 || i >= CU_ATT_SPAN)
+        if (t.first != t.last)
+            y = att_collect(p, t, j0 + j, d, y, stamp);
+        if (i >= pairs)
             continue;
-        const int64_t at = att_row(a, t, i);
-        const float *x = s.x + row * each + t.group * a.dim;
-        if (((j - t.queries) & 1) == 0)
-            rotate(a, x, k_gain, s.angles + row * a.dim, a.cache_type, a.cache_k, at);
-        else
-            for (int d = lane; d < a.dim; d += 32)
-                store_element(a.cache_type, a.cache_v, (size_t)(at + d), x[a.dim + d]);
+        const float share = 1.0f / y.sum;
+        y.value.x *= share, y.value.y *= share;
+        const int row = att_row_of(t, j0 + j), head = t.kv * t.group + j0 + j - row * t.group;
+        const int64_t at = (int64_t)(row * a.heads + head) * a.dim + d;
+        if (p.y_mail)
+            mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at, y.value.x,
+                           y.value.y, clock);
+        *(float2 *)(a.y + t.slot * a.y_slot + at) = y.value;
     }
 }
 
-UT_DEVICE bool att_sees(const cu_frame_attention &p, const att_task &t, int query, int position)
-{
-    const int pos = t.pos + (p.qkv.rows == 1 ? 0 : query / t.group);
-    return position <= pos && position > pos - p.reach;
-}
-
-/* Scores of all queries at the span's positions: four lanes to a position. */
-UT_DEVICE void att_scores(const cu_frame_attention &p, const att_task &t, const att_shared &s)
-{
-    enum { GROUPS = CU_ATT_DIM / 16 };
-    const cu_qkv_args &a = p.qkv;
-    const int i = threadIdx.x / 4, d0 = threadIdx.x % 4 * 4; /* CU_THREADS is 4 CU_ATT_SPAN */
-    const int position = t.span * CU_ATT_SPAN + i;
-    const int64_t at = att_row(a, t, att_written(t, i)) + d0;
-    float4 k[GROUPS];
-#pragma unroll
-    for (int g = 0; g < GROUPS; g++)
-        if (g * 16 < a.dim)
-            k[g] = att_load(a.cache_type, a.cache_k, at + g * 16);
-    for (int j = 0; j < t.queries; j++) {
-        const float *q = s.q + j * a.dim + d0;
-        float dot[2] = {0.0f, 0.0f};
-#pragma unroll
-        for (int g = 0; g < GROUPS; g++)
-            if (g * 16 < a.dim)
-                dot[g % 2] = dot4(*(const float4 *)(q + g * 16), k[g], dot[g % 2]);
-        float sum = dot[0] + dot[1];
-        sum += __shfl_xor_sync(UT_FULL, sum, 1);
-        sum += __shfl_xor_sync(UT_FULL, sum, 2);
-        if (threadIdx.x % 4 == 0)
-            s.weight[j * CU_ATT_SPAN + i] = att_sees(p, t, j, position) ? sum * p.scale : -INFINITY;
-    }
-}
-
-UT_DEVICE void att_weights(const att_task &t, const att_shared &s)
-{
-    const int lane = threadIdx.x % 32;
-    for (int j = threadIdx.x / 32; j < t.queries; j += UT_WARPS) {
-        float *w = s.weight + j * CU_ATT_SPAN;
-        const float w0 = w[lane], w1 = w[lane + 32];
-        const float largest = warp_max(w0 > w1 ? w0 : w1);
-        const float e0 = w0 == -INFINITY ? 0.0f : expf(w0 - largest);
-        const float e1 = w1 == -INFINITY ? 0.0f : expf(w1 - largest);
-        const float sum = warp_sum(e0 + e1);
-        w[lane] = e0;
-        w[lane + 32] = e1;
-        if (lane == 0) {
-            s.top[2 * j] = largest;
-            s.top[2 * j + 1] = sum;
-        }
-    }
-}
-
-/* Values of the span: four dimensions to a thread, and of the positions side, side + sides, ... */
-enum { ATT_VALUES = CU_ATT_SPAN * CU_ATT_DIM / 4 / CU_THREADS };
-
-UT_DEVICE void att_bring_values(const cu_frame_attention &p, const att_task &t,
-                                float4 v[ATT_VALUES])
+/* What a warp does with x: a query, or a key or a value that belongs to the span. Of job number
+ * `job`: queries, then key and value of rows first_new, first_new + 1, ... */
+UT_DEVICE void att_start_job(const cu_frame_attention &p, const att_task &t, int job, int first_new,
+                             const mail_clock &clock, att_head *h)
 {
     const cu_qkv_args &a = p.qkv;
-    const int shift = 29 - __clz(a.dim), d = (threadIdx.x & (a.dim / 4 - 1)) * 4;
-    const int side = threadIdx.x >> shift, sides = CU_THREADS >> shift;
-#pragma unroll
-    for (int i = 0; i < ATT_VALUES; i++)
-        if (side + i * sides < CU_ATT_SPAN)
-            v[i] = att_load(a.cache_type, a.cache_v,
-                            att_row(a, t, att_written(t, side + i * sides)) + d);
+    if (job < t.queries) {
+        const int row = att_row_of(t, job);
+        att_bring_turn(a, t, row, a.q_gain, h);
+        att_look(p, t, row, t.kv * t.group + job - row * t.group, clock, h);
+        return;
+    }
+    const int row = first_new + (job - t.queries) / 2, value = (job - t.queries) & 1;
+    if (!value)
+        att_bring_turn(a, t, row, a.k_gain, h);
+    att_look(p, t, row, a.heads + value * a.kv_heads + t.kv, clock, h);
 }
 
-/* This thread's part of the weighted values of queries j0 .. j0 + n - 1. */
-UT_DEVICE void att_weigh(const cu_frame_attention &p, const att_shared &s, int j0, int n,
-                         const float4 v[ATT_VALUES])
+template <int TYPE>
+UT_DEVICE void att_end_job(const cu_frame_attention &p, const att_task &t, int job, int first_new,
+                           const att_head &h, const att_shared &s, const mail_clock &clock)
 {
-    const int shift = 29 - __clz(p.qkv.dim);
-    const int side = threadIdx.x >> shift, sides = CU_THREADS >> shift;
-    for (int j = 0; j < n; j++) {
-        float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    const cu_qkv_args &a = p.qkv;
+    const int lane = threadIdx.x % 32, d = lane * 4;
+    const bool query = job < t.queries, value = !query && ((job - t.queries) & 1);
+    float4 x = att_take_x(p, t, h, clock);
+    if (!value)
+        x = att_turn(a, x, (query ? a.q_gain : a.k_gain) != NULL, h);
+    if (d >= a.dim)
+        return;
+    if (query) {
+        *(float4 *)(s.q + job * a.dim + d) = x;
+        return;
+    }
+    const int row = first_new + (job - t.queries) / 2;
+    att_four<TYPE> kept;
+    kept.set(x);
+    ((att_four<TYPE> *)(s.fresh + (2 * row + value) * a.dim))[lane] = kept;
+    kept.store(value ? a.cache_v : a.cache_k,
+               att_place(a, t, t.pos + row - t.span * CU_ATT_SPAN) + d);
+}
+
+/* Number `at` of a warp's positions. Selected, not stored: an index would need memory. */
+template <int TYPE>
+UT_DEVICE void att_put(int at, float4 new_k, const att_four<TYPE> &new_v, float4 k[ATT_EACH],
+                       att_four<TYPE> v[ATT_EACH])
+{
 #pragma unroll
-        for (int i = 0; i < ATT_VALUES; i++)
-            if (side + i * sides < CU_ATT_SPAN) {
-                const float w = s.weight[(j0 + j) * CU_ATT_SPAN + side + i * sides];
-                sum.x = fmaf(w, v[i].x, sum.x), sum.y = fmaf(w, v[i].y, sum.y);
-                sum.z = fmaf(w, v[i].z, sum.z), sum.w = fmaf(w, v[i].w, sum.w);
+    for (int u = 0; u < ATT_EACH; u++) {
+        k[u] = u == at ? new_k : k[u];
+        v[u] = u == at ? new_v : v[u];
+    }
+}
+
+/* Is this block the one that adds up what all spans of the slot's key head found? The last in the
+ * grid; if it has several, its last. */
+UT_DEVICE bool att_adds(const att_task &t, int heads)
+{
+    const int grid = (int)gridDim.x, step = heads < grid ? heads : heads % grid;
+    int block = (int)blockIdx.x, most = -1, adds = 0;
+    for (int span = t.span; span > t.first; span--) {
+        block -= step;
+        block += block < 0 ? grid : 0;
+    }
+    for (int span = t.first; span <= t.last; span++) {
+        if (block >= most)
+            most = block, adds = span;
+        block += step;
+        block -= block >= grid ? grid : 0;
+    }
+    return adds == t.span;
+}
+
+template <int TYPE>
+UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att_shared &s,
+                       const mail_clock &clock, uint64_t *trace)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, d = lane * 4;
+    const int begin = t.span * CU_ATT_SPAN - t.pos, end = begin + CU_ATT_SPAN;
+    const int first_new = begin > 0 ? begin : 0, last_new = end < a.rows ? end : a.rows;
+    const int jobs = t.queries + (last_new > first_new ? 2 * (last_new - first_new) : 0);
+    att_four<TYPE> kept[ATT_EACH], v[ATT_EACH];
+    float4 k[ATT_EACH];
+    att_head h;
+    att_bring_rows<TYPE, ATT_EACH>(a, t, a.cache_k, warp, UT_WARPS, kept);
+    att_bring_rows<TYPE, ATT_EACH>(a, t, a.cache_v, warp, UT_WARPS, v);
+    if (warp < jobs)
+        att_start_job(p, t, warp, first_new, clock, &h);
+    const bool adds = t.first != t.last && att_adds(t, a.slots * a.kv_heads);
+#pragma unroll
+    for (int u = 0; u < ATT_EACH; u++)
+        k[u] = kept[u].get();
+    for (int job = warp; job < jobs; job += UT_WARPS) {
+        att_end_job<TYPE>(p, t, job, first_new, h, s, clock);
+        if (job + UT_WARPS < jobs)
+            att_start_job(p, t, job + UT_WARPS, first_new, clock, &h);
+    }
+    __syncthreads();
+    trace_at(trace, 1);
+    for (int row = first_new; row < last_new; row++) {
+        const int i = row - begin;
+        if (i % UT_WARPS != warp || d >= a.dim)
+            continue;
+        const float *fresh = s.fresh + 2 * row * a.dim;
+        att_put<TYPE>(i / UT_WARPS, ((const att_four<TYPE> *)fresh)[lane].get(),
+                      ((const att_four<TYPE> *)(fresh + a.dim))[lane], k, v);
+    }
+    for (int j0 = 0; j0 < t.queries; j0 += CU_ATT_AT_ONCE) {
+        const int n = t.queries - j0 < CU_ATT_AT_ONCE ? t.queries - j0 : CU_ATT_AT_ONCE;
+        if (j0 > 0)
+            __syncthreads(); /* all have read what those before came to */
+        for (int j = 0; j < n; j += ATT_PAIR) {
+            const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
+            float4 q[ATT_PAIR];
+#pragma unroll
+            for (int i = 0; i < ATT_PAIR; i++)
+                q[i] = j + i < n && d < a.dim ? *(const float4 *)(s.q + (j0 + j + i) * a.dim + d)
+                                              : none;
+            const float product = att_products<ATT_EACH, ATT_PAIR>(q, k) * p.scale;
+            const int query = j0 + j + lane / 2 / ATT_EACH;
+            const int position = t.span * CU_ATT_SPAN + lane / 2 % ATT_EACH * UT_WARPS + warp;
+            float w[ATT_SCORES];
+            const float largest =
+                att_weights<ATT_EACH>(att_sees(p, t, query, position) ? product : -INFINITY,
+                                      s.weight + warp * ATT_SCORES, w);
+#pragma unroll
+            for (int i = 0; i < ATT_PAIR; i++) {
+                float sum;
+                const float4 y = att_add_values<TYPE, ATT_EACH>(w + i * ATT_EACH, v, &sum);
+                const int place = warp * CU_ATT_AT_ONCE + j + i;
+                if (j + i < n && d < a.dim)
+                    *(float4 *)(s.value + place * a.dim + d) = y;
+                if (j + i < n && lane == i * 2 * ATT_EACH) {
+                    s.top[2 * place] = largest;
+                    s.top[2 * place + 1] = sum;
+                }
             }
-        *(float4 *)(s.value + (j * CU_THREADS + threadIdx.x) * 4) = sum;
-    }
-}
-
-UT_DEVICE void att_result(const cu_frame_attention &p, const att_task &t, int query, int d, float v,
-                          const mail_clock &clock)
-{
-    const cu_qkv_args &a = p.qkv;
-    const int row = a.rows == 1 ? 0 : query / t.group;
-    const int head = t.kv * t.group + query - row * t.group;
-    const int at = (row * a.heads + head) * a.dim + d;
-    if (p.y_mail)
-        mail_send(p.y_mail + t.slot * a.rows * a.heads * a.dim + at, v, clock);
-    p.y[t.slot * p.y_slot + at] = v;
-}
-
-/* What n spans found, to results. */
-UT_DEVICE void att_merge(const cu_frame_attention &p, const att_task &t, int n,
-                         const mail_clock &clock)
-{
-    const int dim = p.qkv.dim, step = t.queries * (2 + dim), shift = 31 - __clz(dim);
-    const float *part =
-        p.part + ((int64_t)(t.slot * p.qkv.kv_heads + t.kv) * p.spans) * (int64_t)step;
-    for (int i = threadIdx.x; i < t.queries * dim; i += CU_THREADS) {
-        const int j = i >> shift, d = i & (dim - 1);
-        const float *mine = part + j * (2 + dim);
-        float largest = -INFINITY, sum = 0.0f, value = 0.0f;
-#pragma unroll 4
-        for (int k = 0; k < n; k++) {
-            const float top = __ldcg(mine + k * step);
-            largest = top > largest ? top : largest;
-        }
-#pragma unroll 4
-        for (int k = 0; k < n; k++) {
-            const float *found = mine + k * step;
-            const float top = __ldcg(found), its = __ldcg(found + 1), v = __ldcg(found + 2 + d);
-            const float scale = top == -INFINITY ? 0.0f : expf(top - largest);
-            sum = fmaf(its, scale, sum);
-            value = fmaf(v, scale, value);
-        }
-        att_result(p, t, j, d, value / sum, clock);
-    }
-}
-
-/* n: spans of the slot, `index` of them this one. */
-UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, int index, int n,
-                       const att_shared &s, const mail_clock &clock)
-{
-    const cu_qkv_args &a = p.qkv;
-    float *part = p.part + ((int64_t)(t.slot * a.kv_heads + t.kv) * p.spans + index) *
-                               (int64_t)(t.queries * (2 + a.dim));
-    const int shift = 31 - __clz(a.dim), sides = CU_THREADS * 4 >> shift;
-    float4 v[ATT_VALUES];
-    __syncthreads();
-    att_bring(p, t, s, clock);
-    __syncthreads();
-    att_rotate(p, t, s);
-    __syncthreads();
-    att_bring_values(p, t, v);
-    att_scores(p, t, s);
-    __syncthreads();
-    att_weights(t, s);
-    __syncthreads();
-    for (int j0 = 0; j0 < t.queries; j0 += ATT_AT_ONCE) {
-        const int these = t.queries - j0 < ATT_AT_ONCE ? t.queries - j0 : ATT_AT_ONCE;
-        att_weigh(p, s, j0, these, v);
-        __syncthreads();
-        for (int i = threadIdx.x; i < these * a.dim; i += CU_THREADS) {
-            const int j = i >> shift, d = i & (a.dim - 1);
-            float sum = 0.0f;
-            for (int k = 0; k < sides; k++)
-                sum += s.value[j * CU_THREADS * 4 + k * a.dim + d];
-            if (n == 1) {
-                att_result(p, t, j0 + j, d, sum / s.top[2 * (j0 + j) + 1], clock);
-                continue;
-            }
-            float *found = part + (j0 + j) * (2 + a.dim);
-            found[2 + d] = sum;
-            if (d < 2)
-                found[d] = s.top[2 * (j0 + j) + d];
         }
         __syncthreads();
+        trace_at(trace, 2);
+        att_finish(p, t, j0, n, adds, s, clock);
     }
-    if (n == 1)
-        return;
-    uint32_t *arrived = p.arrived + t.slot * a.kv_heads + t.kv;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        *s.last = atomicAdd(arrived, 1) == (uint32_t)n - 1;
-        if (*s.last)
-            *arrived = 0;
-    }
-    __syncthreads();
-    if (!*s.last)
-        return;
-    __threadfence();
-    att_merge(p, t, n, clock);
 }
 
-/* Task number `task`; false: the slot has not so many spans yet. */
-UT_DEVICE bool att_take(const cu_frame_attention &p, int task, att_task *t, int *index, int *n)
+/* The next attention's rows of the same positions: into the second-level cache. */
+UT_DEVICE void att_prefetch(const cu_frame_attention &p, const att_task &t)
 {
     const cu_qkv_args &a = p.qkv;
-    const int heads = a.slots * a.kv_heads;
-    *index = 0;
-    for (; task >= heads; ++*index)
-        task -= heads;
-    t->slot = a.slots == 1 ? 0 : task / a.kv_heads;
-    t->kv = task - t->slot * a.kv_heads;
-    t->group = p.group;
-    t->queries = t->group * a.rows;
-    t->pos = first_position(a.pos, a.pos_slot, t->slot, a.first_pos);
-    t->oldest = t->pos - p.reach + 1 > 0 ? t->pos - p.reach + 1 : 0;
-    t->newest = t->pos + a.rows - 1;
-    t->span = t->oldest / CU_ATT_SPAN + *index;
-    t->first_row = t->span * CU_ATT_SPAN;
-    if (t->first_row >= a.capacity)
-        t->first_row %= a.capacity;
-    *n = t->newest / CU_ATT_SPAN - t->oldest / CU_ATT_SPAN + 1;
-    return *index < *n;
-}
-
-/* Before the phase: the caches' rows of this block's first task are wanted soon. */
-UT_DEVICE void att_prefetch(const cu_frame_attention &p)
-{
-    const cu_qkv_args &a = p.qkv;
-    att_task t;
-    int index, n;
-    if ((int)blockIdx.x >= a.slots * a.kv_heads * p.spans ||
-        !att_take(p, (int)blockIdx.x, &t, &index, &n))
-        return;
     const int size = a.cache_type == CU_F32 ? 4 : 2, lines = (a.dim * size + 127) / 128;
-    for (int i = threadIdx.x; i < 2 * CU_ATT_SPAN * lines; i += CU_THREADS) {
-        const int position = t.span * CU_ATT_SPAN + i / lines % CU_ATT_SPAN;
-        if (position < t.oldest || position >= t.pos)
+    for (int i = threadIdx.x; p.next_k && i < 2 * CU_ATT_SPAN * lines; i += CU_THREADS) {
+        const int line = lines == 1 ? i : i / lines, position = line % CU_ATT_SPAN;
+        if (t.span * CU_ATT_SPAN + position < t.oldest || t.span * CU_ATT_SPAN + position >= t.pos)
             continue;
-        const int64_t at = att_row(a, t, position - t.span * CU_ATT_SPAN);
-        const void *cache = i < CU_ATT_SPAN * lines ? a.cache_k : a.cache_v;
-        prefetch((const unsigned char *)cache + at * size + i % lines * 128);
+        const int64_t at = att_place(a, t, position) * size + (i - line * lines) * 128;
+        prefetch((const unsigned char *)(line < CU_ATT_SPAN ? p.next_k : p.next_v) + at);
     }
 }
 
-UT_DEVICE_CALLED void frame_attention(const cu_frame_attention &p, float *xs,
-                                      const mail_clock &clock)
+/* ---- The phase ------------------------------------------------------------------------------- */
+
+/* Where a slot is. */
+UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
 {
-    const att_shared s = att_layout(p.qkv, xs);
-    const int tasks = p.qkv.slots * p.qkv.kv_heads * p.spans;
-    for (int task = (int)blockIdx.x; task < tasks; task += (int)gridDim.x) {
-        att_task t;
-        int index, n;
-        if (att_take(p, task, &t, &index, &n))
-            att_run(p, t, index, n, s, clock);
+    const cu_qkv_args &a = p.qkv;
+    t->slot = slot;
+    t->pos = first_position(a.pos, a.pos_slot, slot, a.first_pos);
+    t->oldest = t->pos - p.reach + 1 > 0 ? t->pos - p.reach + 1 : 0;
+    t->first = t->oldest / CU_ATT_SPAN;
+    t->last = (t->pos + a.rows - 1) / CU_ATT_SPAN;
+}
+
+template <int TYPE>
+UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const mail_clock &clock,
+                       uint64_t *trace)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
+    att_task t;
+    t.group = p.group;
+    t.queries = p.group * a.rows;
+    if (p.brief) {
+        for (int head = (int)blockIdx.x; head < heads; head += grid) {
+            att_find(p, a.slots == 1 ? 0 : head / a.kv_heads, &t);
+            t.kv = head - t.slot * a.kv_heads;
+            t.span = t.first_row = 0;
+            att_brief<TYPE>(p, t, s.weight, clock);
+        }
+        return;
     }
+    int lowest = 0x7fffffff, highest = 0;
+#pragma unroll 4
+    for (int slot = 0; slot < a.slots; slot++) {
+        att_find(p, slot, &t);
+        lowest = t.first < lowest ? t.first : lowest;
+        highest = t.last > highest ? t.last : highest;
+    }
+    /* Of span s, and key head h of all slots', block (s * heads + h) % grid: whatever the slots'
+     * positions are, a row of the caches is written and read by the same block. */
+    int task = (int)blockIdx.x - (lowest > 0 ? lowest % grid * (heads % grid) % grid : 0);
+    bool again = false;
+    for (task += task < 0 ? grid : 0; task < (highest - lowest + 1) * heads; task += grid) {
+        const int span = lowest + task / heads, head = task % heads;
+        if (a.slots > 1)
+            att_find(p, head / a.kv_heads, &t);
+        if (span < t.first || span > t.last)
+            continue;
+        t.kv = head - t.slot * a.kv_heads;
+        t.span = span;
+        t.first_row = span * CU_ATT_SPAN;
+        if (t.first_row >= a.capacity)
+            t.first_row %= a.capacity;
+        if (again)
+            __syncthreads();
+        again = true;
+        att_run<TYPE>(p, t, s, clock, trace);
+        att_prefetch(p, t);
+    }
+}
+
+/* The block's threads have met since other phases used xs, and since they wrote to the caches. */
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs,
+                                      const mail_clock &clock, uint64_t *trace)
+{
+    const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
+    if (p.qkv.cache_type == CU_F32)
+        att_all<CU_F32>(p, s, clock, trace);
+    else
+        att_all<CU_BF16>(p, s, clock, trace);
 }

@@ -53,6 +53,14 @@ UT_DEVICE void mail_put(cu_mail *to, float value, uint32_t frame)
 }
 
 /* Two that lie together, at an address that is a multiple of 16. */
+UT_DEVICE void mail_send_two(cu_mail *to, float first, float second, uint32_t frame)
+{
+    const uint64_t a = (uint64_t)frame << 32 | __float_as_uint(first);
+    const uint64_t b = (uint64_t)frame << 32 | __float_as_uint(second);
+    asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b)
+                 : "memory");
+}
+
 struct mail_pair {
     uint64_t a, b;
 };
@@ -205,6 +213,18 @@ UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair secon
     return v;
 }
 
+/* Two that lie together, waited for; seen: what was there before. */
+UT_DEVICE float2 mail_take_two(const cu_mail *from, mail_pair seen, uint32_t frame)
+{
+    uint32_t polls = 0;
+    while (!mail_is_there(seen, frame)) {
+        mail_again(++polls);
+        seen = mail_look(from);
+    }
+    const float2 v = {__uint_as_float((uint32_t)seen.a), __uint_as_float((uint32_t)seen.b)};
+    return v;
+}
+
 /* The pair of numbers that this one is in, at an address that is a multiple of 16. */
 UT_DEVICE mail_pair mail_look_near(const cu_mail *from)
 {
@@ -235,10 +255,11 @@ struct mail_clock {
     int64_t stride, mine; /* from place to place; to the one that this block reads */
 };
 
-UT_DEVICE void mail_send(cu_mail *to, float value, const mail_clock &clock)
+/* Two results that lie together, to all places. */
+UT_DEVICE void mail_leave_two(cu_mail *to, float first, float second, const mail_clock &clock)
 {
     for (int i = 0; i < clock.places; i++)
-        mail_put(to + i * clock.stride, value, clock.frame);
+        mail_send_two(to + i * clock.stride, first, second, clock.frame);
 }
 
 UT_DEVICE void trace_at(uint64_t *trace, int i)
