@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 3, HIDDEN = 1152, HEADS = 4, KV_HEADS = 2, DIM = 64, INNER = 96, CODES = 40 };
+enum { SLOTS = 3, HIDDEN = 1536, HEADS = 4, KV_HEADS = 2, DIM = 64, INNER = 96, CODES = 40 };
 enum { LAYERS = 2, CAPACITY = 160, FRAMES = 12, FIRST_POS = 58 }; /* across a span's end */
 enum { QKV = (HEADS + 2 * KV_HEADS) * DIM, Q = HEADS * DIM };
 enum { S_FRAME, S_POS, S_COLUMN, S_HISTORY, S_PARAMS, S_RNG, S_RING, S_CACHES };

@@ -124,7 +124,7 @@ static inline uint64_t ticks(void)
     return 0;
 }
 
-/* Copies arrive at once; *done counts who has asked. */
+/* Copies arrive at once; *done counts what was asked for. */
 static inline void copy_init(uint64_t *done)
 {
     *done = 0;
@@ -140,8 +140,7 @@ static inline void copy_start(void *dst, const void *src, uint32_t bytes, const 
 void emu_copy_missing(void);
 static inline void copy_wait(const uint64_t *done, uint32_t parity)
 {
-    /* every warp counts; who asks may be behind */
-    for (int polls = 0; (*done / (CU_THREADS / 32) & 1) == parity; emu_yield())
+    for (int polls = 0; (*done & 1) == parity; emu_yield()) /* who asks may be behind */
         if (++polls == 100000)
             emu_copy_missing();
 }

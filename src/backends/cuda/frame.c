@@ -167,13 +167,12 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
     const int32_t ring =
         r->e->frames == CU_FRAMES_PHASES ? r->e->frame->ring_phase : r->e->frame->ring_whole;
     const bool ahead = cu_frame_fetches(r->e, s->w[0]);
-    *load =
-        (cu_frame_load){.w = out->a.w,
-                        .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
-                        .matrices = out->swiglu ? 2 : 1,
-                        .ld = out->a.ldw,
-                        .chunk = ahead ? chunk_rows(ring, out->a.ldw * 2 + CU_ROW_GAP) : CU_CHUNK,
-                        .ahead = ahead};
+    *load = (cu_frame_load){.w = out->a.w,
+                            .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
+                            .matrices = out->swiglu ? 2 : 1,
+                            .ld = out->a.ldw,
+                            .chunk = ahead ? chunk_rows(ring, out->a.ldw * 2) : CU_CHUNK,
+                            .ahead = ahead};
 }
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)

@@ -8,14 +8,14 @@
 /* Columns of a product that the threads of a block have at a time, four each. */
 #define CU_UNIT (4 * CU_THREADS)
 /* Rows of a block's matrix that come and are worked on together, at most, and at least where their
- * bytes are many; chunks on their way at most; bytes between rows that came. */
+ * bytes are many; chunks on their way at most. */
 #define CU_CHUNK        16
 #define CU_CHUNK_LEAST  4
 #define CU_CHUNKS_AHEAD 32
-#define CU_ROW_GAP      16
-/* For products on tensor cores: elements between rows of x; rows are a multiple of so many. */
-#define CU_SLICE_GAP 24
-#define CU_SLICES    128
+/* For products on tensor cores: elements between rows of x, which are in different banks; columns
+ * of a matrix are a multiple of so many: each warp has whole lines of 64. */
+#define CU_SLICE_GAP 32
+#define CU_SLICES    (64 * CU_THREADS / 32)
 /* Mail is left in so many places, each for a part of the blocks, when there is one slot: readers of
  * one place wait for each other. */
 #define CU_MAIL_PLACES 4
@@ -164,11 +164,11 @@ typedef struct cu_frame_args {
 #define CU_FRAME_PHASES 4
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: phases, operations, the ring's barriers, zeros, squares, sums and
+/* Shared memory of a block: phases, operations, the ring's barriers, squares, sums and
  * gains of two phases, x, the ring, loads. */
 #define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
     (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \
-     8 * CU_CHUNKS_AHEAD + 16 + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                \
+     8 * CU_CHUNKS_AHEAD + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                     \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
      (size_t)(n_loads) * sizeof(cu_frame_load))
 /* Floats of x that attention needs: see att_layout. */

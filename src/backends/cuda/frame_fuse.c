@@ -199,7 +199,7 @@ static bool add_linear(fuser *x, int32_t i)
     most(&x->f->x, rows * CU_FRAME_X(columns));
     most(&x->f->sums, rows * each * (swiglu ? 2 : 1) * (CU_THREADS / 32));
     if (cu_frame_fetches(x->e, w))
-        most(&x->f->row_bytes, (int64_t)w->ld * 2 + CU_ROW_GAP);
+        most(&x->f->row_bytes, (int64_t)w->ld * 2);
     if (norm >= 0)
         most(&x->f->gains, columns);
     x->f->n_loads++;

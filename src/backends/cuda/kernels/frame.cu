@@ -127,11 +127,10 @@ UT_DEVICE void walk(const cu_frame_args &a)
     cu_frame_phase *phases = (cu_frame_phase *)shared;          /* [CU_FRAME_PHASES] */
     cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
     uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
-    uint4 *zeros = (uint4 *)(done + CU_CHUNKS_AHEAD);
-    float *squares = (float *)(zeros + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
-    float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
-    float *xs = sums + 2 * a.sums;                        /* [a.x] */
-    float *gains = xs + a.x;                              /* [2, a.gains] */
+    float *squares = (float *)(done + CU_CHUNKS_AHEAD);         /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS;       /* [2, a.sums] */
+    float *xs = sums + 2 * a.sums;                              /* [a.x] */
+    float *gains = xs + a.x;                                    /* [2, a.gains] */
     unsigned char *places = (unsigned char *)(gains + 2 * a.gains); /* [a.ring] */
     cu_frame_load *loads = (cu_frame_load *)(places + a.ring);
 
@@ -145,8 +144,6 @@ UT_DEVICE void walk(const cu_frame_args &a)
     ring.size = a.ring;
     if (threadIdx.x < CU_CHUNKS_AHEAD)
         copy_init(&done[threadIdx.x]);
-    if (threadIdx.x == 0)
-        *zeros = uint4{0, 0, 0, 0};
     ahead_wait();
     __syncthreads();
     for (int i = threadIdx.x; i < a.n_loads; i += CU_THREADS) {
@@ -155,7 +152,7 @@ UT_DEVICE void walk(const cu_frame_args &a)
         loads[i].count = o.count;
     }
     __syncthreads();
-    if (a.ring)
+    if (is_asker())
         ring_ask(ring, loads, a.n_loads);
     if (phases[0].kind == CU_PHASE_LINEAR)
         bring_gain(phases[0].u.linear, gains);
@@ -181,7 +178,6 @@ UT_DEVICE void walk(const cu_frame_args &a)
                                      sums + side * a.sums,
                                      squares + side * CU_FRAME_ROWS * UT_WARPS,
                                      gains + i % 2 * a.gains,
-                                     zeros,
                                      loads,
                                      a.n_loads};
             frame_linear(p.u.linear, loads[load++], s, ring, clock, trace);

@@ -217,14 +217,24 @@ template <int N> UT_DEVICE void att_halve(float *s)
     }
 }
 
+UT_DEVICE float4 att_number(float4 v)
+{
+    return v;
+}
+
+template <int TYPE> UT_DEVICE float4 att_number(const att_four<TYPE> &v)
+{
+    return v.get();
+}
+
 /* Products of QUERIES queries and N keys. Lane l gets that of query l / 2 / N and key l / 2 % N. */
-template <int N, int QUERIES>
-UT_DEVICE float att_products(const float4 q[QUERIES], const float4 k[N])
+template <int N, int QUERIES, typename KEY>
+UT_DEVICE float att_products(const float4 q[QUERIES], const KEY k[N])
 {
     float s[ATT_SCORES];
 #pragma unroll
     for (int i = 0; i < ATT_SCORES; i++)
-        s[i] = dot4(q[i / N], k[i % N], 0.0f);
+        s[i] = dot4(q[i / N], att_number(k[i % N]), 0.0f);
     att_halve<8>(s);
     att_halve<4>(s);
     att_halve<2>(s);
@@ -273,19 +283,18 @@ UT_DEVICE float4 att_add_values(const float w[N], const att_four<TYPE> v[N], flo
 
 /* At most ATT_SCORES positions, of which this phase adds one or two: a warp has a query and all it
  * sees, and no other warp is waited for. The new rows are last in k and v. */
-template <int TYPE>
+template <int TYPE, int ROWS>
 UT_DEVICE void att_brief(const cu_frame_attention &p, const att_task &t, float *weight,
                          const mail_clock &clock)
 {
-    enum { N = ATT_SCORES, ROWS = 2 };
+    enum { N = ATT_SCORES };
     const cu_qkv_args &a = p.qkv;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, d = lane * 4;
-    att_four<TYPE> kept_k[N], v[N], new_k[ROWS];
-    float4 k[N];
+    att_four<TYPE> k[N], v[N], new_k[ROWS];
     for (int j = warp; j < t.queries; j += UT_WARPS) {
         const int row = att_row_of(t, j), head = t.kv * t.group + j - row * t.group;
         att_head q, keys[ROWS], values[ROWS];
-        att_bring_rows<TYPE, N>(a, t, a.cache_k, 0, 1, kept_k);
+        att_bring_rows<TYPE, N>(a, t, a.cache_k, 0, 1, k);
         if (TYPE != CU_F32) /* of those there would be too many registers */
             att_bring_rows<TYPE, N>(a, t, a.cache_v, 0, 1, v);
         att_bring_turn(a, t, row, a.q_gain, &q);
@@ -300,9 +309,6 @@ UT_DEVICE void att_brief(const cu_frame_attention &p, const att_task &t, float *
                 att_look(p, t, r, a.heads + t.kv, clock, &keys[r]);
                 att_look(p, t, r, a.heads + a.kv_heads + t.kv, clock, &values[r]);
             }
-#pragma unroll
-        for (int u = 0; u < N; u++)
-            k[u] = kept_k[u].get();
         const float4 query = att_turn(a, att_take_x(p, t, q, clock), a.q_gain != NULL, q);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
@@ -310,9 +316,9 @@ UT_DEVICE void att_brief(const cu_frame_attention &p, const att_task &t, float *
                 new_k[r].set(
                     att_turn(a, att_take_x(p, t, keys[r], clock), a.k_gain != NULL, keys[r]));
                 if (r + 1 < a.rows)
-                    k[N - 2] = new_k[r].get();
+                    k[N - 2] = new_k[r];
                 else
-                    k[N - 1] = new_k[r].get();
+                    k[N - 1] = new_k[r];
             }
         const int u = lane / 2, added = u - (N - a.rows);
         const int position = added >= 0 ? t.pos + added : u < t.pos ? u : t.pos + a.rows;
@@ -673,7 +679,10 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
             att_find(p, a.slots == 1 ? 0 : head / a.kv_heads, &t);
             t.kv = head - t.slot * a.kv_heads;
             t.span = t.first_row = 0;
-            att_brief<TYPE>(p, t, s.weight, clock);
+            if (a.rows == 1)
+                att_brief<TYPE, 1>(p, t, s.weight, clock);
+            else
+                att_brief<TYPE, CU_ATT_BRIEF_ROWS>(p, t, s.weight, clock);
         }
         return;
     }
@@ -708,8 +717,8 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
 }
 
 /* The block's threads have met since other phases used xs, and since they wrote to the caches. */
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs,
-                                      const mail_clock &clock, uint64_t *trace)
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock,
+                               uint64_t *trace)
 {
     const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
     if (p.qkv.cache_type == CU_F32)

@@ -138,20 +138,18 @@ UT_DEVICE uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* Every warp of the block will expect some bytes of a copy, or none. */
 UT_DEVICE void copy_init(uint64_t *done)
 {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.init.shared.b64 [%0], %1;\n fence.mbarrier_init.release.cluster;" ::"r"(
-                     shared_address(done)),
-                 "r"(CU_THREADS / 32)
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;\n fence.mbarrier_init.release.cluster;" ::"r"(
+                     shared_address(done))
                  : "memory");
 #else
     (void)done;
 #endif
 }
 
-/* By one thread of every warp: so many bytes come in copies that it has started. */
+/* By one thread: so many bytes come in copies that it has started. */
 UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
 {
 #if __CUDA_ARCH__ >= 900
@@ -163,7 +161,7 @@ UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
 #endif
 }
 
-/* By the same before; dst, src and bytes are multiples of 16. */
+/* Before that; dst, src and bytes are multiples of 16. */
 UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
 {
 #if __CUDA_ARCH__ >= 900

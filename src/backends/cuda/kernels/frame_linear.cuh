@@ -14,7 +14,6 @@ struct linear_shared {
     float *sums;        /* [rows, rows of the matrix, UT_WARPS] */
     float *squares;     /* [rows, UT_WARPS] */
     const float *gains; /* of this phase */
-    const void *zeros;  /* 16 bytes */
     const cu_frame_load *loads;
     int n_loads;
 };
@@ -293,6 +292,6 @@ UT_DEVICE void frame_linear(const cu_frame_linear &p, const cu_frame_load &l,
     __syncthreads();
     trace_at(trace, 2);
     send_results(p, l, s, clock, mine, early);
-    if (ring.size)
+    if (is_asker())
         ring_ask(ring, s.loads, s.n_loads);
 }

@@ -1,8 +1,7 @@
 /* frame_ring.cuh - weights of the phases to come, on their way to shared memory while others are
  * worked on. A block has some rows of every matrix; they come in chunks of rows, in the order in
- * which they are worked on, phase after phase. A chunk lies in one piece: where the ring's end is
- * too near it begins at 0 again. Rows lie CU_ROW_GAP bytes apart, so that the same columns of eight
- * rows are in different banks. */
+ * which they are worked on, phase after phase. A chunk lies in one piece, as it does in memory:
+ * where the ring's end is too near it begins at 0 again. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
@@ -14,22 +13,23 @@ struct weight_ring {
     int take_at;    /* where the next chunk to take begins, unless the end is too near */
     uint32_t taken; /* chunks */
     int freed;      /* bytes taken since the last asking */
+    /* of the asker */
     int ask_at, used;
     uint32_t asked;
     int load, output; /* next to ask for */
 };
+
+/* The thread that asks for chunks. */
+UT_DEVICE bool is_asker(void)
+{
+    return threadIdx.x == CU_THREADS - 32;
+}
 
 /* Outputs of the chunk that begins with output `at` of the block's own. */
 UT_DEVICE int chunk_outputs(const cu_frame_load &l, int at)
 {
     const int most = l.matrices == 2 ? l.chunk / 2 : l.chunk;
     return l.count - at < most ? l.count - at : most;
-}
-
-/* From row to row of a chunk. */
-UT_DEVICE int chunk_pitch(const cu_frame_load &l)
-{
-    return l.ld * 2 + CU_ROW_GAP;
 }
 
 /* Where a chunk goes; *skipped: bytes at the end of the ring that it leaves out. */
@@ -40,11 +40,9 @@ UT_DEVICE int chunk_place(const weight_ring &r, int at, int bytes, int *skipped)
     return fits ? at : 0;
 }
 
-/* By all warps, when nobody reads chunks that were taken any more: fill the ring. A warp asks for
- * the rows warp, warp + UT_WARPS, ... of every chunk: a copy takes its time to be asked for. */
+/* By the asker, when nobody reads chunks that were taken any more: fill the ring. */
 UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
 {
-    const int warp = threadIdx.x / 32;
     r.used -= r.freed;
     r.freed = 0;
 #pragma unroll 1
@@ -55,24 +53,18 @@ UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
             r.output = 0;
             continue;
         }
-        const int n = chunk_outputs(l, r.output), rows = n * l.matrices;
-        const int row = l.ld * 2, bytes = rows * chunk_pitch(l);
+        const int n = chunk_outputs(l, r.output), row = l.ld * 2, bytes = n * l.matrices * row;
         int skipped;
         const int at = chunk_place(r, r.ask_at, bytes, &skipped);
         if (r.used + skipped + bytes > r.size || r.asked - r.taken >= CU_CHUNKS_AHEAD)
             return;
-        if (threadIdx.x % 32 == 0) {
-            uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
-            const unsigned char *w =
-                (const unsigned char *)l.w + (size_t)(l.first + r.output) * (size_t)row;
-            uint32_t mine = 0;
-#pragma unroll 1
-            for (int i = warp; i < rows; i += UT_WARPS, mine += (uint32_t)row)
-                copy_start(r.bytes + at + i * chunk_pitch(l),
-                           w + (size_t)(i < n ? i : i - n + l.outputs) * (size_t)row, (uint32_t)row,
-                           done);
-            copy_expect(done, mine);
-        }
+        uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
+        const unsigned char *w =
+            (const unsigned char *)l.w + (size_t)(l.first + r.output) * (size_t)row;
+        for (int m = 0; m < l.matrices; m++)
+            copy_start(r.bytes + at + m * n * row, w + (size_t)m * (size_t)l.outputs * (size_t)row,
+                       (uint32_t)(n * row), done);
+        copy_expect(done, (uint32_t)bytes);
         r.ask_at = at + bytes;
         r.used += skipped + bytes;
         r.asked++;

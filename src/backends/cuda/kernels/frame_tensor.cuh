@@ -13,8 +13,7 @@
 
 enum { X_ROWS_AT_ONCE = 4 }; /* rows of x in one tile */
 
-/* Elements from row to row of x in shared memory, two for each of x: eight rows are in different
- * banks, and 16 elements behind the end may be read. */
+/* Elements from row to row of x in shared memory, two for each of x. */
 UT_DEVICE int slice_pitch(int slice)
 {
     return slice + CU_SLICE_GAP;
@@ -96,35 +95,51 @@ UT_DEVICE void bring_slice(const cu_frame_linear &p, const linear_shared &s, int
     __syncwarp();
 }
 
+/* 64 columns of a row of the matrix, or of x, as this lane has them: its 8 of the first 32, its 8
+ * of the others. The rows of a chunk begin at the same bank, so that rows of odd number read their
+ * halves the other way round. */
+struct tile_row {
+    uint4 half[2];
+};
+
+UT_DEVICE tile_row read_row(const unsigned char *p, bool odd)
+{
+    const uint4 a = *(const uint4 *)(p + (odd ? 64 : 0)), b = *(const uint4 *)(p + (odd ? 0 : 64));
+    const tile_row r = {{odd ? b : a, odd ? a : b}};
+    return r;
+}
+
+/* Sums over 16 columns: of the four numbers that a lane has of a row two are of one half of the 16,
+ * two of the other. Which columns those are does not matter, as long as x has the same. */
+UT_DEVICE void add_columns(float c[4], uint32_t r0, uint32_t r1, uint32_t s0, uint32_t s1,
+                           uint32_t x0, uint32_t x1)
+{
+    const uint32_t a[4] = {r0, s0, r1, s1}, b[2] = {x0, x1};
+    mma_bf16(c, a, b);
+}
+
 /* n rows of a chunk times `these` rows of x, the warp's part, to sums [.., all_rows, UT_WARPS]. w:
  * the warp's columns of row 0; x [these, 2, pitch]. */
 UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint16_t *x, int these,
-                       int slice, const void *zeros, float *sums, int all_rows)
+                       int slice, float *sums, int all_rows)
 {
-    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, in = lane % 8, matrix = lane / 8;
-    const int row = in + (matrix & 1) * 8, steps = slice / 16;
-    const unsigned char *wp = w + (size_t)((row < n ? row : n - 1) * pitch + (matrix >> 1) * 16);
-    const bool live = in < 2 * these;
+    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    const bool odd = g & 1, live = g < 2 * these;
+    const unsigned char *r = w + (g < n ? g : n - 1) * pitch + q * 16;
+    const unsigned char *s = w + (g + 8 < n ? g + 8 : n - 1) * pitch + q * 16;
     const unsigned char *xp =
-        live ? (const unsigned char *)(x + in * slice_pitch(slice) + matrix * 8)
-             : (const unsigned char *)zeros;
-    const int x_step = live ? 64 : 0; /* bytes of two steps */
+        (const unsigned char *)(x + (live ? g : 0) * slice_pitch(slice)) + q * 16;
+    const uint4 none = {0, 0, 0, 0};
     float c[2][4] = {{0.0f}};
-    int k = 0;
-#pragma unroll 4
-    for (; k + 2 <= steps; k += 2, wp += 64, xp += x_step) {
-        uint32_t a0[4], a1[4], b[4];
-        load_matrices(b, xp);
-        load_matrices(a0, wp);
-        load_matrices(a1, wp + 32);
-        mma_bf16(c[0], a0, b);
-        mma_bf16(c[1], a1, b + 2);
-    }
-    if (k < steps) {
-        uint32_t a0[4], b[4];
-        load_matrices(b, xp);
-        load_matrices(a0, wp);
-        mma_bf16(c[0], a0, b);
+#pragma unroll 2
+    for (int k = 0; k < slice; k += 64, r += 128, s += 128, xp += 128) {
+        const tile_row a = read_row(r, odd), b = read_row(s, odd);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const uint4 v = live ? *(const uint4 *)(xp + h * 64) : none;
+            add_columns(c[0], a.half[h].x, a.half[h].y, b.half[h].x, b.half[h].y, v.x, v.y);
+            add_columns(c[1], a.half[h].z, a.half[h].w, b.half[h].z, b.half[h].w, v.z, v.w);
+        }
     }
     if (q < these) {
         float *to = sums + (q * all_rows + g) * UT_WARPS + threadIdx.x / 32;
@@ -140,7 +155,7 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
                                const linear_shared &s, weight_ring &ring, const mail_clock &clock,
                                uint64_t *trace)
 {
-    const int slice = p.a.k / UT_WARPS, pitch = chunk_pitch(l), all_rows = l.count * l.matrices;
+    const int slice = p.a.k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
     const int warp = threadIdx.x / 32, chunk = l.chunk * pitch;
     uint16_t *xs = (uint16_t *)s.xs + warp * rows * 2 * slice_pitch(slice);
     bring_slice(p, s, rows, slice, clock, xs);
@@ -153,12 +168,13 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
 #pragma unroll 1
         for (int m = 0; m < rows; m += X_ROWS_AT_ONCE)
             tile_of(w, pitch, n_rows, xs + m * 2 * slice_pitch(slice),
-                    rows - m < X_ROWS_AT_ONCE ? rows - m : X_ROWS_AT_ONCE, slice, s.zeros,
+                    rows - m < X_ROWS_AT_ONCE ? rows - m : X_ROWS_AT_ONCE, slice,
                     s.sums + (m * all_rows + at * l.matrices) * UT_WARPS, all_rows);
         at += n;
         if (in_turns && at < l.count) {
             __syncthreads();
-            ring_ask(ring, s.loads, s.n_loads);
+            if (is_asker())
+                ring_ask(ring, s.loads, s.n_loads);
         }
     }
 }
