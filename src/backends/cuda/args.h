@@ -29,12 +29,15 @@
 #define CU_TILE_PITCH  (CU_TILE_M + 4)
 #define CU_TILE_SHARED (2 * CU_TILE_K * CU_TILE_PITCH * 4)
 /* Tensor cores: buffers of the tile kernels, and what they take of shared memory with tiles of n by
- * n; outputs of a block of the slot kernels, columns of its part of K, and its shared memory. */
-#define CU_MMA_STAGES         3
-#define CU_MMA_SHARED(n)      (CU_MMA_STAGES * 2 * (n)*128)
-#define CU_SLOTS_N            64
-#define CU_SLOTS_K            256
-#define CU_SLOTS_SHARED(rows) ((rows) * (CU_SLOTS_K + 32) * 2)
+ * n; outputs of a block of the slot kernels, how their sums lie in shared memory, and all of it for
+ * a part of so many columns of K. */
+#define CU_MMA_STAGES    3
+#define CU_MMA_SHARED(n) (CU_MMA_STAGES * 2 * (n)*128)
+#define CU_SLOTS_N       64
+#define CU_SLOTS_PITCH   (CU_SLOTS_N + 4)
+#define CU_SLOTS_MOST    8 /* parts of a sum where a cluster adds them */
+#define CU_SLOTS_SHARED(rows, columns)                                                             \
+    ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4))
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, and the longest row of logits (8 bytes each) it keeps there, too.
@@ -80,6 +83,22 @@ typedef struct cu_linear_args {
     int32_t ldx, terms;
 } cu_linear_args;
 
+/* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
+ * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
+ * norm behind. Row m counts those of all slots. */
+typedef struct cu_slots_args {
+    cu_linear_args a; /* x16 [m, ldx]; n_out: rows of W, with swiglu gate, then up; y or 0 */
+    int32_t columns;  /* of a part of the sum: see launch_matmul.c */
+    int32_t cluster;  /* are the blocks of a tile of outputs a cluster? */
+    int32_t swiglu;
+    float eps;
+    UT_DEV(const float) square; /* [tiles, m] or 0; x has k columns */
+    int32_t square_tiles, ldy;
+    UT_DEV(uint16_t) y16; /* [m, ldy] or 0: y as bf16, times y_gain where that is */
+    UT_DEV(const float) y_gain;
+    UT_DEV(float) y_square; /* [n_out / CU_SLOTS_N, m] or 0 */
+} cu_slots_args;
+
 /* ---- Row by row ------------------------------------------------------------------------------ */
 
 typedef struct cu_norm_args {
@@ -90,6 +109,8 @@ typedef struct cu_norm_args {
     UT_DEV(const float) bias; /* [cols]; bias of layer_norm only */
     int32_t rows, slots, cols;
     float eps;
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
+    int32_t ldy, pad;
 } cu_norm_args;
 
 /* swiglu: cols of the result. snake: alpha, beta [cols]. activation: act, a ut_act. */
@@ -266,6 +287,15 @@ typedef struct cu_attention_args {
     UT_DEV(uint32_t) arrived;
 } cu_attention_args;
 
+/* Decoding with rotation and caches in front: q is not read, the rows' own keys and values come
+ * from qkv.x, and go to the caches, too. */
+typedef struct cu_split_args {
+    cu_attention_args a;
+    cu_qkv_args qkv;      /* x 0: a.q and caches are ready */
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16, instead of a.y; or 0 */
+    int32_t ldy, pad;
+} cu_split_args;
+
 /* Positions that a block of attention_flash.cu takes at a time, and its shared memory for heads of
  * up to d dimensions. */
 #define CU_FLASH_KEYS      64
@@ -373,10 +403,14 @@ typedef struct cu_convert_args {
     X(linear_pack, cu_linear_args)                                                                 \
     X(linear_mma_128, cu_linear_args)                                                              \
     X(linear_mma_64, cu_linear_args)                                                               \
-    X(linear_slots_8, cu_linear_args)                                                              \
-    X(linear_slots_16, cu_linear_args)                                                             \
-    X(linear_slots_32, cu_linear_args)                                                             \
-    X(linear_slots_64, cu_linear_args)                                                             \
+    X(linear_slots_8, cu_slots_args)                                                               \
+    X(linear_slots_16, cu_slots_args)                                                              \
+    X(linear_slots_32, cu_slots_args)                                                              \
+    X(linear_slots_64, cu_slots_args)                                                              \
+    X(linear_slots_8_wide, cu_slots_args)                                                          \
+    X(linear_slots_16_wide, cu_slots_args)                                                         \
+    X(linear_slots_32_wide, cu_slots_args)                                                         \
+    X(linear_slots_64_wide, cu_slots_args)                                                         \
     X(rms_norm, cu_norm_args)                                                                      \
     X(layer_norm, cu_norm_args)                                                                    \
     X(swiglu, cu_map_args)                                                                         \
@@ -396,10 +430,10 @@ typedef struct cu_convert_args {
     X(rope_angles, cu_angles_args)                                                                 \
     X(qkv, cu_qkv_args)                                                                            \
     X(attention, cu_attention_args)                                                                \
-    X(attention_split_1, cu_attention_args)                                                        \
-    X(attention_split_2, cu_attention_args)                                                        \
-    X(attention_split_4, cu_attention_args)                                                        \
-    X(attention_split_8, cu_attention_args)                                                        \
+    X(attention_split_1, cu_split_args)                                                            \
+    X(attention_split_2, cu_split_args)                                                            \
+    X(attention_split_4, cu_split_args)                                                            \
+    X(attention_split_8, cu_split_args)                                                            \
     X(flash_64, cu_attention_args)                                                                 \
     X(flash_128, cu_attention_args)                                                                \
     X(nearest, cu_nearest_args)                                                                    \
@@ -411,6 +445,7 @@ typedef struct cu_convert_args {
     X(convert, cu_convert_args)                                                                    \
     X(pack_q8, cu_convert_args)                                                                    \
     X(pack_q4, cu_convert_args)                                                                    \
+    X(slot_ops, cu_slot_ops_args)                                                                  \
     X(frame, cu_frame_args)                                                                        \
     X(frame_phase, cu_frame_args)
 

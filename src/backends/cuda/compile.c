@@ -60,18 +60,17 @@ static void place_densely(cu_exec *e, size_t *offset)
     }
 }
 
-static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
+static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *when, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
     size_t *offset = ut_calloc((size_t)p->n_tensors + 1, sizeof *offset);
     if (!offset)
         return no_memory(p, err);
     utter_status st = UTTER_OK;
-    e->dense = may_be_frame(e);
     if (e->dense)
         place_densely(e, offset);
     else
-        st = ut_plan_place(p, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
+        st = ut_plan_place_when(p, when, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
     if (st == UTTER_OK)
         st = cu_alloc(b, e->arena_bytes, &e->arena, err, "plan %s for %d steps of %d slots",
                       p->name, (int)e->max_t, e->n_slots);
@@ -201,20 +200,27 @@ static utter_status make_step(cu_exec *e, cu_backend *b, cu_step *s, const ut_op
     utter_status st = check_op(e, op, err);
     s->op = op;
     s->launch = launch_fns[op->kind];
-    for (int i = 0; i < 6; i++)
-        if (op->in[i] != UT_NONE)
-            s->in[i] = e->places[op->in[i]];
-    for (int i = 0; i < 2; i++)
-        if (op->out[i] != UT_NONE)
-            s->out[i] = e->places[op->out[i]];
     for (int i = 0; i < (int)(sizeof op->w / sizeof op->w[0]) && st == UTTER_OK; i++)
         st = use(e, b, op->w[i], form_of(op, i), &s->w[i], err);
     const char *why;
     if (st == UTTER_OK && op->kind == UT_OP_ATTENTION && b->attention == UT_ATTENTION_FLASH &&
-        !cu_attention_is_fast(b, s, &why))
+        !cu_attention_is_fast(b, e->head.plan, op, &why))
         st = ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: attention flash cannot be used here: %s",
                      e->head.plan->name, why);
     return st;
+}
+
+static void place_operands(cu_exec *e)
+{
+    for (int32_t k = 0; k < e->n_steps; k++) {
+        cu_step *s = &e->steps[k];
+        for (int i = 0; i < 6; i++)
+            if (s->op->in[i] != UT_NONE)
+                s->in[i] = e->places[s->op->in[i]];
+        for (int i = 0; i < 2; i++)
+            if (s->op->out[i] != UT_NONE)
+                s->out[i] = e->places[s->op->out[i]];
+    }
 }
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
@@ -358,13 +364,24 @@ static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
 static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
 {
     const ut_plan *plan = e->head.plan;
-    utter_status st = place_tensors(e, b, err);
+    utter_status st = UTTER_OK;
+    ut_op_time *when = ut_calloc((size_t)plan->n_ops + 1, sizeof *when);
+    if (!when)
+        return no_memory(plan, err);
+    e->dense = may_be_frame(e);
+    for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
+        st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
+    if (st == UTTER_OK)
+        st = cu_fuse(e, b, when, err);
+    if (st == UTTER_OK)
+        st = place_tensors(e, b, when, err);
+    ut_free(when);
+    if (st == UTTER_OK)
+        place_operands(e);
     if (st == UTTER_OK)
         st = new_host_copies(e, b, UT_INPUT, &e->inputs, &e->n_inputs, err);
     if (st == UTTER_OK)
         st = new_host_copies(e, b, UT_OUTPUT, &e->outputs, &e->n_outputs, err);
-    for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
-        st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
     if (st == UTTER_OK)
         st = make_tables(e, b, err);
     if (st == UTTER_OK)
@@ -417,7 +434,7 @@ size_t cu_exec_bytes(const ut_exec *exec)
 {
     const cu_exec *e = (const cu_exec *)exec;
     return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes + e->half_bytes +
-           e->arrived_bytes;
+           e->arrived_bytes + e->side_bytes;
 }
 
 void cu_exec_free(ut_exec *exec)
@@ -448,6 +465,7 @@ void cu_exec_free(ut_exec *exec)
     cu_free(b, e->work);
     cu_free(b, e->half);
     cu_free(b, e->arrived);
+    cu_free(b, e->side);
     ut_free(e->inputs);
     ut_free(e->outputs);
     ut_free(e->weights);

@@ -84,7 +84,9 @@ typedef struct cu_backend {
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
     ut_attention attention;
-    bool mma; /* the kernels of mma.cuh can be used */
+    bool mma;    /* the kernels of mma.cuh can be used */
+    bool hopper; /* kernels were built for 9.0 or newer: they wait for the one in front themselves,
+                    and blocks of a cluster read each other's shared memory */
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -188,6 +190,22 @@ typedef struct cu_run cu_run;
 typedef struct cu_step cu_step;
 typedef void cu_launch_fn(cu_run *r, const cu_step *s);
 
+/* What a step of a decoding plan does beside its own operation (fuse.c), and what it hands on: rows
+ * as bf16, for the products that read them, and sums of squares, for the norm in front of those. */
+typedef struct cu_links {
+    bool merged;          /* another step does it */
+    bool folded;          /* a norm that is part of the products that read it */
+    int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
+    int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
+    int32_t group;        /* steps of slots in one launch, this one the first; 0: none */
+    bool no_f32;          /* nobody reads the result as f32 */
+    float eps;            /* of the norm that is part of a linear */
+    int32_t ldx, ldy;     /* elements of a row */
+    int32_t square_tiles; /* of square, a maker's tiles of outputs */
+    cu_ptr x16, square;   /* of a linear; 0: x is made bf16 by itself; there is no norm */
+    cu_ptr y16, y_square; /* or 0 */
+} cu_links;
+
 /* One op: operands by place, weights on the device. */
 struct cu_step {
     cu_launch_fn *launch;
@@ -196,6 +214,7 @@ struct cu_step {
     const cu_weight *w[5];
     cu_ptr table; /* what compile computed: rope frequencies, ranges of a gather */
     cu_ptr work;  /* scratch of a sampler of many entries */
+    cu_links links;
 };
 
 /* A captured run. */
@@ -233,6 +252,8 @@ typedef struct cu_exec {
     cu_ptr half,
         arrived; /* x of products as bf16; counters of blocks (last_block), 0 between them */
     size_t half_bytes, arrived_bytes;
+    cu_ptr side; /* what links point to */
+    size_t side_bytes;
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -287,6 +308,17 @@ utter_status cu_run_timed(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, 
 /* Free all captured runs. */
 void cu_exec_forget(cu_exec *e);
 
+/* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
+ */
+
+/* Find what steps of a decoding plan can do together; when [n_ops]: where each operation reads and
+ * writes then. Steps have their operations and weights, but no places. */
+utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err);
+/* Launch step i, unless another one does what it is for. */
+void cu_launch_step(cu_run *r, int32_t i);
+/* What a step's launch hands its kernel, instead of launching it; the kernel, or -1. */
+int cu_arguments_of(cu_run *r, const cu_step *s, void *args, size_t size);
+
 /* ---- Frames in phases (frame.c) -------------------------------------------------------------- */
 
 /* e->frame, or none where the plan cannot be phases; then e->frames, by timing. */
@@ -318,6 +350,9 @@ static inline int32_t cu_rows(const cu_place *p, int32_t n_t)
 
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args);
+/* The same, where blocks of one x and z are a cluster: for b->hopper only. */
+void cu_launch_cluster(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+                       size_t shared_bytes, const void *args);
 
 /* How many parts the sums of a linear are cut into for the grid, 1: none; and the most rows at
  * which there are parts. */
@@ -334,10 +369,12 @@ typedef struct cu_scratch {
 } cu_scratch;
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Is the step a product of launch_slots? */
+bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Launch a linear on tensor cores; false: it is not one for them. */
 bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
-bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why);
+bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
 cu_type cu_cache_type(const cu_place *cache);
 
 /* launch_*.c: one per kind of op. */
@@ -348,5 +385,6 @@ cu_launch_fn cu_launch_embed_sum, cu_launch_gather, cu_launch_gather_sum, cu_lau
     cu_launch_ring_get, cu_launch_advance;
 cu_launch_fn cu_launch_history, cu_launch_trim, cu_launch_reflect, cu_launch_pool;
 cu_launch_fn cu_launch_qkv, cu_launch_attention, cu_launch_nearest, cu_launch_sample;
+cu_launch_fn cu_launch_slot_ops; /* the step and those of its group */
 
 #endif

@@ -23,29 +23,87 @@ static bool is_decoding(const cu_step *s)
 
 typedef struct slots_grid {
     int kernel;
-    int32_t at_once; /* rows of a block */
-    int64_t outputs, parts, rows;
+    int32_t at_once, columns; /* rows of a block, columns of its part of the sums */
+    int64_t tiles, parts, rows;
+    size_t shared;
 } slots_grid;
 
-static slots_grid cut_slots(int64_t rows, int32_t n_out, int32_t ld)
+/* Parts depend on K alone: 256 columns, or an eighth of K in multiples of 384. */
+static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, int32_t ld)
 {
-    slots_grid g = {CU_K_linear_slots_64, 64, div_up(n_out, CU_SLOTS_N), div_up(ld, CU_SLOTS_K), 0};
-    if (rows <= 8)
-        g.kernel = CU_K_linear_slots_8, g.at_once = 8;
-    else if (rows <= 16)
-        g.kernel = CU_K_linear_slots_16, g.at_once = 16;
-    else if (rows <= 32)
-        g.kernel = CU_K_linear_slots_32, g.at_once = 32;
+    enum { PART = 256, WIDE = 384 };
+    static const int kernels[][2] = {{CU_K_linear_slots_8, CU_K_linear_slots_8_wide},
+                                     {CU_K_linear_slots_16, CU_K_linear_slots_16_wide},
+                                     {CU_K_linear_slots_32, CU_K_linear_slots_32_wide},
+                                     {CU_K_linear_slots_64, CU_K_linear_slots_64_wide}};
+    const bool wide = ld > CU_SLOTS_MOST * PART;
+    slots_grid g = {.columns = wide ? (int32_t)div_up(ld, CU_SLOTS_MOST * WIDE) * WIDE : PART};
+    int k = rows <= 8 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3;
+    while (k > 0 && CU_SLOTS_SHARED((size_t)8 << k, (size_t)g.columns) > b->shared_limit)
+        k--;
+    g.kernel = kernels[k][wide];
+    g.at_once = 8 << k;
+    g.tiles = div_up(outputs, CU_SLOTS_N);
+    g.parts = div_up(ld, g.columns);
     g.rows = div_up(rows, g.at_once);
+    g.shared = CU_SLOTS_SHARED((size_t)g.at_once, (size_t)g.columns);
     return g;
 }
 
-static void launch_slots(cu_run *r, cu_linear_args *a)
+bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
-    const slots_grid g = cut_slots((int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    return s->op->kind == UT_OP_LINEAR && b->mma && e->n_slots > 1 && s->w[0]->type == CU_BF16 &&
+           e->head.plan->tensors[s->op->in[0]].rows_per_t == 0;
+}
+
+/* x as bf16, which nobody has left. */
+static void pack_slots(cu_run *r, cu_linear_args *a)
+{
+    cu_linear_args p = *a;
+    a->x16 = p.x16 = r->e->half;
+    a->ldx = p.ldx = a->ldw;
+    p.x16_slot = (int64_t)a->rows * p.ldx;
+    p.terms = 1;
+    cu_launch(r, CU_K_linear_pack, div_up((int64_t)p.rows * (p.ldx / 8), CU_THREADS), a->slots, 1,
+              0, &p);
+}
+
+static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
+{
+    const cu_links *l = &s->links;
+    const slots_grid g = cut_slots(r->b, (int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    if (l->x16) {
+        a->x16 = l->x16;
+        a->ldx = l->ldx;
+    } else {
+        pack_slots(r, a);
+    }
     a->part = r->e->part;
     a->arrived = r->e->arrived;
-    cu_launch(r, g.kernel, g.outputs, g.parts, g.rows, CU_SLOTS_SHARED((size_t)g.at_once), a);
+    cu_slots_args args = {.a = *a,
+                          .columns = g.columns,
+                          .cluster = r->b->hopper && g.parts > 1,
+                          .swiglu = l->swiglu >= 0,
+                          .eps = l->eps,
+                          .square = l->square,
+                          .square_tiles = l->square_tiles,
+                          .ldy = l->ldy,
+                          .y16 = l->y16,
+                          .y_square = l->y_square};
+    if (l->swiglu >= 0) {
+        cu_map_args map;
+        cu_arguments_of(r, &r->e->steps[l->swiglu], &map, sizeof map);
+        args.a.y = map.y;
+        args.a.y_slot = map.y_slot;
+    }
+    if (l->norm >= 0)
+        args.y_gain = r->e->steps[l->norm].w[0]->data;
+    if (l->no_f32)
+        args.a.y = 0;
+    if (args.cluster)
+        cu_launch_cluster(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
+    else
+        cu_launch(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
 }
 
 /* ---- Tiles ----------------------------------------------------------------------------------- */
@@ -119,7 +177,7 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
     if (!takes(r->b, s, r->e->n_slots))
         return false;
     if (is_decoding(s))
-        launch_slots(r, a);
+        launch_slots(r, s, a);
     else
         launch_tiles(r, s, a);
     return true;
@@ -135,9 +193,10 @@ cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu
     const int32_t n_out = s->op->w[0]->rows;
     if (is_decoding(s)) {
         const int64_t rows = (int64_t)s->in[0].rows_fixed * e->n_slots;
-        const slots_grid g = cut_slots(rows, n_out, s->w[0]->ld);
-        need.part = 4 * (size_t)g.parts * (size_t)rows * (size_t)n_out;
-        need.arrived = 4 * (size_t)g.outputs * (size_t)g.rows;
+        const slots_grid g = cut_slots(b, rows, n_out, s->w[0]->ld);
+        need.part = 4 * (size_t)(g.parts * g.tiles * g.rows) * (size_t)g.at_once * CU_SLOTS_N;
+        need.arrived = 4 * (size_t)g.tiles * (size_t)g.rows;
+        need.half = 2 * (size_t)rows * (size_t)s->w[0]->ld;
     } else {
         const packed_x x = pack_of(s, e->max_t);
         need.half =

@@ -187,7 +187,7 @@ UT_KERNEL_ALONE(frame, cu_frame_args)
 }
 
 /* For one phase: two blocks share a multiprocessor, one at work, the next one's fetching. */
-UT_KERNEL(frame_phase, cu_frame_args)
+UT_KERNEL_AHEAD(frame_phase, cu_frame_args)
 {
     walk(a);
 }

@@ -1,6 +1,6 @@
-/* linear_mma.cu - products of bf16 on tensor cores, with f32 sums: linear_pack makes x bf16, the
- * tile kernels are for any number of rows (prefill, codec), the slot kernels for the few rows of
- * all slots of a decoding step, where every weight is read once.
+/* linear_mma.cu - products of bf16 on tensor cores, with f32 sums, for any number of rows (prefill,
+ * codec): linear_pack makes x bf16, tiles of results are a block's. linear_slots.cu is for few
+ * rows.
  *
  * Each result is chains over a part of K from zero, one 16 columns after the other, and the parts
  * are added in order. So a row's bits depend on its x and on K alone, whatever the tile, the cut of
@@ -203,116 +203,6 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
             finish_four(a, m0 + r, o0 + c, out + r * PITCH + c);
     }
 }
-
-/* ---- Slots ----------------------------------------------------------------------------------- *
- * A block makes CU_SLOTS_N outputs of up to ROWS rows over a part of CU_SLOTS_K columns; a warp 16
- * outputs over half of the part. A warp reads its weights straight into fragments: lane (g, q)
- * takes columns 8q .. 8q + 7 of every 32 of the rows g and g + 8, which is two steps of 16 columns
- * whose order is the same for x. The last block of a tile of outputs adds the parts and finishes.
- */
-
-template <int ROWS> UT_DEVICE void linear_slots(const cu_linear_args &a)
-{
-    const int N = ROWS / 8, HALF = CU_SLOTS_K / 2, PITCH = CU_SLOTS_K + 32; /* banks: see below */
-    UT_SHARED(uint16_t, xs); /* [ROWS][PITCH]: 16 bytes of 2 rows by 4 lanes cover all banks */
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    const int m0 = blockIdx.z * ROWS, all = a.rows * a.slots;
-    const int o = blockIdx.x * CU_SLOTS_N + warp % 4 * 16;
-    const int part = blockIdx.y, k0 = part * CU_SLOTS_K, half = warp / 4 * HALF;
-    const int parts = gridDim.y;
-
-    uint4 w[2][HALF / 32];
-#pragma unroll
-    for (int i = 0; i < HALF / 32; i++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int k = k0 + half + 32 * i, out = o + g + 8 * h;
-            const bool live = k < a.ldw && out < a.n_out;
-            w[h][i] = live ? load_once((const uint16_t *)a.w + (size_t)out * a.ldw + k + 8 * q)
-                           : uint4{0, 0, 0, 0};
-        }
-    for (int i = threadIdx.x; i < ROWS * CU_SLOTS_K / 4; i += CU_THREADS) {
-        const int r = i / (CU_SLOTS_K / 4), k = i % (CU_SLOTS_K / 4) * 4;
-        float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (m0 + r < all) {
-            const float *row = row_start(a, m0 + r);
-            if (a.vector && k0 + k + 4 <= a.k) {
-                const float4 f = *(const float4 *)(row + x_offset(a, k0 + k));
-                v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
-            } else {
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    v[j] = x_at(a, row, k0 + k + j);
-            }
-        }
-        *(uint2 *)(xs + r * PITCH + k) = uint2{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
-    }
-    __syncthreads();
-
-    float sum[N][4];
-#pragma unroll
-    for (int n = 0; n < N; n++)
-        sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < HALF / 32; i++) {
-        const uint32_t fw[2][4] = {{w[0][i].x, w[1][i].x, w[0][i].y, w[1][i].y},
-                                   {w[0][i].z, w[1][i].z, w[0][i].w, w[1][i].w}};
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-            const uint4 v = *(const uint4 *)(xs + (8 * n + g) * PITCH + half + 32 * i + 8 * q);
-            const uint32_t fx[2][2] = {{v.x, v.y}, {v.z, v.w}};
-            mma_bf16(sum[n], fw[0], fx[0]);
-            mma_bf16(sum[n], fw[1], fx[1]);
-        }
-    }
-
-    /* the two halves, then the parts; sum[n][c]: output g + c / 2 * 8, row 8 n + 2 q + c % 2 */
-    float *other = (float *)xs; /* [4][N][4][32] */
-    __syncthreads();
-    if (warp >= 4)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-                other[(((warp - 4) * N + n) * 4 + c) * 32 + lane] = sum[n][c];
-    __syncthreads();
-    if (warp < 4)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int m = m0 + 8 * n + 2 * q + c % 2, out = o + g + c / 2 * 8;
-                const float v = sum[n][c] + other[((warp * N + n) * 4 + c) * 32 + lane];
-                if (m >= all || out >= a.n_out)
-                    continue;
-                a.part[((size_t)part * all + m) * a.n_out + out] = v;
-            }
-    if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
-        return;
-    /* all of a thread's loads go out together; sums wait in shared memory for what follows */
-    const int SUMS = ROWS * CU_SLOTS_N / CU_THREADS;
-    float v[SUMS];
-#pragma unroll
-    for (int e = 0; e < SUMS; e++)
-        v[e] = 0.0f;
-    for (int p = 0; p < parts; p++)
-#pragma unroll
-        for (int e = 0; e < SUMS; e++) {
-            const int i = threadIdx.x + e * CU_THREADS, m = m0 + i / CU_SLOTS_N;
-            const int out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
-            if (m < all && out < a.n_out)
-                v[e] += __ldcg(a.part + ((size_t)p * all + m) * a.n_out + out);
-        }
-#pragma unroll
-    for (int e = 0; e < SUMS; e++)
-        other[threadIdx.x + e * CU_THREADS] = v[e];
-#pragma unroll 1
-    for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS) {
-        const int m = m0 + i / CU_SLOTS_N, out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
-        if (m < all && out < a.n_out)
-            finish(a, m, out, other[i]);
-    }
-}
 #endif
 
 UT_KERNEL(linear_mma_128, cu_linear_args)
@@ -322,20 +212,4 @@ UT_KERNEL(linear_mma_128, cu_linear_args)
 UT_KERNEL(linear_mma_64, cu_linear_args)
 {
     UT_MMA_BODY(linear_mma<64, 64, 32, 16>(a));
-}
-UT_KERNEL(linear_slots_8, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<8>(a));
-}
-UT_KERNEL(linear_slots_16, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<16>(a));
-}
-UT_KERNEL(linear_slots_32, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<32>(a));
-}
-UT_KERNEL(linear_slots_64, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<64>(a));
 }

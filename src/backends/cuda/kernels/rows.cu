@@ -17,13 +17,7 @@ UT_DEVICE float sum_of_squares(const float *x, float mean, int n, float *scratch
 UT_KERNEL(rms_norm, cu_norm_args)
 {
     UT_SHARED(float, scratch);
-    const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows;
-    const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.cols;
-    const float mean_sq = sum_of_squares(x, 0.0f, a.cols, scratch) / (float)a.cols;
-    const float scale = 1.0f / sqrtf(mean_sq + a.eps);
-    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
-        y[c] = x[c] * scale * a.gain[c];
+    rms_norm_row(a, blockIdx.x / a.rows, blockIdx.x % a.rows, scratch);
 }
 
 UT_KERNEL(layer_norm, cu_norm_args)
