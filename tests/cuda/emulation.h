@@ -28,6 +28,7 @@ struct alignas(8) float2 {
 
 #define UT_DEVICE        static inline
 #define UT_DEVICE_MEMBER inline
+#define UT_DEVICE_APART  static inline
 
 /* Shared memory of the block that runs. */
 unsigned char *emu_shared(void);

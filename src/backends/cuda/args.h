@@ -74,14 +74,26 @@ typedef struct cu_linear_args {
     int32_t rows, slots; /* rows of a slot */
     int32_t vector;      /* rows of x are whole, aligned groups of 4 elements */
     UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blocks make parts of sums, else 0 */
-    /* linear_mma.cu: x as bf16 in rows of ldx elements, to which seg and seg_step apply, too; with
-     * two terms what the first has rounded away follows x16_rest elements behind */
+    /* linear_mma.cu, linear_slots.cu: x as bf16 or f16 in rows of ldx elements, to which seg and
+     * seg_step apply, too */
     UT_DEV(uint16_t) x16;
-    int64_t x16_slot, x16_rest;
+    int64_t x16_slot;
     UT_DEV(uint32_t)
     arrived; /* [tiles of results] blocks that have left their part; 0 again after */
-    int32_t ldx, terms;
+    int32_t ldx, pad;
 } cu_linear_args;
+
+/* A linear of tiles on tensor cores. What only such linears read is kept in their type: y16 is y,
+ * or with y_alpha snake(y), where y is seen as rows of y_cols columns. */
+typedef struct cu_tile_args {
+    cu_linear_args a; /* y or 0 */
+    int32_t narrow;   /* CU_BF16 or CU_F16: of x16, y16 and W */
+    int32_t y_cols;
+    UT_DEV(uint16_t) y16; /* or 0 */
+    int64_t y16_slot;
+    UT_DEV(const float) y_alpha;
+    UT_DEV(const float) y_beta; /* [y_cols] or 0 */
+} cu_tile_args;
 
 /* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
  * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
@@ -110,7 +122,8 @@ typedef struct cu_norm_args {
     int32_t rows, slots, cols;
     float eps;
     UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
-    int32_t ldy, pad;
+    int32_t ldy;
+    int32_t y_type; /* of y, a cu_type */
 } cu_norm_args;
 
 /* swiglu: cols of the result. snake: alpha, beta [cols]. activation: act, a ut_act. */
@@ -121,6 +134,7 @@ typedef struct cu_map_args {
     UT_DEV(const float) alpha;
     UT_DEV(const float) beta;
     int32_t rows, slots, cols, act;
+    int32_t y_type, pad; /* of y, a cu_type */
 } cu_map_args;
 
 typedef struct cu_scale_args {
@@ -149,6 +163,7 @@ typedef struct cu_history_args {
     int64_t pos_slot;
     int32_t n, lead, slots; /* elements of the rows, and of the history before them */
     int32_t unit;           /* elements of x that are the history while *pos is 0; 0: none are */
+    int32_t x_type, pad;    /* of x, a cu_type */
 } cu_history_args;
 
 typedef struct cu_copy_args {
@@ -279,6 +294,7 @@ typedef struct cu_attention_args {
     int32_t first_pos, capacity, cache_type, reach; /* positions seen at most */
     float scale;
     int32_t at_once; /* heads of a block, which share keys; of the kernels below */
+    int32_t y_type;  /* of y, a cu_type; of attention_flash.cu */
     /* attention_split.cu: positions of a block, and what blocks leave to the last of a row and its
      * heads: part [slots * rows, heads, max_chunks, dim + 2], arrived [slots * rows, heads /
      * at_once], see cu_linear_args */
@@ -400,9 +416,12 @@ typedef struct cu_convert_args {
     X(linear_few_q4_4, cu_linear_args)                                                             \
     X(linear_tile_q8, cu_linear_args)                                                              \
     X(linear_tile_q4, cu_linear_args)                                                              \
-    X(linear_pack, cu_linear_args)                                                                 \
-    X(linear_mma_128, cu_linear_args)                                                              \
-    X(linear_mma_64, cu_linear_args)                                                               \
+    X(linear_pack, cu_tile_args)                                                                   \
+    X(linear_mma_128, cu_tile_args)                                                                \
+    X(linear_mma_64, cu_tile_args)                                                                 \
+    X(linear_mma_128_f16, cu_tile_args)                                                            \
+    X(linear_mma_64_f16, cu_tile_args)                                                             \
+    X(linear_mma_finish, cu_tile_args)                                                             \
     X(linear_slots_8, cu_slots_args)                                                               \
     X(linear_slots_16, cu_slots_args)                                                              \
     X(linear_slots_32, cu_slots_args)                                                              \

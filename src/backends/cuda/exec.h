@@ -23,6 +23,7 @@ enum {
 
 typedef enum cu_form {
     CU_FORM_ROWS,   /* [rows, ld] in the backend's precision, for products */
+    CU_FORM_HEARD,  /* the same of a plan that chooses no codes: see cu_weight_get */
     CU_FORM_TABLE,  /* the same in the stored type, for look-ups */
     CU_FORM_F32,    /* the same in f32 */
     CU_FORM_VECTOR, /* f32 [cols] */
@@ -122,7 +123,9 @@ utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err);
  * after the longest wait. */
 utter_status cu_wait_more(double since, const char *what, ut_err *err);
 
-/* weights.c */
+/* weights.c. What a plan that chooses no codes computes is heard, or compared with codebooks: where
+ * tensor cores make products of bf16, its matrices and their x are f16 instead, which has 3 more
+ * bits for as many bytes. */
 utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
                            ut_err *err);
 void cu_weight_release(cu_backend *b, cu_weight *w); /* NULL is fine */
@@ -179,9 +182,9 @@ void cu_saved_free(ut_saved *saved);
 /* Where a tensor lies: [slots, lead + rows, cols] in the arena, or a state tensor. */
 typedef struct cu_place {
     bool set;
-    int32_t state; /* -1: in the arena */
-    size_t offset; /* of the first lead row */
-    ut_dtype dtype;
+    int32_t state;  /* -1: in the arena */
+    size_t offset;  /* of the first lead row */
+    ut_dtype dtype; /* bf16 or f16 in the arena: only products on tensor cores read it (narrow.c) */
     int32_t rows_per_t, rows_fixed, cols;
     int64_t lead; /* elements before row 0 */
 } cu_place;
@@ -196,6 +199,7 @@ typedef struct cu_links {
     bool merged;          /* another step does it */
     bool folded;          /* a norm that is part of the products that read it */
     int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
+    int32_t snake;        /* a linear's result goes through it, to what is narrow, or -1 */
     int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
     int32_t group;        /* steps of slots in one launch, this one the first; 0: none */
     bool no_f32;          /* nobody reads the result as f32 */
@@ -266,6 +270,8 @@ typedef struct cu_exec {
     cu_stream stream; /* of the last run; NULL: none yet */
     cu_captured graphs[CU_GRAPHS];
     uint64_t n_runs;
+    bool heard;      /* it chooses no codes */
+    bool *narrow;    /* [n_tensors] kept in the type of the products that read it */
     bool dense;      /* no memory is used for two tensors */
     cu_frame *frame; /* NULL: not in phases */
     cu_ptr trace;
@@ -307,6 +313,15 @@ utter_status cu_run_timed(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, 
 
 /* Free all captured runs. */
 void cu_exec_forget(cu_exec *e);
+
+/* ---- Narrow tensors (narrow.c) ----------------------------------------------------------------
+ */
+
+/* Find tensors that only products on tensor cores read, and snakes that belong to the product in
+ * front of them. As cu_fuse. */
+void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when);
+/* Is the step a product of tiles on tensor cores? */
+bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
 
 /* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
  */
@@ -375,7 +390,7 @@ bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
 bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
-cu_type cu_cache_type(const cu_place *cache);
+cu_type cu_place_type(const cu_place *cache);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,

@@ -5,9 +5,9 @@
 
 enum { MAX_SPLIT_DIM = 256, MAX_FLASH_DIM = 128, MAX_SPLIT_WIDTH = 1024 /* heads * dim */ };
 
-cu_type cu_cache_type(const cu_place *cache)
+cu_type cu_place_type(const cu_place *place)
 {
-    return cache->dtype == UT_BF16 ? CU_BF16 : CU_F32;
+    return place->dtype == UT_BF16 ? CU_BF16 : place->dtype == UT_F16 ? CU_F16 : CU_F32;
 }
 
 static bool is_decoding(const cu_step *s)
@@ -120,6 +120,7 @@ cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_
 static void launch_flash(cu_run *r, const cu_step *s, cu_attention_args *a)
 {
     a->at_once = heads_at_once(s->op, 8);
+    a->y_type = cu_place_type(&s->out[0]);
     const int32_t rows = CU_THREADS / 32 * 16 / a->at_once, d = a->dim <= 64 ? 64 : 128;
     cu_launch(r, d == 64 ? CU_K_flash_64 : CU_K_flash_128, (a->rows + rows - 1) / rows,
               a->heads / a->at_once, a->slots, CU_FLASH_SHARED((size_t)d), a);
@@ -148,7 +149,7 @@ void cu_launch_attention(cu_run *r, const cu_step *s)
                            .dim = op->u.attn.head_dim,
                            .first_pos = op->u.attn.first_pos,
                            .capacity = k.rows,
-                           .cache_type = cu_cache_type(&s->in[2]),
+                           .cache_type = cu_place_type(&s->in[2]),
                            .reach = reach_of(op, k.rows),
                            .scale = 1.0f / sqrtf((float)op->u.attn.head_dim)};
     if (!cu_attention_is_fast(r->b, r->e->head.plan, op, &why))

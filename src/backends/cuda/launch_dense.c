@@ -117,7 +117,8 @@ static void launch_norm(cu_run *r, const cu_step *s, int kernel)
                             .cols = x.cols,
                             .eps = s->op->u.norm.eps,
                             .y16 = s->links.y16,
-                            .ldy = s->links.ldy};
+                            .ldy = s->links.ldy,
+                            .y_type = cu_place_type(&s->out[0])};
     cu_launch(r, kernel, (int64_t)x.rows * a.slots, 1, 1, CU_THREADS / 32 * sizeof(float), &a);
 }
 
@@ -145,7 +146,8 @@ static void launch_map(cu_run *r, const cu_step *s, int kernel)
                            .rows = y.rows,
                            .slots = r->e->n_slots,
                            .cols = y.cols,
-                           .act = s->op->u.linear.act};
+                           .act = s->op->u.linear.act,
+                           .y_type = cu_place_type(&s->out[0])};
     cu_launch(r, kernel, div_up((int64_t)y.rows * y.cols, CU_THREADS), a.slots, 1, 0, &a);
 }
 

@@ -20,7 +20,7 @@ cu_view cu_view_of(const cu_run *r, const cu_place *p)
                          .rows = rows,
                          .cols = p->cols};
     }
-    return (cu_view){.p = r->e->arena + p->offset + 4 * (uint64_t)p->lead,
+    return (cu_view){.p = r->e->arena + p->offset + ut_dtype_size(p->dtype) * (uint64_t)p->lead,
                      .slot = p->lead + (int64_t)rows * p->cols,
                      .rows = rows,
                      .cols = p->cols};

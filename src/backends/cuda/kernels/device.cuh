@@ -56,6 +56,7 @@ static __device__ __forceinline__ void wait_for_previous(void)
     type *name = reinterpret_cast<type *>(ut_shared_memory)
 #define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__
+#define UT_DEVICE_APART  static __device__ __noinline__ /* a call */
 
 /* 128 bytes will be wanted soon. */
 UT_DEVICE void prefetch_line(const void *p)
@@ -137,6 +138,26 @@ UT_DEVICE void store_element(int type, void *p, size_t i, float f)
         ((float *)p)[i] = f;
     else
         ((uint16_t *)p)[i] = type == CU_BF16 ? f32_to_bf16(f) : f32_to_f16(f);
+}
+
+/* f16 as large as there is, where f is larger. */
+UT_DEVICE uint16_t f32_to_f16_within(float f)
+{
+    return f32_to_f16(f > 65504.0f ? 65504.0f : f < -65504.0f ? -65504.0f : f);
+}
+
+UT_DEVICE uint16_t f32_to_narrow(int type, float f)
+{
+    return type == CU_BF16 ? f32_to_bf16(f) : f32_to_f16_within(f);
+}
+
+/* Element i of a result that may be narrow. */
+UT_DEVICE void store_result(int type, float *p, int64_t i, float f)
+{
+    if (type == CU_F32)
+        p[i] = f;
+    else
+        ((uint16_t *)p)[i] = f32_to_narrow(type, f);
 }
 
 /* 16 bytes of a matrix as f32. */

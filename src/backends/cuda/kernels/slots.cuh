@@ -68,7 +68,8 @@ UT_DEVICE void gather_sum_row(const cu_gather_sum_args &a, int slot, int row)
 UT_DEVICE void rms_norm_row(const cu_norm_args &a, int slot, int row, float *scratch)
 {
     const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.cols, s = 0.0f;
+    const int64_t y = slot * a.y_slot + (int64_t)row * a.cols;
+    float s = 0.0f;
     uint16_t *y16 = a.y16 + ((int64_t)slot * a.rows + row) * a.ldy;
     for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
         s = fmaf(x[c], x[c], s);
@@ -76,7 +77,7 @@ UT_DEVICE void rms_norm_row(const cu_norm_args &a, int slot, int row, float *scr
     for (int c = threadIdx.x; c < a.cols; c += CU_THREADS) {
         const float v = x[c] * scale * a.gain[c];
         if (a.y)
-            y[c] = v;
+            store_result(a.y_type, a.y, y + c, v);
         if (a.y16)
             y16[c] = f32_to_bf16(v);
     }
