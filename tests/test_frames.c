@@ -13,11 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 3, HIDDEN = 1088, HEADS = 4, KV_HEADS = 2, DIM = 64, INNER = 96, CODES = 40 };
+enum {
+    SLOTS = 3,
+    HIDDEN = 1088,
+    HEADS = 4,
+    KV_HEADS = 2,
+    DIM = 64,
+    INNER = 96,
+    CODES = 40,
+    SMALL = 48
+};
 enum { LAYERS = 2, CAPACITY = 160, FRAMES = 12, FIRST_POS = 58 }; /* across a span's end */
 enum { QKV = (HEADS + 2 * KV_HEADS) * DIM, Q = HEADS * DIM };
 enum { S_FRAME, S_POS, S_COLUMN, S_HISTORY, S_PARAMS, S_RNG, S_RING, S_CACHES };
-enum { MAX_WEIGHTS = 8 * LAYERS + 8 };
+enum { MAX_WEIGHTS = 8 * LAYERS + 16 };
 
 static int n_passed, n_failed;
 
@@ -104,6 +113,12 @@ static utter_status make_decoder(decoder *d, ut_dtype type, ut_err *err)
         return UTTER_ERR_NOMEM;
     const ut_tid pos = ut_plan_state(p, S_POS), column = ut_plan_state(p, S_COLUMN);
     ut_tid x = ut_op_gather(p, column, weight(d, CODES, HIDDEN, d->type), 0, 1, &codes);
+    /* products of rows that were looked up, with a norm and without */
+    ut_tid small = ut_op_gather(p, column, weight(d, CODES, SMALL, d->type), 0, 1, &codes);
+    small = ut_op_rms_norm(p, small, weight(d, 1, SMALL, UT_F32), 1e-5f);
+    x = ut_op_matmul(p, small, weight(d, HIDDEN, SMALL, d->type), x);
+    small = ut_op_gather(p, column, weight(d, CODES, SMALL, d->type), 1, 1, &codes);
+    x = ut_op_matmul(p, small, weight(d, HIDDEN, SMALL, d->type), x);
     const ut_tid angles = ut_op_rope_angles(p, x, pos, 0, DIM, 1e4f, false);
     for (int i = 0; i < LAYERS; i++)
         x = layer(d, x, angles, i);

@@ -233,6 +233,8 @@ typedef struct cu_gather_args {
     UT_DEV(float) y;             /* at the first row to write */
     int64_t y_slot;
     int32_t rows, slots, ids_cols, n_cols, dim;
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
+    int32_t ldy, pad;
 } cu_gather_args;
 
 typedef struct cu_gather_sum_args {

@@ -207,6 +207,7 @@ static void hand_on(fuser *f, ut_tid t)
     int32_t by = i;
     switch (op->kind) {
     case UT_OP_RMS_NORM:
+    case UT_OP_GATHER:
         break;
     case UT_OP_ATTENTION:
         if (r.others || !cu_attention_is_fast(f->b, f->p, op, &why))
@@ -250,6 +251,20 @@ static bool is_slot_op(const ut_op *op)
     }
 }
 
+/* Angles that are wanted soon behind operation `end`, past products that they have nothing to do
+ * with; -1: none. */
+static int32_t next_angles(const fuser *f, int32_t end)
+{
+    for (int32_t k = end + 1; k < f->p->n_ops; k++) {
+        const ut_op *op = &f->p->ops[k];
+        if (op->kind == UT_OP_ROPE_ANGLES && !f->e->steps[k].links.merged)
+            return k;
+        if (op->kind != UT_OP_LINEAR && !f->e->steps[k].links.merged)
+            return -1;
+    }
+    return -1;
+}
+
 /* Neighbours become one launch: all they read and write is in use while it lasts. */
 static void group_slot_ops(fuser *f)
 {
@@ -266,10 +281,15 @@ static void group_slot_ops(fuser *f)
             n++;
             end = k;
         }
+        if (n > 0 && n < CU_SLOT_OPS) {
+            const int32_t angles = next_angles(f, end);
+            n += angles >= 0;
+            end = angles >= 0 ? angles : end;
+        }
         if (n < 2)
             continue;
         for (int32_t k = i; k <= end; k++) {
-            if (steps[k].links.merged)
+            if (steps[k].links.merged || !is_slot_op(&f->p->ops[k]))
                 continue;
             f->when[k] = (ut_op_time){i, end};
             steps[k].links.merged = k > i;
@@ -380,8 +400,8 @@ static void link_all(fuser *f)
                 l->eps = maker->op->u.norm.eps;
             }
         }
-        const bool makes =
-            op->kind == UT_OP_LINEAR || op->kind == UT_OP_RMS_NORM || op->kind == UT_OP_ATTENTION;
+        const bool makes = op->kind == UT_OP_LINEAR || op->kind == UT_OP_RMS_NORM ||
+                           op->kind == UT_OP_GATHER || op->kind == UT_OP_ATTENTION;
         if (makes && !l->folded && y != UT_NONE && f->x16[y] != SIZE_MAX) {
             l->y16 = side + f->x16[y];
             l->ldy = row_elements(p->tensors[y].cols);

@@ -35,10 +35,15 @@ UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
     float *y = a.y + slot * a.y_slot + (int64_t)row * a.n_cols * a.dim;
+    uint16_t *y16 = a.y16 + ((int64_t)slot * a.rows + row) * a.ldy;
     for (int i = threadIdx.x; i < a.n_cols * a.dim; i += CU_THREADS) {
         const int j = i / a.dim;
         const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
-        y[i] = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+        const float v = load_element(a.type, a.table, (size_t)entry * a.ld + i % a.dim);
+        if (a.y)
+            y[i] = v;
+        if (a.y16)
+            y16[i] = f32_to_bf16(v);
     }
 }
 
