@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, CODEC_CHUNK = 8, MANY_FRAMES = 100, MAX_SIZES = 8 };
+enum { ROUNDS = 5, MANY_FRAMES = 100, MAX_SIZES = 8 };
 enum { MAX_POSITIONS = 2048, LONG_PROMPT = 1000 };
 
 typedef struct options {
@@ -204,27 +204,33 @@ static utter_status report_start(bench *x, int32_t n, bool sound)
     return UTTER_OK;
 }
 
+/* Of the plan for all slots. */
 static utter_status report_codec(bench *x, int32_t n)
 {
     double s[ROUNDS + 1];
     utter_status st = UTTER_OK;
     ut_state *state = x->e->batches->codec;
+    ut_exec *e = x->e->decode[x->e->n_frames - 1];
+    const size_t n_codes = (size_t)n * (size_t)x->m->codec.n_codebooks * (size_t)x->slots;
     for (int i = 0; i <= ROUNDS && st == UTTER_OK; i++) {
         const double start = ut_time_now();
         for (int k = 0; k < 10 && st == UTTER_OK; k++) {
-            int32_t *codes = x->ops->input(x->e->decode[0], x->e->codes, n);
-            memset(codes, 0, (size_t)n * (size_t)x->m->codec.n_codebooks * sizeof *codes);
-            st = x->ops->run(x->e->decode[0], state, 0, n, &x->err);
+            int32_t *codes = x->ops->input(e, x->e->codes, n);
+            memset(codes, 0, n_codes * sizeof *codes);
+            st = x->ops->run(e, state, 0, n, &x->err);
         }
-        if (st == UTTER_OK && !x->ops->output(x->e->decode[0], x->e->pcm, &x->err))
+        if (st == UTTER_OK && !x->ops->output(e, x->e->pcm, &x->err))
             st = x->err.status;
         s[i] = (ut_time_now() - start) / 10;
     }
     if (st != UTTER_OK)
         return st;
     const double ms = figures_median(s + 1, ROUNDS) * 1e3;
-    printf("codec, %d frame%s at a time  %8.3f ms\n", (int)n, n == 1 ? "" : "s", ms);
-    figures_put(&x->figures, n == 1 ? "codec_1_ms" : "codec_8_ms", 1, ms);
+    char name[32];
+    printf("codec, %d frame%s of %d slot%s at a time  %8.3f ms\n", (int)n, n == 1 ? "" : "s",
+           x->slots, x->slots == 1 ? "" : "s", ms);
+    snprintf(name, sizeof name, "codec_%d_ms", (int)n);
+    figures_put(&x->figures, name, x->slots, ms);
     return UTTER_OK;
 }
 
@@ -292,21 +298,23 @@ static int32_t longest_prompt(const bench *x)
 
 static utter_status profile_all(bench *x)
 {
-    ut_batch *b = x->e->batches;
+    const ut_batch *b = x->e->batches;
     utter_status st = read_prompt(x, 0, x->o.prompt, 20);
     if (st == UTTER_OK)
         st = cuda_profile("frame", x->e->frames[x->e->n_frames - 1], b->ar, 1, &x->err);
     if (st == UTTER_OK)
         st = cuda_profile_phases(x->e->frames[x->e->n_frames - 1], b->ar, &x->err);
+    const int last = x->e->n_frames - 1;
+    const int32_t longest = x->e->decode_max_t[last];
+    if (st == UTTER_OK)
+        st = cuda_profile("codec, 1 frame", x->e->decode[last], b->codec, 1, &x->err);
+    if (st == UTTER_OK && longest > 1)
+        st = cuda_profile("codec, frames of a long run", x->e->decode[last], b->codec, longest,
+                          &x->err);
     if (x->slots > 1 || st != UTTER_OK)
         return st;
     x->ops->state_reset(b->ar, 0);
     st = cuda_profile("prefill", x->e->prefill, b->ar, longest_prompt(x) / 2, &x->err);
-    if (st == UTTER_OK)
-        st = cuda_profile("codec, 1 frame", x->e->decode[0], x->e->batches->codec, 1, &x->err);
-    if (st == UTTER_OK)
-        st = cuda_profile("codec, 8 frames", x->e->decode[0], x->e->batches->codec, CODEC_CHUNK,
-                          &x->err);
     return st;
 }
 
@@ -330,9 +338,12 @@ static utter_status bench_slots(bench *x, int slots)
             st = report_start(x, x->o.prompt, false);
         if (st == UTTER_OK)
             st = report_start(x, longest_prompt(x), false);
-        for (int32_t n = 1; n <= CODEC_CHUNK && st == UTTER_OK; n *= 8)
-            st = report_codec(x, n);
     }
+    const int32_t longest = st == UTTER_OK ? x->e->decode_max_t[x->e->n_frames - 1] : 0;
+    static const int32_t frames[] = {1, 4, 8, 16};
+    for (int i = 0; i < 4 && st == UTTER_OK; i++)
+        if (frames[i] <= longest)
+            st = report_codec(x, frames[i]);
     if (st == UTTER_OK)
         st = report_generation(x);
     if (st == UTTER_OK)

@@ -26,6 +26,21 @@ static void name_op(const ut_plan *p, const ut_op *op, char *text, size_t size)
         snprintf(text, size, "%s", ut_op_name(op->kind));
 }
 
+/* What else a step does than its operation, with an upper case letter to make it seen. */
+static void name_step(const ut_plan *p, const cu_step *s, char *text, size_t size)
+{
+    const cu_links *l = &s->links;
+    name_op(p, s->op, text, size);
+    const size_t n = strlen(text);
+    snprintf(text + n, size - n, "%s%s%s%s", l->square ? " NORM" : "",
+             l->swiglu >= 0 ? " SWIGLU" : "", l->qkv >= 0 ? " QKV" : "", l->group ? " GROUP" : "");
+}
+
+static bool is_launched(const cu_step *s)
+{
+    return !s->links.merged || s->links.group > 0;
+}
+
 static int by_time(const void *a, const void *b)
 {
     const double x = ((const line *)a)->us, y = ((const line *)b)->us;
@@ -40,11 +55,15 @@ utter_status cuda_profile(const char *title, ut_exec *e, ut_state *s, int32_t n_
     utter_status st = ms && lines ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "no memory");
     for (int i = 0; i < 2 && st == UTTER_OK; i++) /* the first one warms up */
         st = cu_run_timed(e, s, 0, n_t, ms, err);
-    int n = 0;
+    const cu_step *steps = ((const cu_exec *)e)->steps;
+    int n = 0, launched = 0;
     double total = 0;
     for (int32_t i = 0; i < p->n_ops && st == UTTER_OK; i++) {
         char name[64];
-        name_op(p, &p->ops[i], name, sizeof name);
+        if (!is_launched(&steps[i]))
+            continue;
+        launched++;
+        name_step(p, &steps[i], name, sizeof name);
         int k = 0;
         while (k < n && strcmp(lines[k].name, name) != 0)
             k++;
@@ -56,8 +75,8 @@ utter_status cuda_profile(const char *title, ut_exec *e, ut_state *s, int32_t n_
     }
     if (st == UTTER_OK) {
         qsort(lines, (size_t)n, sizeof *lines, by_time);
-        printf("%s, operations one by one: %.0f us\n", title, total);
-        for (int k = 0; k < n && k < 16; k++)
+        printf("%s, %d steps one by one: %.0f us\n", title, launched, total);
+        for (int k = 0; k < n && k < 40; k++)
             printf("  %7.1f us %4d x %6.2f  %s\n", lines[k].us, lines[k].n,
                    lines[k].us / lines[k].n, lines[k].name);
     }

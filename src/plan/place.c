@@ -23,26 +23,29 @@ static utter_status tensor_bytes(const ut_tensor *t, int32_t n_slots, int32_t ma
     return UTTER_OK;
 }
 
-static void touch(span *spans, const int32_t *index, const ut_plan *p, ut_tid t, int32_t op)
+static void touch(span *spans, const int32_t *index, const ut_plan *p, ut_tid t, ut_op_time at)
 {
     if (t == UT_NONE)
         return;
     const int32_t i = index[ut_plan_root(p, t)];
     if (i < 0)
         return;
-    if (spans[i].first < 0)
-        spans[i].first = op;
-    spans[i].last = op;
+    if (spans[i].first < 0 || at.first < spans[i].first)
+        spans[i].first = at.first;
+    if (at.last > spans[i].last)
+        spans[i].last = at.last;
 }
 
-static void find_intervals(const ut_plan *p, span *spans, int32_t n, const int32_t *index)
+static void find_intervals(const ut_plan *p, const ut_op_time *when, span *spans, int32_t n,
+                           const int32_t *index)
 {
     for (int32_t o = 0; o < p->n_ops; o++) {
         const ut_op *op = &p->ops[o];
+        const ut_op_time at = when ? when[o] : (ut_op_time){o, o};
         for (size_t i = 0; i < sizeof op->in / sizeof op->in[0]; i++)
-            touch(spans, index, p, op->in[i], o);
+            touch(spans, index, p, op->in[i], at);
         for (size_t i = 0; i < sizeof op->out / sizeof op->out[0]; i++)
-            touch(spans, index, p, op->out[i], o);
+            touch(spans, index, p, op->out[i], at);
     }
     for (int32_t i = 0; i < n; i++) {
         const ut_role role = p->tensors[spans[i].tensor].role;
@@ -75,6 +78,12 @@ static size_t lowest_fit(const span *spans, int32_t k)
 utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
                            size_t *bytes, ut_err *err)
 {
+    return ut_plan_place_when(p, NULL, n_slots, max_t, offset, bytes, err);
+}
+
+utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_t n_slots,
+                                int32_t max_t, size_t *offset, size_t *bytes, ut_err *err)
+{
     utter_status st = UTTER_OK;
     *bytes = 0;
     const size_t count = (size_t)p->n_tensors + 1;
@@ -97,10 +106,10 @@ utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, siz
             goto done;
         }
         spans[n].tensor = t;
-        spans[n].first = -1;
+        spans[n].first = spans[n].last = -1;
         index[t] = n++;
     }
-    find_intervals(p, spans, n, index);
+    find_intervals(p, when, spans, n, index);
     for (int32_t i = 0; i < n; i++) { /* numbered in order of first use */
         spans[i].offset = lowest_fit(spans, i);
         offset[spans[i].tensor] = spans[i].offset;

@@ -485,4 +485,12 @@ ut_tid ut_plan_root(const ut_plan *p, ut_tid t);
 utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
                            size_t *bytes, ut_err *err);
 
+/* The same for a backend that does operations together, out of their order: operation o reads and
+ * writes within [when[o].first, when[o].last], counted as operations. */
+typedef struct ut_op_time {
+    int32_t first, last;
+} ut_op_time;
+utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_t n_slots,
+                                int32_t max_t, size_t *offset, size_t *bytes, ut_err *err);
+
 #endif

@@ -54,4 +54,5 @@ void test_linears(void)
     for (int32_t rows = 3; rows <= 30; rows += rows / 2 + 3) /* of each of the slots */
         test_linear(150, 530, UT_BF16, 0, rows, UT_ACT_GELU, true);
     test_linear(66, 256, UT_BF16, 0, 11, UT_ACT_NONE, false);
+    test_linear(20, 3200, UT_BF16, 0, 3, UT_ACT_NONE, true); /* columns in two turns */
 }

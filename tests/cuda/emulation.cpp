@@ -5,7 +5,8 @@
  * every other launch: a barrier that is missing shows as results that differ.
  *
  * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
- * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory. */
+ * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory;
+ * UT_EMULATED_CAPABILITY is what they can do, 90 or 80. */
 #include "emulation_mma.h"
 #include "emulation_queue.h"
 
@@ -89,7 +90,7 @@ struct fiber {
     std::vector<std::vector<copy>> copies; /* groups not waited for, the last one open */
 };
 
-/* Blocks that run at the same time: one, or all of a cooperative launch. */
+/* Blocks that run at the same time: one, those of a cluster, or all of a cooperative launch. */
 struct block {
     emu_dim index;
     std::vector<unsigned char> shared;
@@ -159,6 +160,12 @@ int __syncthreads_or(int any)
 void emu_grid_wait(void)
 {
     wait_at(AT_GRID);
+}
+
+const void *emu_shared_of(const void *p, unsigned rank)
+{
+    const block &mine = blocks[now / block_threads];
+    return blocks[rank].shared.data() + ((const unsigned char *)p - mine.shared.data());
 }
 
 static bool yielded;  /* somebody looks for what others have to do */
@@ -283,8 +290,11 @@ static void run_blocks(bool reverse)
     }
 }
 
+/* Blocks that run at the same time. */
+enum together { ONE, COLUMN /* those of one x and z: a cluster */, GRID };
+
 static void run_kernel(const emu_kernel *k, emu_dim grid, unsigned threads, size_t shared_bytes,
-                       const void *args, bool together)
+                       const void *args, together how)
 {
     if (threads % 32 || threads > 1024 || shared_bytes > 227 * 1024)
         abort();
@@ -295,15 +305,15 @@ static void run_kernel(const emu_kernel *k, emu_dim grid, unsigned threads, size
     const bool reverse = n_launches++ % 2;
     blocks.clear();
     for (unsigned z = 0; z < grid.z; z++)
-        for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
+        for (unsigned x = 0; x < grid.x; x++)
+            for (unsigned y = 0; y < grid.y; y++) {
                 blocks.push_back({{x, y, z}, std::vector<unsigned char>(shared_bytes, 0xff), {}});
-                if (together)
+                if (how == GRID || (how == COLUMN && y + 1 < grid.y))
                     continue;
                 run_blocks(reverse);
                 blocks.clear();
             }
-    if (together)
+    if (how == GRID)
         run_blocks(reverse);
 }
 
@@ -390,10 +400,20 @@ API cuDeviceTotalMem_v2(size_t *n, int)
     *n = memory_of_device();
     return OK;
 }
+static int capability()
+{
+    const char *s = getenv("UT_EMULATED_CAPABILITY");
+    return s ? atoi(s) : 90;
+}
+
 API cuDeviceGetAttribute(int *v, int which, int)
 {
-    static const std::map<int, int> values = {{16, 6}, {38, 1 << 20}, {75, 9},
-                                              {76, 0}, {95, 1},       {97, 227 * 1024}};
+    const std::map<int, int> values = {{16, 6},
+                                       {38, 1 << 20},
+                                       {75, capability() / 10},
+                                       {76, capability() % 10},
+                                       {95, 1},
+                                       {97, (capability() < 90 ? 163 : 227) * 1024}};
     const auto found = values.find(which);
     *v = found == values.end() ? 0 : found->second;
     return OK;
@@ -435,7 +455,7 @@ API cuFuncSetAttribute(void *, int, int)
 }
 API cuFuncGetAttribute(int *v, int, void *)
 {
-    *v = 90;
+    *v = capability();
     return OK;
 }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
@@ -572,15 +592,6 @@ API cuEventElapsedTime(float *ms, void *, void *)
     *ms = 0;
     return OK;
 }
-API cuLaunchKernel(const emu_kernel *k, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
-                   unsigned by, unsigned bz, unsigned shared_bytes, stream *s, void **args, void **)
-{
-    if (!gx || !gy || !gz || gy > 65535 || gz > 65535 || by != 1 || bz != 1)
-        return INVALID;
-    const std::vector<uint64_t> copy(((const uint64_t *)args[0]),
-                                     ((const uint64_t *)args[0]) + k->args_size / 8);
-    return enqueue(s, [=] { run_kernel(k, {gx, gy, gz}, bx, shared_bytes, copy.data(), false); });
-}
 struct launch_attribute {
     int id, pad, value[16];
 };
@@ -592,15 +603,27 @@ struct launch_config {
 };
 API cuLaunchKernelEx(const launch_config *c, const emu_kernel *k, void **args, void **)
 {
-    bool together = false;
-    for (unsigned i = 0; i < c->n_attributes; i++)
-        together = together || (c->attributes[i].id == 2 && c->attributes[i].value[0]);
+    enum { COOPERATIVE = 2, CLUSTER = 4 };
+    together how = ONE;
+    if (!c->grid[0] || !c->grid[1] || !c->grid[2] || c->grid[1] > 65535 || c->grid[2] > 65535 ||
+        c->block[1] != 1 || c->block[2] != 1)
+        return INVALID;
+    for (unsigned i = 0; i < c->n_attributes; i++) {
+        const launch_attribute &a = c->attributes[i];
+        if (a.id == COOPERATIVE && a.value[0])
+            how = GRID;
+        if (a.id != CLUSTER)
+            continue;
+        if (a.value[0] != 1 || a.value[1] != (int)c->grid[1] || a.value[2] != 1 || a.value[1] > 8)
+            return INVALID; /* the only clusters that the library asks for */
+        how = COLUMN;
+    }
     const std::vector<uint64_t> copy(((const uint64_t *)args[0]),
                                      ((const uint64_t *)args[0]) + k->args_size / 8);
     const launch_config config = *c;
     return enqueue(c->s, [=] {
         run_kernel(k, {config.grid[0], config.grid[1], config.grid[2]}, config.block[0],
-                   config.shared_bytes, copy.data(), together);
+                   config.shared_bytes, copy.data(), how);
     });
 }
 API cuStreamBeginCapture_v2(stream *s, int)

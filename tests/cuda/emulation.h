@@ -29,7 +29,7 @@ struct alignas(8) float2 {
 
 #define UT_DEVICE        static inline
 #define UT_DEVICE_MEMBER inline
-#define UT_DEVICE_CALLED static inline
+#define UT_DEVICE_APART  static inline
 
 /* Shared memory of the block that runs. */
 unsigned char *emu_shared(void);
@@ -50,7 +50,11 @@ struct emu_kernel {
         sizeof(args_type));                                                                        \
     static void name(const args_type &a)
 
-#define UT_KERNEL_ALONE UT_KERNEL
+#define UT_KERNEL_ALONE                               UT_KERNEL
+#define UT_KERNEL_AHEAD                               UT_KERNEL
+#define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
+static inline void let_next_start(void) {}
+static inline void wait_for_previous(void) {}
 
 /* ---- Barriers and exchange ------------------------------------------------------------------- */
 
@@ -80,6 +84,18 @@ static inline void grid_wait(const uint32_t *, uint32_t)
 {
     emu_grid_wait();
 }
+/* A cluster: the same, since it alone runs. */
+const void *emu_shared_of(const void *p, unsigned rank);
+static inline void cluster_arrive(void) {}
+static inline void cluster_wait(void)
+{
+    emu_grid_wait();
+}
+static inline float cluster_read(const float *p, unsigned rank)
+{
+    return *static_cast<const float *>(emu_shared_of(p, rank));
+}
+
 static inline uint32_t grid_turn(const uint32_t *)
 {
     return 0;
@@ -119,6 +135,7 @@ static inline void ahead_start(void *dst, const void *src)
 }
 static inline void ahead_wait(void) {}
 static inline void prefetch(const void *) {}
+static inline void prefetch_line(const void *) {}
 static inline uint64_t ticks(void)
 {
     return 0;

@@ -17,30 +17,47 @@ void emu_copy_async(void *dst, const void *src);
 void emu_copy_group_end(void);
 void emu_copy_wait(int newest);
 
+template <bool HALF> static inline float emu_number(uint32_t bits)
+{
+    return HALF ? f16_to_f32((uint16_t)bits) : __uint_as_float(bits << 16);
+}
+
 /* 16 numbers of which the lanes `all`[0 .. 3] have 2 each in their word `low`, then in `high`. */
+template <bool HALF>
 static inline void emu_row(const emu_words *all, int low, int high, float row[16])
 {
     for (int lane = 0; lane < 4; lane++) {
         const uint32_t pair[2] = {all[lane].w[low], all[lane].w[high]};
         for (int h = 0; h < 2; h++) {
-            row[8 * h + 2 * lane] = __uint_as_float(pair[h] << 16);
-            row[8 * h + 2 * lane + 1] = __uint_as_float(pair[h] & 0xffff0000u);
+            row[8 * h + 2 * lane] = emu_number<HALF>(pair[h] & 0xffffu);
+            row[8 * h + 2 * lane + 1] = emu_number<HALF>(pair[h] >> 16);
         }
     }
 }
 
-static inline void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+template <bool HALF>
+static inline void emu_mma(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
     const unsigned g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
     const emu_words *all = emu_publish({{a[0], a[1], a[2], a[3], b[0], b[1]}});
     float row[2][16], col[2][16];
     for (int i = 0; i < 2; i++) {
-        emu_row(all + 4 * g, i, i + 2, row[i]);
-        emu_row(all + 4 * (2 * q + i), 4, 5, col[i]);
+        emu_row<HALF>(all + 4 * g, i, i + 2, row[i]);
+        emu_row<HALF>(all + 4 * (2 * q + i), 4, 5, col[i]);
     }
     for (int k = 0; k < 16; k++)
         for (int i = 0; i < 4; i++)
             c[i] += row[i / 2][k] * col[i % 2][k];
+}
+
+static inline void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    emu_mma<false>(c, a, b);
+}
+
+static inline void mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    emu_mma<true>(c, a, b);
 }
 
 static inline void emu_load_matrices(uint32_t r[4], const void *row, bool trans)

@@ -29,12 +29,15 @@
 #define CU_TILE_PITCH  (CU_TILE_M + 4)
 #define CU_TILE_SHARED (2 * CU_TILE_K * CU_TILE_PITCH * 4)
 /* Tensor cores: buffers of the tile kernels, and what they take of shared memory with tiles of n by
- * n; outputs of a block of the slot kernels, columns of its part of K, and its shared memory. */
-#define CU_MMA_STAGES         3
-#define CU_MMA_SHARED(n)      (CU_MMA_STAGES * 2 * (n)*128)
-#define CU_SLOTS_N            64
-#define CU_SLOTS_K            256
-#define CU_SLOTS_SHARED(rows) ((rows) * (CU_SLOTS_K + 32) * 2)
+ * n; outputs of a block of the slot kernels, how their sums lie in shared memory, and all of it for
+ * a part of so many columns of K. */
+#define CU_MMA_STAGES    3
+#define CU_MMA_SHARED(n) (CU_MMA_STAGES * 2 * (n)*128)
+#define CU_SLOTS_N       64
+#define CU_SLOTS_PITCH   (CU_SLOTS_N + 4)
+#define CU_SLOTS_MOST    8 /* parts of a sum where a cluster adds them */
+#define CU_SLOTS_SHARED(rows, columns)                                                             \
+    ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4))
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, the longest row of logits that it keeps there, too, and the
@@ -72,14 +75,42 @@ typedef struct cu_linear_args {
     int32_t rows, slots; /* rows of a slot */
     int32_t vector;      /* rows of x are whole, aligned groups of 4 elements */
     UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blocks make parts of sums, else 0 */
-    /* linear_mma.cu: x as bf16 in rows of ldx elements, to which seg and seg_step apply, too; with
-     * two terms what the first has rounded away follows x16_rest elements behind */
+    /* linear_mma.cu, linear_slots.cu: x as bf16 or f16 in rows of ldx elements, to which seg and
+     * seg_step apply, too */
     UT_DEV(uint16_t) x16;
-    int64_t x16_slot, x16_rest;
+    int64_t x16_slot;
     UT_DEV(uint32_t)
     arrived; /* [tiles of results] blocks that have left their part; 0 again after */
-    int32_t ldx, terms;
+    int32_t ldx, pad;
 } cu_linear_args;
+
+/* A linear of tiles on tensor cores. What only such linears read is kept in their type: y16 is y,
+ * or with y_alpha snake(y), where y is seen as rows of y_cols columns. */
+typedef struct cu_tile_args {
+    cu_linear_args a; /* y or 0 */
+    int32_t narrow;   /* CU_BF16 or CU_F16: of x16, y16 and W */
+    int32_t y_cols;
+    UT_DEV(uint16_t) y16; /* or 0 */
+    int64_t y16_slot;
+    UT_DEV(const float) y_alpha;
+    UT_DEV(const float) y_beta; /* [y_cols] or 0 */
+} cu_tile_args;
+
+/* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
+ * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
+ * norm behind. Row m counts those of all slots. */
+typedef struct cu_slots_args {
+    cu_linear_args a; /* x16 [m, ldx]; n_out: rows of W, with swiglu gate, then up; y or 0 */
+    int32_t columns;  /* of a part of the sum: see launch_matmul.c */
+    int32_t cluster;  /* are the blocks of a tile of outputs a cluster? */
+    int32_t swiglu;
+    float eps;
+    UT_DEV(const float) square; /* [tiles, m] or 0; x has k columns */
+    int32_t square_tiles, ldy;
+    UT_DEV(uint16_t) y16; /* [m, ldy] or 0: y as bf16, times y_gain where that is */
+    UT_DEV(const float) y_gain;
+    UT_DEV(float) y_square; /* [n_out / CU_SLOTS_N, m] or 0 */
+} cu_slots_args;
 
 /* ---- Row by row ------------------------------------------------------------------------------ */
 
@@ -91,6 +122,9 @@ typedef struct cu_norm_args {
     UT_DEV(const float) bias; /* [cols]; bias of layer_norm only */
     int32_t rows, slots, cols;
     float eps;
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
+    int32_t ldy;
+    int32_t y_type; /* of y, a cu_type */
 } cu_norm_args;
 
 /* swiglu: cols of the result. snake: alpha, beta [cols]. activation: act, a ut_act. */
@@ -101,6 +135,7 @@ typedef struct cu_map_args {
     UT_DEV(const float) alpha;
     UT_DEV(const float) beta;
     int32_t rows, slots, cols, act;
+    int32_t y_type, pad; /* of y, a cu_type */
 } cu_map_args;
 
 typedef struct cu_scale_args {
@@ -129,6 +164,7 @@ typedef struct cu_history_args {
     int64_t pos_slot;
     int32_t n, lead, slots; /* elements of the rows, and of the history before them */
     int32_t unit;           /* elements of x that are the history while *pos is 0; 0: none are */
+    int32_t x_type, pad;    /* of x, a cu_type */
 } cu_history_args;
 
 typedef struct cu_copy_args {
@@ -198,6 +234,8 @@ typedef struct cu_gather_args {
     UT_DEV(float) y;             /* at the first row to write */
     int64_t y_slot;
     int32_t rows, slots, ids_cols, n_cols, dim;
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
+    int32_t ldy, pad;
 } cu_gather_args;
 
 typedef struct cu_gather_sum_args {
@@ -259,6 +297,7 @@ typedef struct cu_attention_args {
     int32_t first_pos, capacity, cache_type, reach; /* positions seen at most */
     float scale;
     int32_t at_once; /* heads of a block, which share keys; of the kernels below */
+    int32_t y_type;  /* of y, a cu_type; of attention_flash.cu */
     /* attention_split.cu: positions of a block, and what blocks leave to the last of a row and its
      * heads: part [slots * rows, heads, max_chunks, dim + 2], arrived [slots * rows, heads /
      * at_once], see cu_linear_args */
@@ -266,6 +305,15 @@ typedef struct cu_attention_args {
     UT_DEV(float) part;
     UT_DEV(uint32_t) arrived;
 } cu_attention_args;
+
+/* Decoding with rotation and caches in front: q is not read, the rows' own keys and values come
+ * from qkv.x, and go to the caches, too. */
+typedef struct cu_split_args {
+    cu_attention_args a;
+    cu_qkv_args qkv;      /* x 0: a.q and caches are ready */
+    UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16, instead of a.y; or 0 */
+    int32_t ldy, pad;
+} cu_split_args;
 
 /* Positions that a block of attention_flash.cu takes at a time, and its shared memory for heads of
  * up to d dimensions. */
@@ -371,13 +419,20 @@ typedef struct cu_convert_args {
     X(linear_few_q4_4, cu_linear_args)                                                             \
     X(linear_tile_q8, cu_linear_args)                                                              \
     X(linear_tile_q4, cu_linear_args)                                                              \
-    X(linear_pack, cu_linear_args)                                                                 \
-    X(linear_mma_128, cu_linear_args)                                                              \
-    X(linear_mma_64, cu_linear_args)                                                               \
-    X(linear_slots_8, cu_linear_args)                                                              \
-    X(linear_slots_16, cu_linear_args)                                                             \
-    X(linear_slots_32, cu_linear_args)                                                             \
-    X(linear_slots_64, cu_linear_args)                                                             \
+    X(linear_pack, cu_tile_args)                                                                   \
+    X(linear_mma_128, cu_tile_args)                                                                \
+    X(linear_mma_64, cu_tile_args)                                                                 \
+    X(linear_mma_128_f16, cu_tile_args)                                                            \
+    X(linear_mma_64_f16, cu_tile_args)                                                             \
+    X(linear_mma_finish, cu_tile_args)                                                             \
+    X(linear_slots_8, cu_slots_args)                                                               \
+    X(linear_slots_16, cu_slots_args)                                                              \
+    X(linear_slots_32, cu_slots_args)                                                              \
+    X(linear_slots_64, cu_slots_args)                                                              \
+    X(linear_slots_8_wide, cu_slots_args)                                                          \
+    X(linear_slots_16_wide, cu_slots_args)                                                         \
+    X(linear_slots_32_wide, cu_slots_args)                                                         \
+    X(linear_slots_64_wide, cu_slots_args)                                                         \
     X(rms_norm, cu_norm_args)                                                                      \
     X(layer_norm, cu_norm_args)                                                                    \
     X(swiglu, cu_map_args)                                                                         \
@@ -397,10 +452,10 @@ typedef struct cu_convert_args {
     X(rope_angles, cu_angles_args)                                                                 \
     X(qkv, cu_qkv_args)                                                                            \
     X(attention, cu_attention_args)                                                                \
-    X(attention_split_1, cu_attention_args)                                                        \
-    X(attention_split_2, cu_attention_args)                                                        \
-    X(attention_split_4, cu_attention_args)                                                        \
-    X(attention_split_8, cu_attention_args)                                                        \
+    X(attention_split_1, cu_split_args)                                                            \
+    X(attention_split_2, cu_split_args)                                                            \
+    X(attention_split_4, cu_split_args)                                                            \
+    X(attention_split_8, cu_split_args)                                                            \
     X(flash_64, cu_attention_args)                                                                 \
     X(flash_128, cu_attention_args)                                                                \
     X(nearest, cu_nearest_args)                                                                    \
@@ -412,6 +467,7 @@ typedef struct cu_convert_args {
     X(convert, cu_convert_args)                                                                    \
     X(pack_q8, cu_convert_args)                                                                    \
     X(pack_q4, cu_convert_args)                                                                    \
+    X(slot_ops, cu_slot_ops_args)                                                                  \
     X(frame, cu_frame_args)
 
 #endif

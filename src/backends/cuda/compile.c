@@ -60,18 +60,17 @@ static void place_densely(cu_exec *e, size_t *offset)
     }
 }
 
-static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
+static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *when, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
     size_t *offset = ut_calloc((size_t)p->n_tensors + 1, sizeof *offset);
     if (!offset)
         return no_memory(p, err);
     utter_status st = UTTER_OK;
-    e->dense = may_be_frame(e);
     if (e->dense)
         place_densely(e, offset);
     else
-        st = ut_plan_place(p, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
+        st = ut_plan_place_when(p, when, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
     if (st == UTTER_OK)
         st = cu_alloc(b, e->arena_bytes, &e->arena, err, "plan %s for %d steps of %d slots",
                       p->name, (int)e->max_t, e->n_slots);
@@ -80,15 +79,17 @@ static utter_status place_tensors(cu_exec *e, cu_backend *b, ut_err *err)
         const ut_tid root = ut_plan_root(p, i);
         const ut_tensor *m = &p->tensors[root];
         const bool is_state = m->role == UT_STATE;
-        e->places[i] =
-            (cu_place){.set = true,
-                       .state = is_state ? m->state : -1,
-                       .offset = is_state ? 0 : offset[root],
-                       .dtype = is_state ? cu_state_dtype(b, &p->states->def[m->state]) : t->dtype,
-                       .rows_per_t = t->rows_per_t,
-                       .rows_fixed = t->rows_fixed,
-                       .cols = t->cols,
-                       .lead = (int64_t)m->lead * m->cols};
+        e->places[i] = (cu_place){.set = true,
+                                  .state = is_state ? m->state : -1,
+                                  .offset = is_state ? 0 : offset[root],
+                                  .dtype = is_state ? cu_state_dtype(b, &p->states->def[m->state])
+                                           : !e->narrow[root] ? t->dtype
+                                           : e->heard         ? UT_F16
+                                                              : UT_BF16,
+                                  .rows_per_t = t->rows_per_t,
+                                  .rows_fixed = t->rows_fixed,
+                                  .cols = t->cols,
+                                  .lead = (int64_t)m->lead * m->cols};
     }
     ut_free(offset);
     return st;
@@ -148,7 +149,7 @@ static utter_status use(cu_exec *e, cu_backend *b, const ut_weight *w, cu_form f
 }
 
 /* The form of operand i of an op's weights. */
-static cu_form form_of(const ut_op *op, int i)
+static cu_form form_of(const cu_exec *e, const ut_op *op, int i)
 {
     switch (op->kind) {
     case UT_OP_EMBED_SUM:
@@ -158,7 +159,10 @@ static cu_form form_of(const ut_op *op, int i)
     case UT_OP_NEAREST:
         return op->u.nearest.euclid ? CU_FORM_F32 : CU_FORM_UNIT;
     case UT_OP_LINEAR:
-        return i == 0 ? CU_FORM_ROWS : CU_FORM_VECTOR;
+        if (i > 0)
+            return CU_FORM_VECTOR;
+        return e->heard && e->head.plan->tensors[op->in[0]].rows_per_t > 0 ? CU_FORM_HEARD
+                                                                           : CU_FORM_ROWS;
     case UT_OP_DWCONV:
         return i == 0 ? CU_FORM_TAPS : CU_FORM_VECTOR;
     default:
@@ -201,20 +205,27 @@ static utter_status make_step(cu_exec *e, cu_backend *b, cu_step *s, const ut_op
     utter_status st = check_op(e, op, err);
     s->op = op;
     s->launch = launch_fns[op->kind];
-    for (int i = 0; i < 6; i++)
-        if (op->in[i] != UT_NONE)
-            s->in[i] = e->places[op->in[i]];
-    for (int i = 0; i < 2; i++)
-        if (op->out[i] != UT_NONE)
-            s->out[i] = e->places[op->out[i]];
     for (int i = 0; i < (int)(sizeof op->w / sizeof op->w[0]) && st == UTTER_OK; i++)
-        st = use(e, b, op->w[i], form_of(op, i), &s->w[i], err);
+        st = use(e, b, op->w[i], form_of(e, op, i), &s->w[i], err);
     const char *why;
     if (st == UTTER_OK && op->kind == UT_OP_ATTENTION && b->attention == UT_ATTENTION_FLASH &&
-        !cu_attention_is_fast(b, s, &why))
+        !cu_attention_is_fast(b, e->head.plan, op, &why))
         st = ut_fail(err, UTTER_ERR_UNSUPPORTED, "plan %s: attention flash cannot be used here: %s",
                      e->head.plan->name, why);
     return st;
+}
+
+static void place_operands(cu_exec *e)
+{
+    for (int32_t k = 0; k < e->n_steps; k++) {
+        cu_step *s = &e->steps[k];
+        for (int i = 0; i < 6; i++)
+            if (s->op->in[i] != UT_NONE)
+                s->in[i] = e->places[s->op->in[i]];
+        for (int i = 0; i < 2; i++)
+            if (s->op->out[i] != UT_NONE)
+                s->out[i] = e->places[s->op->out[i]];
+    }
 }
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
@@ -358,13 +369,29 @@ static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
 static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
 {
     const ut_plan *plan = e->head.plan;
-    utter_status st = place_tensors(e, b, err);
+    utter_status st = UTTER_OK;
+    ut_op_time *when = ut_calloc((size_t)plan->n_ops + 1, sizeof *when);
+    if (!when)
+        return no_memory(plan, err);
+    e->dense = may_be_frame(e);
+    e->heard = true;
+    for (int32_t i = 0; i < plan->n_ops; i++)
+        e->heard = e->heard && plan->ops[i].kind != UT_OP_SAMPLE;
+    for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
+        st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
+    if (st == UTTER_OK)
+        st = cu_fuse(e, b, when, err);
+    if (st == UTTER_OK)
+        cu_narrow(e, b, when);
+    if (st == UTTER_OK)
+        st = place_tensors(e, b, when, err);
+    ut_free(when);
+    if (st == UTTER_OK)
+        place_operands(e);
     if (st == UTTER_OK)
         st = new_host_copies(e, b, UT_INPUT, &e->inputs, &e->n_inputs, err);
     if (st == UTTER_OK)
         st = new_host_copies(e, b, UT_OUTPUT, &e->outputs, &e->n_outputs, err);
-    for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
-        st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
     if (st == UTTER_OK)
         st = make_tables(e, b, err);
     if (st == UTTER_OK)
@@ -404,7 +431,8 @@ utter_status cu_compile(ut_backend *backend, const ut_plan *plan, int n_slots, i
     e->n_steps = plan->n_ops;
     e->steps = ut_calloc((size_t)plan->n_ops + 1, sizeof *e->steps);
     e->places = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->places);
-    st = e->steps && e->places ? fill(e, b, err) : no_memory(plan, err);
+    e->narrow = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->narrow);
+    st = e->steps && e->places && e->narrow ? fill(e, b, err) : no_memory(plan, err);
     if (st != UTTER_OK) {
         cu_exec_free(&e->head);
         return st;
@@ -417,7 +445,7 @@ size_t cu_exec_bytes(const ut_exec *exec)
 {
     const cu_exec *e = (const cu_exec *)exec;
     return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes + e->half_bytes +
-           e->arrived_bytes;
+           e->arrived_bytes + e->side_bytes;
 }
 
 void cu_exec_free(ut_exec *exec)
@@ -448,10 +476,12 @@ void cu_exec_free(ut_exec *exec)
     cu_free(b, e->work);
     cu_free(b, e->half);
     cu_free(b, e->arrived);
+    cu_free(b, e->side);
     ut_free(e->inputs);
     ut_free(e->outputs);
     ut_free(e->weights);
     ut_free(e->places);
+    ut_free(e->narrow);
     ut_free(e->steps);
     ut_free(e);
 }

@@ -231,6 +231,10 @@ static void prepare_mma(cu_backend *b)
              b->d.function_get(&version, CU_FUNC_PTX_VERSION, b->kernels[CU_K_linear_mma_128]) ==
                  CU_OK &&
              version >= 80;
+    b->hopper = b->mma && b->cc >= 90 && version >= 90;
+    for (int k = CU_K_linear_slots_8; k <= CU_K_linear_slots_64_wide && b->mma; k++)
+        b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
+                                   (int)b->shared_limit) == CU_OK;
     for (size_t i = 0; i < sizeof large / sizeof large[0] && b->mma; i++)
         b->mma = b->d.function_set(b->kernels[large[i].kernel], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    large[i].shared_bytes) == CU_OK;

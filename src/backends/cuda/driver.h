@@ -41,6 +41,7 @@ enum {
     CU_CAPTURE_THREAD_LOCAL = 1,
 
     CU_LAUNCH_COOPERATIVE = 2,
+    CU_LAUNCH_CLUSTER = 4,
     CU_LAUNCH_PROGRAMMATIC = 6 /* may start before the kernel in front has ended */
 };
 
@@ -48,7 +49,7 @@ enum {
 typedef struct cu_launch_attribute {
     int id;
     int pad;
-    int value[16]; /* [0]: on or off, of those above */
+    int value[16]; /* [0]: on or off; of a cluster, its blocks along x, y and z */
 } cu_launch_attribute;
 
 typedef struct cu_launch_config {
@@ -99,9 +100,6 @@ typedef struct cu_launch_config {
     X(event_query, "cuEventQuery", (cu_event))                                                     \
     X(event_sync, "cuEventSynchronize", (cu_event))                                                \
     X(event_elapsed, "cuEventElapsedTime", (float *, cu_event, cu_event))                          \
-    X(launch, "cuLaunchKernel",                                                                    \
-      (cu_function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,          \
-       cu_stream, void **, void **))                                                               \
     X(launch_with, "cuLaunchKernelEx", (const cu_launch_config *, cu_function, void **, void **))  \
     X(capture_begin, "cuStreamBeginCapture_v2", (cu_stream, int))                                  \
     X(capture_end, "cuStreamEndCapture", (cu_stream, cu_graph *))                                  \

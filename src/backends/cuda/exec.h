@@ -23,6 +23,7 @@ enum {
 
 typedef enum cu_form {
     CU_FORM_ROWS,   /* [rows, ld] in the backend's precision, for products */
+    CU_FORM_HEARD,  /* the same of a plan that chooses no codes: see cu_weight_get */
     CU_FORM_TABLE,  /* the same in the stored type, for look-ups */
     CU_FORM_F32,    /* the same in f32 */
     CU_FORM_VECTOR, /* f32 [cols] */
@@ -84,7 +85,9 @@ typedef struct cu_backend {
     cu_stream stream; /* of uploads and of plans without states */
     ut_precision precision;
     ut_attention attention;
-    bool mma; /* the kernels of mma.cuh can be used */
+    bool mma;    /* the kernels of mma.cuh can be used */
+    bool hopper; /* kernels were built for 9.0 or newer: they wait for the one in front themselves,
+                    and blocks of a cluster read each other's shared memory */
     cu_weight_set weights;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
@@ -120,7 +123,9 @@ utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err);
  * after the longest wait. */
 utter_status cu_wait_more(double since, const char *what, ut_err *err);
 
-/* weights.c */
+/* weights.c. What a plan that chooses no codes computes is heard, or compared with codebooks: where
+ * tensor cores make products of bf16, its matrices and their x are f16 instead, which has 3 more
+ * bits for as many bytes. */
 utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
                            ut_err *err);
 void cu_weight_release(cu_backend *b, cu_weight *w); /* NULL is fine */
@@ -177,9 +182,9 @@ void cu_saved_free(ut_saved *saved);
 /* Where a tensor lies: [slots, lead + rows, cols] in the arena, or a state tensor. */
 typedef struct cu_place {
     bool set;
-    int32_t state; /* -1: in the arena */
-    size_t offset; /* of the first lead row */
-    ut_dtype dtype;
+    int32_t state;  /* -1: in the arena */
+    size_t offset;  /* of the first lead row */
+    ut_dtype dtype; /* bf16 or f16 in the arena: only products on tensor cores read it (narrow.c) */
     int32_t rows_per_t, rows_fixed, cols;
     int64_t lead; /* elements before row 0 */
 } cu_place;
@@ -187,6 +192,23 @@ typedef struct cu_place {
 typedef struct cu_run cu_run;
 typedef struct cu_step cu_step;
 typedef void cu_launch_fn(cu_run *r, const cu_step *s);
+
+/* What a step of a decoding plan does beside its own operation (fuse.c), and what it hands on: rows
+ * as bf16, for the products that read them, and sums of squares, for the norm in front of those. */
+typedef struct cu_links {
+    bool merged;          /* another step does it */
+    bool folded;          /* a norm that is part of the products that read it */
+    int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
+    int32_t snake;        /* a linear's result goes through it, to what is narrow, or -1 */
+    int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
+    int32_t group;        /* steps of slots in one launch, this one the first; 0: none */
+    bool no_f32;          /* nobody reads the result as f32 */
+    float eps;            /* of the norm that is part of a linear */
+    int32_t ldx, ldy;     /* elements of a row */
+    int32_t square_tiles; /* of square, a maker's tiles of outputs */
+    cu_ptr x16, square;   /* of a linear; 0: x is made bf16 by itself; there is no norm */
+    cu_ptr y16, y_square; /* or 0 */
+} cu_links;
 
 /* One op: operands by place, weights on the device. */
 struct cu_step {
@@ -196,6 +218,7 @@ struct cu_step {
     const cu_weight *w[5];
     cu_ptr table; /* what compile computed: rope frequencies, ranges of a gather */
     cu_ptr work;  /* scratch of a sampler of many entries */
+    cu_links links;
 };
 
 /* A captured run. */
@@ -233,6 +256,8 @@ typedef struct cu_exec {
     cu_ptr half,
         arrived; /* x of products as bf16; counters of blocks (last_block), 0 between them */
     size_t half_bytes, arrived_bytes;
+    cu_ptr side; /* what links point to */
+    size_t side_bytes;
     cu_place *places; /* [n_tensors] */
     cu_step *steps;   /* [n_steps] */
     int32_t n_steps;
@@ -245,6 +270,8 @@ typedef struct cu_exec {
     cu_stream stream; /* of the last run; NULL: none yet */
     cu_captured graphs[CU_GRAPHS];
     uint64_t n_runs;
+    bool heard;      /* it chooses no codes */
+    bool *narrow;    /* [n_tensors] kept in the type of the products that read it */
     bool dense;      /* no memory is used for two tensors */
     cu_frame *frame; /* NULL: not in phases */
     cu_ptr trace;
@@ -287,6 +314,26 @@ utter_status cu_run_timed(ut_exec *e, ut_state *s, int first_slot, int32_t n_t, 
 /* Free all captured runs. */
 void cu_exec_forget(cu_exec *e);
 
+/* ---- Narrow tensors (narrow.c) ----------------------------------------------------------------
+ */
+
+/* Find tensors that only products on tensor cores read, and snakes that belong to the product in
+ * front of them. As cu_fuse. */
+void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when);
+/* Is the step a product of tiles on tensor cores? */
+bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
+
+/* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
+ */
+
+/* Find what steps of a decoding plan can do together; when [n_ops]: where each operation reads and
+ * writes then. Steps have their operations and weights, but no places. */
+utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err);
+/* Launch step i, unless another one does what it is for. */
+void cu_launch_step(cu_run *r, int32_t i);
+/* What a step's launch hands its kernel, instead of launching it; the kernel, or -1. */
+int cu_arguments_of(cu_run *r, const cu_step *s, void *args, size_t size);
+
 /* ---- Frames in phases (frame.c) -------------------------------------------------------------- */
 
 /* e->frame, or none where the plan cannot be phases; then e->frames, by timing. */
@@ -318,6 +365,9 @@ static inline int32_t cu_rows(const cu_place *p, int32_t n_t)
 
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args);
+/* The same, where blocks of one x and z are a cluster: for b->hopper only. */
+void cu_launch_cluster(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+                       size_t shared_bytes, const void *args);
 
 /* How many parts the sums of a linear are cut into for the grid, 1: none; and the most rows at
  * which there are parts. */
@@ -334,11 +384,13 @@ typedef struct cu_scratch {
 } cu_scratch;
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Is the step a product of launch_slots? */
+bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Launch a linear on tensor cores; false: it is not one for them. */
 bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
-bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why);
-cu_type cu_cache_type(const cu_place *cache);
+bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
+cu_type cu_place_type(const cu_place *cache);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,
@@ -348,5 +400,6 @@ cu_launch_fn cu_launch_embed_sum, cu_launch_gather, cu_launch_gather_sum, cu_lau
     cu_launch_ring_get, cu_launch_advance;
 cu_launch_fn cu_launch_history, cu_launch_trim, cu_launch_reflect, cu_launch_pool;
 cu_launch_fn cu_launch_qkv, cu_launch_attention, cu_launch_nearest, cu_launch_sample;
+cu_launch_fn cu_launch_slot_ops; /* the step and those of its group */
 
 #endif

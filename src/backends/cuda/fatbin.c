@@ -25,16 +25,25 @@ FATBIN(signal);
 FATBIN(attention);
 FATBIN(decide);
 FATBIN(linear_mma);
+FATBIN(linear_slots);
+FATBIN(slot_ops);
 FATBIN(attention_flash);
 FATBIN(attention_split);
 FATBIN(frame);
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear,          ut_fatbin_linear_packed,
-                                         ut_fatbin_linear_mma,      ut_fatbin_rows,
-                                         ut_fatbin_signal,          ut_fatbin_attention,
-                                         ut_fatbin_attention_flash, ut_fatbin_attention_split,
-                                         ut_fatbin_decide,          ut_fatbin_frame};
+    const void *const all[CU_FATBINS] = {ut_fatbin_linear,
+                                         ut_fatbin_linear_packed,
+                                         ut_fatbin_linear_mma,
+                                         ut_fatbin_linear_slots,
+                                         ut_fatbin_rows,
+                                         ut_fatbin_signal,
+                                         ut_fatbin_attention,
+                                         ut_fatbin_attention_flash,
+                                         ut_fatbin_attention_split,
+                                         ut_fatbin_decide,
+                                         ut_fatbin_slot_ops,
+                                         ut_fatbin_frame};
     return all[i];
 }

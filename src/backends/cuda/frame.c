@@ -119,15 +119,9 @@ _Static_assert(sizeof(cu_frame_phase) % 16 == 0 && sizeof(cu_slot_op) % 16 == 0 
                "the kernel reads tables 16 bytes at a time");
 _Static_assert(sizeof(cu_qkv_args) <= sizeof(cu_slot_op), "a record holds what is taken from it");
 
-/* What a step's launch hands its kernel, instead of launching it. */
 static void arguments_of(cu_run *r, int32_t op, void *args, size_t size)
 {
-    cu_record record = {.kernel = -1};
-    const cu_step *s = &r->e->steps[op];
-    r->record = &record;
-    s->launch(r, s);
-    r->record = NULL;
-    memcpy(args, record.args, size < sizeof record.args ? size : sizeof record.args);
+    cu_arguments_of(r, &r->e->steps[op], args, size);
 }
 
 /* Where tensor t's mail is on the device, or 0. */

@@ -126,6 +126,14 @@ typedef struct cu_slot_op {
     } u;
 } cu_slot_op;
 
+/* Operations of one slot each, one after another, by a block: slot_ops.cu. */
+#define CU_SLOT_OPS 8
+typedef struct cu_slot_ops_args {
+    int32_t n, slots;
+    int64_t pad;
+    cu_slot_op op[CU_SLOT_OPS];
+} cu_slot_ops_args;
+
 /* The matrix of a linear phase and what of it is whose. */
 typedef struct cu_frame_load {
     UT_DEV(const void) w;

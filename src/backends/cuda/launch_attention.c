@@ -5,9 +5,9 @@
 
 enum { MAX_SPLIT_DIM = 256, MAX_FLASH_DIM = 128, MAX_SPLIT_WIDTH = 1024 /* heads * dim */ };
 
-cu_type cu_cache_type(const cu_place *cache)
+cu_type cu_place_type(const cu_place *place)
 {
-    return cache->dtype == UT_BF16 ? CU_BF16 : CU_F32;
+    return place->dtype == UT_BF16 ? CU_BF16 : place->dtype == UT_F16 ? CU_F16 : CU_F32;
 }
 
 static bool is_decoding(const cu_step *s)
@@ -15,16 +15,17 @@ static bool is_decoding(const cu_step *s)
     return s->in[0].rows_per_t == 0;
 }
 
-bool cu_attention_is_fast(const cu_backend *b, const cu_step *s, const char **why)
+bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why)
 {
-    const int32_t dim = s->op->u.attn.head_dim;
-    const bool decoding = is_decoding(s);
+    const int32_t dim = op->u.attn.head_dim;
+    const bool decoding = p->tensors[op->in[0]].rows_per_t == 0;
+    const ut_state_def *cache = &p->states->def[p->tensors[op->in[2]].state];
     *why = NULL;
     if (b->attention == UT_ATTENTION_MATH)
         *why = "the plain kernel was asked for";
     else if (dim % 8 || dim > (decoding ? MAX_SPLIT_DIM : MAX_FLASH_DIM))
         *why = "a head's dimensions are no multiple of 8, or more than 128 (decoding: 256)";
-    else if (!decoding && cu_cache_type(&s->in[2]) != CU_BF16)
+    else if (!decoding && cu_state_dtype(b, cache) != UT_BF16)
         *why = "caches are f32: use the precision bf16";
     else if (!decoding && !b->mma)
         *why = "the device has no tensor cores for bf16, or no kernels were built for it";
@@ -61,21 +62,39 @@ static int32_t reach_of(const ut_op *op, int32_t capacity)
     return window && window < capacity ? window : capacity;
 }
 
-static void launch_split(cu_run *r, const cu_step *s, cu_attention_args *a)
+/* Blocks of a row and its heads: few where there are many of those. */
+static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t chunks)
 {
+    const int64_t wanted = (4 * (int64_t)b->sm_count + heads - 1) / heads;
+    return wanted < chunks ? (int32_t)wanted : chunks;
+}
+
+static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *attention)
+{
+    cu_split_args args = {.a = *attention};
+    cu_attention_args *a = &args.a;
     const int64_t rows = (int64_t)a->rows * a->slots;
     a->at_once = heads_at_once(s->op, MAX_SPLIT_WIDTH / a->dim);
     a->chunk = chunk_of(a->capacity);
     a->max_chunks = max_chunks(a->reach, a->chunk);
     a->part = r->e->part;
     a->arrived = r->e->arrived;
+    args.y16 = s->links.y16;
+    args.ldy = s->links.ldy;
     const int kernel = a->at_once == 8   ? CU_K_attention_split_8
                        : a->at_once == 4 ? CU_K_attention_split_4
                        : a->at_once == 2 ? CU_K_attention_split_2
                                          : CU_K_attention_split_1;
     const size_t lanes = a->dim <= 64 ? 8 : a->dim <= 128 ? 16 : 32;
-    const size_t shared = 4 * (CU_THREADS / 32) * (size_t)a->at_once * (8 * lanes + 2);
-    cu_launch(r, kernel, a->max_chunks, a->heads / a->at_once, rows, shared, a);
+    size_t shared = 4 * (CU_THREADS / 32) * (size_t)a->at_once * (8 * lanes + 2);
+    if (s->links.qkv >= 0) {
+        cu_arguments_of(r, &r->e->steps[s->links.qkv], &args.qkv, sizeof args.qkv);
+        shared += 4 * (size_t)a->at_once * (size_t)a->dim +
+                  2 * (size_t)a->rows * (size_t)a->dim * (a->cache_type == CU_F32 ? 4 : 2);
+    }
+    const int64_t heads = rows * (a->heads / a->at_once);
+    cu_launch(r, kernel, blocks_of(r->b, heads, a->max_chunks), a->heads / a->at_once, rows, shared,
+              &args);
 }
 
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
@@ -83,7 +102,8 @@ cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_
     const ut_op *op = s->op;
     const char *why;
     cu_scratch need = {0};
-    if (op->kind != UT_OP_ATTENTION || !is_decoding(s) || !cu_attention_is_fast(b, s, &why))
+    if (op->kind != UT_OP_ATTENTION || !is_decoding(s) ||
+        !cu_attention_is_fast(b, e->head.plan, op, &why))
         return need;
     const int32_t capacity = s->in[2].rows_fixed;
     const int32_t chunks = max_chunks(reach_of(op, capacity), chunk_of(capacity));
@@ -100,6 +120,7 @@ cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_
 static void launch_flash(cu_run *r, const cu_step *s, cu_attention_args *a)
 {
     a->at_once = heads_at_once(s->op, 8);
+    a->y_type = cu_place_type(&s->out[0]);
     const int32_t rows = CU_THREADS / 32 * 16 / a->at_once, d = a->dim <= 64 ? 64 : 128;
     cu_launch(r, d == 64 ? CU_K_flash_64 : CU_K_flash_128, (a->rows + rows - 1) / rows,
               a->heads / a->at_once, a->slots, CU_FLASH_SHARED((size_t)d), a);
@@ -128,10 +149,10 @@ void cu_launch_attention(cu_run *r, const cu_step *s)
                            .dim = op->u.attn.head_dim,
                            .first_pos = op->u.attn.first_pos,
                            .capacity = k.rows,
-                           .cache_type = cu_cache_type(&s->in[2]),
+                           .cache_type = cu_place_type(&s->in[2]),
                            .reach = reach_of(op, k.rows),
                            .scale = 1.0f / sqrtf((float)op->u.attn.head_dim)};
-    if (!cu_attention_is_fast(r->b, s, &why))
+    if (!cu_attention_is_fast(r->b, r->e->head.plan, op, &why))
         cu_launch(r, CU_K_attention, (int64_t)q.rows * a.slots, a.heads, 1,
                   sizeof(float) * (CU_THREADS / 32 + CU_THREADS + (size_t)a.dim), &a);
     else if (is_decoding(s))

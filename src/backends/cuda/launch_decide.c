@@ -28,7 +28,7 @@ void cu_launch_qkv(cu_run *r, const cu_step *s)
                            .dim = op->u.attn.head_dim,
                            .first_pos = op->u.attn.first_pos,
                            .capacity = k.rows,
-                           .cache_type = cu_cache_type(&s->in[2]),
+                           .cache_type = cu_place_type(&s->in[2]),
                            .halves = op->u.attn.rope == UT_ROPE_HALVES,
                            .eps = op->u.attn.eps,
                            .n_t = s->in[0].rows_per_t ? r->e->n_t : 0};

@@ -107,7 +107,7 @@ static void launch_norm(cu_run *r, const cu_step *s, int kernel)
 {
     const cu_view x = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
     const cu_norm_args a = {.x = x.p,
-                            .y = y.p,
+                            .y = s->links.no_f32 ? 0 : y.p,
                             .x_slot = x.slot,
                             .y_slot = y.slot,
                             .gain = s->w[0]->data,
@@ -115,7 +115,10 @@ static void launch_norm(cu_run *r, const cu_step *s, int kernel)
                             .rows = x.rows,
                             .slots = r->e->n_slots,
                             .cols = x.cols,
-                            .eps = s->op->u.norm.eps};
+                            .eps = s->op->u.norm.eps,
+                            .y16 = s->links.y16,
+                            .ldy = s->links.ldy,
+                            .y_type = cu_place_type(&s->out[0])};
     cu_launch(r, kernel, (int64_t)x.rows * a.slots, 1, 1, CU_THREADS / 32 * sizeof(float), &a);
 }
 
@@ -143,7 +146,8 @@ static void launch_map(cu_run *r, const cu_step *s, int kernel)
                            .rows = y.rows,
                            .slots = r->e->n_slots,
                            .cols = y.cols,
-                           .act = s->op->u.linear.act};
+                           .act = s->op->u.linear.act,
+                           .y_type = cu_place_type(&s->out[0])};
     cu_launch(r, kernel, div_up((int64_t)y.rows * y.cols, CU_THREADS), a.slots, 1, 0, &a);
 }
 

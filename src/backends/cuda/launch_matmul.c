@@ -7,61 +7,111 @@ static int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* Products of bf16. Those whose rows do not depend on T are decoding; with one slot they stay with
- * the kernels for few rows. */
-static bool takes(const cu_backend *b, const cu_step *s, int n_slots)
+/* Rows that do not depend on T are decoding; with one slot they stay with the kernels for few rows.
+ */
+static bool is_decoding(const cu_exec *e, const cu_step *s)
 {
-    return b->mma && s->w[0]->type == CU_BF16 && (s->in[0].rows_per_t > 0 || n_slots > 1);
+    return e->head.plan->tensors[s->op->in[0]].rows_per_t == 0;
 }
 
-static bool is_decoding(const cu_step *s)
+bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
-    return s->in[0].rows_per_t == 0;
+    if (s->op->kind != UT_OP_LINEAR || !b->mma || is_decoding(e, s))
+        return false;
+    return s->w[0]->type == CU_BF16 ||
+           (s->w[0]->type == CU_F16 && ut_weight_kept_type(s->op->w[0], b->precision) == UT_BF16);
 }
 
 /* ---- Slots of a decoding step ---------------------------------------------------------------- */
 
 typedef struct slots_grid {
     int kernel;
-    int32_t at_once; /* rows of a block */
-    int64_t outputs, parts, rows;
+    int32_t at_once, columns; /* rows of a block, columns of its part of the sums */
+    int64_t tiles, parts, rows;
+    size_t shared;
 } slots_grid;
 
-static slots_grid cut_slots(int64_t rows, int32_t n_out, int32_t ld)
+/* Parts depend on K alone: 256 columns, or an eighth of K in multiples of 384. */
+static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, int32_t ld)
 {
-    slots_grid g = {CU_K_linear_slots_64, 64, div_up(n_out, CU_SLOTS_N), div_up(ld, CU_SLOTS_K), 0};
-    if (rows <= 8)
-        g.kernel = CU_K_linear_slots_8, g.at_once = 8;
-    else if (rows <= 16)
-        g.kernel = CU_K_linear_slots_16, g.at_once = 16;
-    else if (rows <= 32)
-        g.kernel = CU_K_linear_slots_32, g.at_once = 32;
+    enum { PART = 256, WIDE = 384 };
+    static const int kernels[][2] = {{CU_K_linear_slots_8, CU_K_linear_slots_8_wide},
+                                     {CU_K_linear_slots_16, CU_K_linear_slots_16_wide},
+                                     {CU_K_linear_slots_32, CU_K_linear_slots_32_wide},
+                                     {CU_K_linear_slots_64, CU_K_linear_slots_64_wide}};
+    const bool wide = ld > CU_SLOTS_MOST * PART;
+    slots_grid g = {.columns = wide ? (int32_t)div_up(ld, CU_SLOTS_MOST * WIDE) * WIDE : PART};
+    int k = rows <= 8 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3;
+    while (k > 0 && CU_SLOTS_SHARED((size_t)8 << k, (size_t)g.columns) > b->shared_limit)
+        k--;
+    g.kernel = kernels[k][wide];
+    g.at_once = 8 << k;
+    g.tiles = div_up(outputs, CU_SLOTS_N);
+    g.parts = div_up(ld, g.columns);
     g.rows = div_up(rows, g.at_once);
+    g.shared = CU_SLOTS_SHARED((size_t)g.at_once, (size_t)g.columns);
     return g;
 }
 
-static void launch_slots(cu_run *r, cu_linear_args *a)
+bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
-    const slots_grid g = cut_slots((int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    return s->op->kind == UT_OP_LINEAR && b->mma && e->n_slots > 1 && s->w[0]->type == CU_BF16 &&
+           is_decoding(e, s);
+}
+
+/* x as bf16, which nobody has left. */
+static void pack_slots(cu_run *r, cu_linear_args *a)
+{
+    a->x16 = r->e->half;
+    a->ldx = a->ldw;
+    a->x16_slot = (int64_t)a->rows * a->ldx;
+    const cu_tile_args p = {.a = *a, .narrow = CU_BF16};
+    cu_launch(r, CU_K_linear_pack, div_up((int64_t)a->rows * (a->ldx / 8), CU_THREADS), a->slots, 1,
+              0, &p);
+}
+
+static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
+{
+    const cu_links *l = &s->links;
+    const slots_grid g = cut_slots(r->b, (int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    if (l->x16) {
+        a->x16 = l->x16;
+        a->ldx = l->ldx;
+    } else {
+        pack_slots(r, a);
+    }
     a->part = r->e->part;
     a->arrived = r->e->arrived;
-    cu_launch(r, g.kernel, g.outputs, g.parts, g.rows, CU_SLOTS_SHARED((size_t)g.at_once), a);
+    cu_slots_args args = {.a = *a,
+                          .columns = g.columns,
+                          .cluster = r->b->hopper && g.parts > 1,
+                          .swiglu = l->swiglu >= 0,
+                          .eps = l->eps,
+                          .square = l->square,
+                          .square_tiles = l->square_tiles,
+                          .ldy = l->ldy,
+                          .y16 = l->y16,
+                          .y_square = l->y_square};
+    if (l->swiglu >= 0) {
+        cu_map_args map;
+        cu_arguments_of(r, &r->e->steps[l->swiglu], &map, sizeof map);
+        args.a.y = map.y;
+        args.a.y_slot = map.y_slot;
+    }
+    if (l->norm >= 0)
+        args.y_gain = r->e->steps[l->norm].w[0]->data;
+    if (l->no_f32)
+        args.a.y = 0;
+    if (args.cluster)
+        cu_launch_cluster(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
+    else
+        cu_launch(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
 }
 
 /* ---- Tiles ----------------------------------------------------------------------------------- */
 
-/* A plan that chooses codes may round x to bf16, as the models' own programs do. What others
- * compute is heard, or searched for nearest entries: they keep 16 bits of x. */
-static int32_t terms_of(const ut_plan *p)
-{
-    for (int32_t i = 0; i < p->n_ops; i++)
-        if (p->ops[i].kind == UT_OP_SAMPLE)
-            return 1;
-    return 2;
-}
-
-/* x as bf16: a copy of its rows and of the history in front of them where their groups of 8
- * elements stay whole, else the rows that the product sees, tap beside tap. */
+/* x in the matrix's type: a copy of its rows and of the history in front of them where their groups
+ * of 8 elements stay whole, else the rows that the product sees, tap beside tap. */
 typedef struct packed_x {
     bool rows_as_they_are;
     int32_t rows, ld; /* of a slot */
@@ -76,52 +126,89 @@ static packed_x pack_of(const cu_step *s, int32_t n_t)
     return (packed_x){false, rows, s->w[0]->ld};
 }
 
-static void launch_pack(cu_run *r, const packed_x *x, cu_linear_args *a)
+static void launch_pack(cu_run *r, const packed_x *x, cu_tile_args *t)
 {
-    cu_linear_args p = *a;
-    a->x16 = p.x16 = r->e->half;
-    a->x16_slot = p.x16_slot = (int64_t)x->rows * x->ld;
-    a->x16_rest = p.x16_rest = a->x16_slot * a->slots;
-    a->ldx = p.ldx = x->ld;
-    a->terms = p.terms = terms_of(r->e->head.plan);
-    p.rows = x->rows;
+    cu_linear_args *a = &t->a;
+    a->x16 = r->e->half;
+    a->x16_slot = (int64_t)x->rows * x->ld;
+    a->ldx = x->ld;
+    cu_tile_args p = *t;
+    p.a.rows = x->rows;
     if (x->rows_as_they_are) {
-        p.k = p.seg = x->ld;
+        p.a.k = p.a.seg = x->ld;
     } else {
         a->seg = x->ld; /* one segment */
         a->seg_step = 0;
     }
-    cu_launch(r, CU_K_linear_pack, div_up((int64_t)p.rows * (p.ldx / 8), CU_THREADS), a->slots, 1,
-              0, &p);
+    cu_launch(r, CU_K_linear_pack, div_up((int64_t)p.a.rows * (p.a.ldx / 8), CU_THREADS), a->slots,
+              1, 0, &p);
 }
 
-static void launch_tiles(cu_run *r, const cu_step *s, cu_linear_args *a)
+/* x as it is: narrow, with its history in front. */
+static void take_x16(const cu_run *r, const cu_step *s, cu_linear_args *a)
 {
+    const cu_view x = cu_view_of(r, &s->in[0]);
+    const int32_t history = (s->op->u.linear.taps - 1) * s->op->u.linear.dilation;
+    a->x16 = x.p - 2 * (uint64_t)((int64_t)history * x.cols);
+    a->x16_slot = x.slot;
+    a->ldx = x.cols;
+}
+
+/* Where the result goes. */
+static void give_y16(const cu_run *r, const cu_step *s, cu_tile_args *t)
+{
+    const cu_step *snake = s->links.snake >= 0 ? &r->e->steps[s->links.snake] : NULL;
+    const cu_place *out = snake ? &snake->out[0] : &s->out[0];
+    if (cu_place_type(out) == CU_F32)
+        return;
+    const cu_view y = cu_view_of(r, out);
+    t->y16 = y.p;
+    t->y16_slot = y.slot;
+    t->y_cols = y.cols;
+    if (snake) {
+        t->y_alpha = snake->w[0]->data;
+        t->y_beta = snake->w[1]->data;
+    }
+    if (!snake || s->links.no_f32)
+        t->a.y = 0;
+}
+
+static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
+{
+    cu_tile_args t = {.a = *linear, .narrow = s->w[0]->type};
+    cu_linear_args *a = &t.a;
     const int64_t rows = (int64_t)a->rows * a->slots;
-    const packed_x x = pack_of(s, r->n_t);
-    launch_pack(r, &x, a);
+    const bool half = s->w[0]->type == CU_F16;
+    give_y16(r, s, &t);
+    if (cu_place_type(&s->in[0]) == CU_F32) {
+        const packed_x x = pack_of(s, r->n_t);
+        launch_pack(r, &x, &t);
+    } else {
+        take_x16(r, s, a);
+    }
     /* large tiles need half of the traffic; they pay where they occupy a third of the device */
     if (3 * div_up(rows, 128) * div_up(a->n_out, 128) >= r->b->sm_count) {
-        cu_launch(r, CU_K_linear_mma_128, div_up(a->n_out, 128), div_up(rows, 128), 1,
-                  CU_MMA_SHARED(128), a);
+        cu_launch(r, half ? CU_K_linear_mma_128_f16 : CU_K_linear_mma_128, div_up(a->n_out, 128),
+                  div_up(rows, 128), 1, CU_MMA_SHARED(128), &t);
         return;
     }
     const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);
     a->part = parts > 1 ? r->e->part : 0;
-    cu_launch(r, CU_K_linear_mma_64, div_up(a->n_out, 64), div_up(rows, 64), parts,
-              CU_MMA_SHARED(64), a);
+    cu_launch(r, half ? CU_K_linear_mma_64_f16 : CU_K_linear_mma_64, div_up(a->n_out, 64),
+              div_up(rows, 64), parts, CU_MMA_SHARED(64), &t);
     if (parts > 1)
-        cu_launch(r, CU_K_linear_finish, div_up(rows * a->n_out, CU_THREADS), 1, 1, 0, a);
+        cu_launch(r, CU_K_linear_mma_finish, div_up(rows * div_up(a->n_out, 4), CU_THREADS), 1, 1,
+                  0, &t);
 }
 
 bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
 {
-    if (!takes(r->b, s, r->e->n_slots))
-        return false;
-    if (is_decoding(s))
-        launch_slots(r, a);
-    else
+    if (cu_is_slots_linear(r->e, r->b, s))
+        launch_slots(r, s, a);
+    else if (cu_is_tile_linear(r->e, r->b, s))
         launch_tiles(r, s, a);
+    else
+        return false;
     return true;
 }
 
@@ -130,18 +217,16 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
     cu_scratch need = {0};
-    if (!takes(b, s, e->n_slots))
-        return need;
     const int32_t n_out = s->op->w[0]->rows;
-    if (is_decoding(s)) {
+    if (cu_is_slots_linear(e, b, s)) {
         const int64_t rows = (int64_t)s->in[0].rows_fixed * e->n_slots;
-        const slots_grid g = cut_slots(rows, n_out, s->w[0]->ld);
-        need.part = 4 * (size_t)g.parts * (size_t)rows * (size_t)n_out;
-        need.arrived = 4 * (size_t)g.outputs * (size_t)g.rows;
-    } else {
+        const slots_grid g = cut_slots(b, rows, n_out, s->w[0]->ld);
+        need.part = 4 * (size_t)(g.parts * g.tiles * g.rows) * (size_t)g.at_once * CU_SLOTS_N;
+        need.arrived = 4 * (size_t)g.tiles * (size_t)g.rows;
+        need.half = 2 * (size_t)rows * (size_t)s->w[0]->ld;
+    } else if (cu_is_tile_linear(e, b, s) && cu_place_type(&s->in[0]) == CU_F32) {
         const packed_x x = pack_of(s, e->max_t);
-        need.half =
-            2 * (size_t)x.rows * (size_t)x.ld * (size_t)e->n_slots * (size_t)terms_of(e->head.plan);
+        need.half = 2 * (size_t)x.rows * (size_t)x.ld * (size_t)e->n_slots;
     }
     return need;
 }

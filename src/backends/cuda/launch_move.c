@@ -37,13 +37,16 @@ void cu_launch_gather(cu_run *r, const cu_step *s)
 {
     const ut_op *op = s->op;
     const cu_view ids = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
+    const cu_ptr row = y.p + 4 * (uint64_t)op->u.gather.dst_row * (uint64_t)y.cols;
     const cu_gather_args a = {.ids = ids.p + 4 * (uint64_t)op->u.gather.first_col,
                               .ids_slot = ids.slot,
                               .table = s->w[0]->data,
                               .type = s->w[0]->type,
                               .ld = s->w[0]->ld,
                               .range = s->table,
-                              .y = y.p + 4 * (uint64_t)op->u.gather.dst_row * (uint64_t)y.cols,
+                              .y = s->links.no_f32 ? 0 : row,
+                              .y16 = s->links.y16,
+                              .ldy = s->links.ldy,
                               .y_slot = y.slot,
                               .rows = ids.rows,
                               .slots = r->e->n_slots,

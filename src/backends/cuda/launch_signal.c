@@ -20,7 +20,8 @@ void cu_launch_history(cu_run *r, const cu_step *s)
                                .n = x.rows * x.cols,
                                .lead = (int32_t)s->in[0].lead,
                                .slots = r->e->n_slots,
-                               .unit = s->op->u.history.unit};
+                               .unit = s->op->u.history.unit,
+                               .x_type = cu_place_type(&s->in[0])};
     const int32_t threads = a.n < a.lead ? a.n : a.lead;
     cu_launch(r, CU_K_history, blocks_of(threads), a.slots, 1, 0, &a);
 }

@@ -20,14 +20,14 @@ cu_view cu_view_of(const cu_run *r, const cu_place *p)
                          .rows = rows,
                          .cols = p->cols};
     }
-    return (cu_view){.p = r->e->arena + p->offset + 4 * (uint64_t)p->lead,
+    return (cu_view){.p = r->e->arena + p->offset + ut_dtype_size(p->dtype) * (uint64_t)p->lead,
                      .slot = p->lead + (int64_t)rows * p->cols,
                      .rows = rows,
                      .cols = p->cols};
 }
 
-void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
-               size_t shared_bytes, const void *args)
+static void launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+                   size_t shared_bytes, bool cluster, const void *args)
 {
     static const size_t args_size[] = {
 #define X(name, args_type) sizeof(args_type),
@@ -41,16 +41,56 @@ void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t gr
         memcpy(r->record->args, args, size < most ? size : most);
         return;
     }
+    /* it may start while the one in front of it ends: see device.cuh */
+    cu_launch_attribute how[2] = {{.id = CU_LAUNCH_PROGRAMMATIC, .value = {1}},
+                                  {.id = CU_LAUNCH_CLUSTER, .value = {1, (int)grid_y, 1}}};
+    const cu_launch_config config = {.grid = {(unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z},
+                                     .block = {CU_THREADS, 1, 1},
+                                     .shared_bytes = (unsigned)shared_bytes,
+                                     .stream = r->stream,
+                                     .attributes = how,
+                                     .n_attributes = !r->b->hopper ? 0
+                                                     : cluster     ? 2
+                                                                   : 1};
     if (r->result == CU_OK)
-        r->result = r->b->d.launch(r->b->kernels[kernel], (unsigned)grid_x, (unsigned)grid_y,
-                                   (unsigned)grid_z, CU_THREADS, 1, 1, (unsigned)shared_bytes,
-                                   r->stream, parameters, NULL);
+        r->result = r->b->d.launch_with(&config, r->b->kernels[kernel], parameters, NULL);
+}
+
+void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+               size_t shared_bytes, const void *args)
+{
+    launch(r, kernel, grid_x, grid_y, grid_z, shared_bytes, false, args);
+}
+
+void cu_launch_cluster(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
+                       size_t shared_bytes, const void *args)
+{
+    launch(r, kernel, grid_x, grid_y, grid_z, shared_bytes, true, args);
+}
+
+int cu_arguments_of(cu_run *r, const cu_step *s, void *args, size_t size)
+{
+    cu_record record = {.kernel = -1}, *const before = r->record;
+    r->record = &record;
+    s->launch(r, s);
+    r->record = before;
+    memcpy(args, record.args, size < sizeof record.args ? size : sizeof record.args);
+    return record.kernel;
+}
+
+void cu_launch_step(cu_run *r, int32_t i)
+{
+    const cu_step *s = &r->e->steps[i];
+    if (s->links.group > 0)
+        cu_launch_slot_ops(r, s);
+    else if (!s->links.merged)
+        s->launch(r, s);
 }
 
 static void launch_all(cu_run *r)
 {
     for (int32_t i = 0; i < r->e->n_steps; i++)
-        r->e->steps[i].launch(r, &r->e->steps[i]);
+        cu_launch_step(r, i);
 }
 
 /* ---- Captured runs --------------------------------------------------------------------------- */
@@ -263,7 +303,7 @@ utter_status cu_run_timed(ut_exec *exec, ut_state *state, int first_slot, int32_
         r.result = d->event_new(&at[i], CU_EVENT_TIMING);
     for (int32_t i = 0; i < r.e->n_steps && r.result == CU_OK; i++) {
         r.result = d->event_record(at[0], r.stream);
-        r.e->steps[i].launch(&r, &r.e->steps[i]);
+        cu_launch_step(&r, i);
         if (r.result == CU_OK)
             r.result = d->event_record(at[1], r.stream);
         if (r.result == CU_OK)

@@ -98,7 +98,8 @@ static size_t scale_bytes(cu_type t, size_t n)
 /* Rows as the checkpoint has them, but for their type. */
 static bool is_rows(cu_form form)
 {
-    return form == CU_FORM_ROWS || form == CU_FORM_TABLE || form == CU_FORM_F32;
+    return form == CU_FORM_ROWS || form == CU_FORM_HEARD || form == CU_FORM_TABLE ||
+           form == CU_FORM_F32;
 }
 
 /* Rows of the staged half to their place, from row `row` of the matrix on. */
@@ -221,9 +222,10 @@ static cu_type type_wanted(const cu_backend *b, const ut_weight *w, cu_form form
 {
     if (form == CU_FORM_TABLE)
         return type_of(ut_weight_dtype(w));
-    if (form != CU_FORM_ROWS)
+    if (form != CU_FORM_ROWS && form != CU_FORM_HEARD)
         return CU_F32;
-    return type_of(ut_weight_kept_type(w, b->precision));
+    const cu_type kept = type_of(ut_weight_kept_type(w, b->precision));
+    return form == CU_FORM_HEARD && kept == CU_BF16 && b->mma ? CU_F16 : kept;
 }
 
 static bool size_of(cu_weight *item)

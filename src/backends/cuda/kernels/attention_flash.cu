@@ -148,12 +148,18 @@ template <int D> UT_DEVICE void flash(const cu_attention_args &a)
         const int row = mine + g + 8 * h;
         if (row >= a.rows)
             continue;
-        float *y = a.y + slot * a.y_slot + ((int64_t)row * a.heads + head) * a.dim;
+        const int64_t y = slot * a.y_slot + ((int64_t)row * a.heads + head) * a.dim;
 #pragma unroll
         for (int n = 0; n < D / 8; n++) {
             const int d = 8 * n + 2 * q;
-            if (d < a.dim)
-                *(float2 *)(y + d) = float2{out[n][2 * h] / total[h], out[n][2 * h + 1] / total[h]};
+            const float v[2] = {out[n][2 * h] / total[h], out[n][2 * h + 1] / total[h]};
+            if (d >= a.dim)
+                continue;
+            if (a.y_type == CU_F32)
+                *(float2 *)(a.y + y + d) = float2{v[0], v[1]};
+            else
+                *(uint32_t *)((uint16_t *)a.y + y + d) =
+                    (uint32_t)f32_to_narrow(a.y_type, v[1]) << 16 | f32_to_narrow(a.y_type, v[0]);
         }
     }
 }

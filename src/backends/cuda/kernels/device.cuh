@@ -11,9 +11,40 @@
 #include <stdint.h>
 
 #if defined(__CUDACC__)
+/* A kernel may be launched before the one in front of it has ended (cu_launch): what that one wrote
+ * may be read once it has been waited for, and what it reads may be written only then, too. The
+ * next kernel may start at once; it waits in turn. */
+static __device__ __forceinline__ void let_next_start(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+static __device__ __forceinline__ void wait_for_previous(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /* One parameter, one block shape for every kernel. */
 #define UT_KERNEL(name, args_type)                                                                 \
+    static __device__ __forceinline__ void name##_body(const args_type &a);                        \
     extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+        name(const __grid_constant__ args_type a)                                                  \
+    {                                                                                              \
+        let_next_start();                                                                          \
+        wait_for_previous();                                                                       \
+        name##_body(a);                                                                            \
+    }                                                                                              \
+    static __device__ __forceinline__ void name##_body(const args_type &a)
+/* The same for one that has something to do before it waits, and waits itself. */
+#define UT_KERNEL_AHEAD(name, args_type)                                                           \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+        name(const __grid_constant__ args_type a)
+/* The same, so many blocks of which fit onto a multiprocessor. */
+#define UT_KERNEL_AHEAD_FITS(name, args_type, blocks)                                              \
+    extern "C" __global__ void __launch_bounds__(CU_THREADS, blocks)                               \
         name(const __grid_constant__ args_type a)
 /* The same for one that has a multiprocessor to itself. */
 #define UT_KERNEL_ALONE(name, args_type)                                                           \
@@ -25,8 +56,41 @@
     type *name = reinterpret_cast<type *>(ut_shared_memory)
 #define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__
-/* For what is large and not done often: it does not crowd the registers of its surroundings. */
-#define UT_DEVICE_CALLED static __device__ __noinline__
+#define UT_DEVICE_APART  static __device__ __noinline__ /* a call */
+
+/* 128 bytes will be wanted soon. */
+UT_DEVICE void prefetch_line(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* Blocks of a cluster: all have arrived where one has waited; then each can read what the others
+ * have in shared memory, until they end. Only on what has clusters. */
+UT_DEVICE void cluster_arrive(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+UT_DEVICE void cluster_wait(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+/* What block `rank` has at the place p of this one's shared memory. */
+UT_DEVICE float cluster_read(const float *p, unsigned rank)
+{
+    float v = 0.0f;
+#if __CUDA_ARCH__ >= 900
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(p);
+    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(at) : "r"(rank));
+    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(at) : "memory");
+#endif
+    return v;
+}
 
 UT_DEVICE float f16_to_f32(uint16_t h)
 {
@@ -74,6 +138,26 @@ UT_DEVICE void store_element(int type, void *p, size_t i, float f)
         ((float *)p)[i] = f;
     else
         ((uint16_t *)p)[i] = type == CU_BF16 ? f32_to_bf16(f) : f32_to_f16(f);
+}
+
+/* f16 as large as there is, where f is larger. */
+UT_DEVICE uint16_t f32_to_f16_within(float f)
+{
+    return f32_to_f16(f > 65504.0f ? 65504.0f : f < -65504.0f ? -65504.0f : f);
+}
+
+UT_DEVICE uint16_t f32_to_narrow(int type, float f)
+{
+    return type == CU_BF16 ? f32_to_bf16(f) : f32_to_f16_within(f);
+}
+
+/* Element i of a result that may be narrow. */
+UT_DEVICE void store_result(int type, float *p, int64_t i, float f)
+{
+    if (type == CU_F32)
+        p[i] = f;
+    else
+        ((uint16_t *)p)[i] = f32_to_narrow(type, f);
 }
 
 /* 16 bytes of a matrix as f32. */

@@ -87,8 +87,8 @@ UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i,
 }
 
 /* ops: those that bring_ops has brought from number 0 on. */
-UT_DEVICE_CALLED void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
-                                  float *xs)
+UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
+                                 float *xs)
 {
     const bool apart = slot_blocks(a) > a.slots;
     for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)

@@ -1,6 +1,5 @@
-/* linear_mma.cu - products of bf16 on tensor cores, with f32 sums: linear_pack makes x bf16, the
- * tile kernels are for any number of rows (prefill, codec), the slot kernels for the few rows of
- * all slots of a decoding step, where every weight is read once.
+/* linear_mma.cu - products of bf16 or f16 on tensor cores, with f32 sums, for any number of rows
+ * (prefill, codec). A block makes a tile of results. linear_slots.cu is for few rows.
  *
  * Each result is chains over a part of K from zero, one 16 columns after the other, and the parts
  * are added in order. So a row's bits depend on its x and on K alone, whatever the tile, the cut of
@@ -8,50 +7,135 @@
 #include "backends/cuda/kernels/linear.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
-/* ---- x as bf16 ------------------------------------------------------------------------------- */
+/* ---- x in the matrix's type ------------------------------------------------------------------ */
 
 /* x16 [slots, rows, ldx]: element (row, k) is x(row, k), zero from a.k on. 8 elements to a thread.
  */
-UT_KERNEL(linear_pack, cu_linear_args)
+UT_KERNEL(linear_pack, cu_tile_args)
 {
-    const int groups = a.ldx / 8;
+    const cu_linear_args &l = a.a;
+    const int groups = l.ldx / 8;
     const int64_t i = element();
-    if (i >= (int64_t)a.rows * groups)
+    if (i >= (int64_t)l.rows * groups)
         return;
     const int row = (int)(i / groups), k = (int)(i % groups) * 8, slot = blockIdx.y;
-    const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
+    const float *x = l.x + slot * l.x_slot + (int64_t)row * l.cols;
     float v[8];
-    if (a.vector && k + 8 <= a.k) {
+    if (l.vector && k + 8 <= l.k) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            const float4 f = *(const float4 *)(x + x_offset(a, k + 4 * j));
+            const float4 f = *(const float4 *)(x + x_offset(l, k + 4 * j));
             v[4 * j] = f.x, v[4 * j + 1] = f.y, v[4 * j + 2] = f.z, v[4 * j + 3] = f.w;
         }
     } else {
 #pragma unroll
         for (int j = 0; j < 8; j++)
-            v[j] = x_at(a, x, k + j);
+            v[j] = x_at(l, x, k + j);
     }
-    uint16_t *to = a.x16 + slot * a.x16_slot + (int64_t)row * a.ldx + k;
-    for (int term = 0; term < a.terms; term++, to += a.x16_rest) {
-        uint32_t p[4];
+    uint16_t *to = l.x16 + slot * l.x16_slot + (int64_t)row * l.ldx + k;
+    uint32_t p[4];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const uint16_t low = f32_to_bf16(v[2 * j]), high = f32_to_bf16(v[2 * j + 1]);
-            p[j] = (uint32_t)high << 16 | low;
-            v[2 * j] -= bf16_to_f32(low);
-            v[2 * j + 1] -= bf16_to_f32(high);
-        }
-        *(uint4 *)to = uint4{p[0], p[1], p[2], p[3]};
+    for (int j = 0; j < 4; j++)
+        p[j] = (uint32_t)f32_to_narrow(a.narrow, v[2 * j + 1]) << 16 |
+               f32_to_narrow(a.narrow, v[2 * j]);
+    *(uint4 *)to = uint4{p[0], p[1], p[2], p[3]};
+}
+
+/* ---- What follows a sum ---------------------------------------------------------------------- */
+
+/* The rare ones, once in a kernel. */
+UT_DEVICE_APART float activate_apart(int act, float x)
+{
+    return activate(act, x, 0.0f, 0.0f);
+}
+
+UT_DEVICE void snake_four(float v[4], const float *alpha, const float *beta)
+{
+    const float4 a = *(const float4 *)alpha, b = *(const float4 *)beta;
+    v[0] = snake(v[0], a.x, b.x), v[1] = snake(v[1], a.y, b.y);
+    v[2] = snake(v[2], a.z, b.z), v[3] = snake(v[3], a.w, b.w);
+}
+
+/* The sums v of outputs o .. o + 3 of a row, o < n_out, where groups of 4 are whole: bias,
+ * activation and the rest, and what is narrow. */
+UT_DEVICE void finish_whole(const cu_tile_args &t, int slot, int row, int o, float4 four)
+{
+    const cu_linear_args &a = t.a;
+    const int64_t at = (int64_t)row * a.n_out + o;
+    float v[4] = {four.x, four.y, four.z, four.w};
+    if (a.bias) {
+        const float4 b = *(const float4 *)(a.bias + o);
+        v[0] += b.x, v[1] += b.y, v[2] += b.z, v[3] += b.w;
     }
+    if (a.act == ACT_SNAKE)
+        snake_four(v, a.alpha + o, a.beta + o);
+    else if (a.act)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            v[j] = activate_apart(a.act, v[j]);
+    if (a.gamma) {
+        const float4 g = *(const float4 *)(a.gamma + o);
+        v[0] *= g.x, v[1] *= g.y, v[2] *= g.z, v[3] *= g.w;
+    }
+    if (a.residual) {
+        const float4 r = *(const float4 *)(a.residual + slot * a.residual_slot + at);
+        v[0] += r.x, v[1] += r.y, v[2] += r.z, v[3] += r.w;
+    }
+    if (a.y)
+        *(float4 *)(a.y + slot * a.y_slot + at) = float4{v[0], v[1], v[2], v[3]};
+    if (!t.y16)
+        return;
+    if (t.y_alpha)
+        snake_four(v, t.y_alpha + o % t.y_cols, t.y_beta + o % t.y_cols);
+    const uint2 two = {
+        (uint32_t)f32_to_narrow(t.narrow, v[1]) << 16 | f32_to_narrow(t.narrow, v[0]),
+        (uint32_t)f32_to_narrow(t.narrow, v[3]) << 16 | f32_to_narrow(t.narrow, v[2])};
+    *(uint2 *)(t.y16 + slot * t.y16_slot + at) = two;
+}
+
+/* The same for row m of all slots; a group at the end of a row may be less than 4. */
+UT_DEVICE void finish_four(const cu_tile_args &t, int m, int o, const float *v)
+{
+    const cu_linear_args &a = t.a;
+    const int slot = m / a.rows, row = m % a.rows;
+    if (a.n_out % 4 == 0) {
+        finish_whole(t, slot, row, o, *(const float4 *)v);
+        return;
+    }
+#pragma unroll 1
+    for (int j = 0; j < 4 && o + j < a.n_out; j++)
+        finish_row(a, slot, row, o + j, v[j]);
+}
+
+/* The parts' sums to results: 4 outputs to a thread. */
+UT_KERNEL(linear_mma_finish, cu_tile_args)
+{
+    const cu_linear_args &l = a.a;
+    const int groups = (l.n_out + 3) / 4;
+    const int64_t i = element(), all = (int64_t)l.rows * l.slots;
+    if (i >= all * groups)
+        return;
+    const int m = (int)(i / groups), o = (int)(i % groups) * 4;
+    const float *part = l.part + (int64_t)m * l.n_out + o;
+    alignas(16) float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (l.n_out % 4 == 0)
+#pragma unroll 4
+        for (int k = 0; k < l.ldw; k += CU_K_PART, part += all * l.n_out) {
+            const float4 p = *(const float4 *)part;
+            v[0] += p.x, v[1] += p.y, v[2] += p.z, v[3] += p.w;
+        }
+    else
+        for (int k = 0; k < l.ldw; k += CU_K_PART, part += all * l.n_out)
+            for (int j = 0; j < 4 && o + j < l.n_out; j++)
+                v[j] += part[j];
+    finish_four(a, m, o, v);
 }
 
 #if UT_MMA
 
 /* ---- Tiles ----------------------------------------------------------------------------------- *
- * With one term x is rounded to bf16; with two it keeps 16 bits, at twice the work. A block makes
- * BM rows by BN outputs, a warp WM by WN of them. Tiles of 64 columns of x and W go through
- * CU_MMA_STAGES buffers of shared memory, rows of 8 groups of 16 bytes, swizzled. */
+ * A block makes BM rows by BN outputs, a warp WM by WN of them. Tiles of 64 columns of x and W go
+ * through CU_MMA_STAGES buffers of shared memory, rows of 8 groups of 16 bytes, swizzled. */
 
 /* Copy `rows` rows of 64 columns; thread t brings group t % 8 of rows t / 8, t / 8 + 32, ... */
 template <int ROWS> struct tile_source {
@@ -70,32 +154,21 @@ template <int ROWS> struct tile_source {
     }
 };
 
-/* The sums v of outputs o .. o + 3 of row m of all slots, o < n_out: to the parts, or what follows.
- */
-UT_DEVICE void finish_four(const cu_linear_args &a, int m, int o, const float *v)
+/* The sums v of outputs o .. o + 3 of row m: to the parts. */
+UT_DEVICE void leave_part(const cu_linear_args &a, int m, int o, const float *v)
 {
-    const int slot = m / a.rows, row = m % a.rows;
-    const int64_t at = (int64_t)row * a.n_out + o;
     float *part = a.part + ((size_t)blockIdx.z * a.rows * a.slots + m) * a.n_out + o;
-    if (a.n_out % 4 || (!a.part && (a.act || a.bias || a.gamma))) {
-#pragma unroll 1
+    if (a.n_out % 4 == 0)
+        *(float4 *)part = *(const float4 *)v;
+    else
         for (int j = 0; j < 4 && o + j < a.n_out; j++)
-            if (a.part)
-                part[j] = v[j];
-            else
-                finish_row(a, slot, row, o + j, v[j]);
-        return;
-    }
-    float4 four = *(const float4 *)v;
-    if (a.residual && !a.part) {
-        const float4 r = *(const float4 *)(a.residual + slot * a.residual_slot + at);
-        four = float4{four.x + r.x, four.y + r.y, four.z + r.z, four.w + r.w};
-    }
-    *(float4 *)(a.part ? part : a.y + slot * a.y_slot + at) = four;
+            part[j] = v[j];
 }
 
-template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_linear_args &a)
+template <int BM, int BN, int WM, int WN, bool HALF>
+UT_DEVICE void linear_mma(const cu_tile_args &t)
 {
+    const cu_linear_args &a = t.a;
     UT_SHARED(uint4, tiles); /* [CU_MMA_STAGES][BM + BN rows][8] */
     const int M = WM / 16, N = WN / 8, STAGES = CU_MMA_STAGES;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, chunk = threadIdx.x % 8;
@@ -103,7 +176,7 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
     const int m0 = blockIdx.y * BM, o0 = blockIdx.x * BN, all = a.rows * a.slots;
     const int begin = a.part ? blockIdx.z * CU_K_PART : 0;
     const int end = a.part && begin + CU_K_PART < a.ldw ? begin + CU_K_PART : a.ldw;
-    const int terms = a.terms, steps = (end - begin + 63) / 64 * terms;
+    const int steps = (end - begin + 63) / 64;
 
     tile_source<BM> x;
     tile_source<BN> w;
@@ -128,24 +201,35 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
             for (int c = 0; c < 4; c++)
                 sum[i][j][c] = total[i][j][c] = 0.0f;
 
-    /* step s: 64 columns, or their second term */
-    auto copy_step = [&](int s) {
-        const int k = begin + 64 * (terms == 2 ? s / 2 : s) + 8 * chunk;
-        uint4 *stage = tiles + s % STAGES * (BM + BN) * 8;
-        x.copy(stage, x_offset(a, k) + (terms == 2 && s % 2 ? a.x16_rest : 0), k < a.k);
-        w.copy(stage + BM * 8, k, k < a.ldw);
+    /* step s: 64 columns. Those of W do not wait for the kernel in front. */
+    auto stage_of = [&](int s) { return tiles + s % STAGES * (BM + BN) * 8; };
+    auto copy_w = [&](int s) {
+        const int k = begin + 64 * s + 8 * chunk;
+        w.copy(stage_of(s) + BM * 8, k, k < a.ldw);
     };
+    auto copy_x = [&](int s) {
+        const int k = begin + 64 * s + 8 * chunk;
+        x.copy(stage_of(s), x_offset(a, k), k < a.k);
+    };
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++)
+        if (s < steps)
+            copy_w(s);
+    let_next_start();
+    wait_for_previous();
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
         if (s < steps)
-            copy_step(s);
+            copy_x(s);
         copy_group_end();
     }
     for (int s = 0; s < steps; s++) {
         copy_wait<STAGES - 2>();
         __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
-        if (s + STAGES - 1 < steps)
-            copy_step(s + STAGES - 1);
+        if (s + STAGES - 1 < steps) {
+            copy_w(s + STAGES - 1);
+            copy_x(s + STAGES - 1);
+        }
         copy_group_end();
         const uint4 *xs = tiles + s % STAGES * (BM + BN) * 8, *ws = xs + BM * 8;
 #pragma unroll
@@ -165,9 +249,12 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
             for (int i = 0; i < M; i++)
 #pragma unroll
                 for (int j = 0; j < N; j++)
-                    mma_bf16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
+                    if (HALF)
+                        mma_f16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
+                    else
+                        mma_bf16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
         }
-        if ((s + 1) % (CU_K_PART / 64 * terms) == 0 || s + 1 == steps) {
+        if ((s + 1) % (CU_K_PART / 64) == 0 || s + 1 == steps) {
 #pragma unroll
             for (int i = 0; i < M; i++)
 #pragma unroll
@@ -199,143 +286,29 @@ template <int BM, int BN, int WM, int WN> UT_DEVICE void linear_mma(const cu_lin
 #pragma unroll 1
     for (int i = threadIdx.x; i < BM * BN / 4; i += CU_THREADS) {
         const int r = i / (BN / 4), c = i % (BN / 4) * 4;
-        if (m0 + r < all && o0 + c < a.n_out)
-            finish_four(a, m0 + r, o0 + c, out + r * PITCH + c);
-    }
-}
-
-/* ---- Slots ----------------------------------------------------------------------------------- *
- * A block makes CU_SLOTS_N outputs of up to ROWS rows over a part of CU_SLOTS_K columns; a warp 16
- * outputs over half of the part. A warp reads its weights straight into fragments: lane (g, q)
- * takes columns 8q .. 8q + 7 of every 32 of the rows g and g + 8, which is two steps of 16 columns
- * whose order is the same for x. The last block of a tile of outputs adds the parts and finishes.
- */
-
-template <int ROWS> UT_DEVICE void linear_slots(const cu_linear_args &a)
-{
-    const int N = ROWS / 8, HALF = CU_SLOTS_K / 2, PITCH = CU_SLOTS_K + 32; /* banks: see below */
-    UT_SHARED(uint16_t, xs); /* [ROWS][PITCH]: 16 bytes of 2 rows by 4 lanes cover all banks */
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    const int m0 = blockIdx.z * ROWS, all = a.rows * a.slots;
-    const int o = blockIdx.x * CU_SLOTS_N + warp % 4 * 16;
-    const int part = blockIdx.y, k0 = part * CU_SLOTS_K, half = warp / 4 * HALF;
-    const int parts = gridDim.y;
-
-    uint4 w[2][HALF / 32];
-#pragma unroll
-    for (int i = 0; i < HALF / 32; i++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int k = k0 + half + 32 * i, out = o + g + 8 * h;
-            const bool live = k < a.ldw && out < a.n_out;
-            w[h][i] = live ? load_once((const uint16_t *)a.w + (size_t)out * a.ldw + k + 8 * q)
-                           : uint4{0, 0, 0, 0};
-        }
-    for (int i = threadIdx.x; i < ROWS * CU_SLOTS_K / 4; i += CU_THREADS) {
-        const int r = i / (CU_SLOTS_K / 4), k = i % (CU_SLOTS_K / 4) * 4;
-        float v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (m0 + r < all) {
-            const float *row = row_start(a, m0 + r);
-            if (a.vector && k0 + k + 4 <= a.k) {
-                const float4 f = *(const float4 *)(row + x_offset(a, k0 + k));
-                v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
-            } else {
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    v[j] = x_at(a, row, k0 + k + j);
-            }
-        }
-        *(uint2 *)(xs + r * PITCH + k) = uint2{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])};
-    }
-    __syncthreads();
-
-    float sum[N][4];
-#pragma unroll
-    for (int n = 0; n < N; n++)
-        sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < HALF / 32; i++) {
-        const uint32_t fw[2][4] = {{w[0][i].x, w[1][i].x, w[0][i].y, w[1][i].y},
-                                   {w[0][i].z, w[1][i].z, w[0][i].w, w[1][i].w}};
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-            const uint4 v = *(const uint4 *)(xs + (8 * n + g) * PITCH + half + 32 * i + 8 * q);
-            const uint32_t fx[2][2] = {{v.x, v.y}, {v.z, v.w}};
-            mma_bf16(sum[n], fw[0], fx[0]);
-            mma_bf16(sum[n], fw[1], fx[1]);
-        }
-    }
-
-    /* the two halves, then the parts; sum[n][c]: output g + c / 2 * 8, row 8 n + 2 q + c % 2 */
-    float *other = (float *)xs; /* [4][N][4][32] */
-    __syncthreads();
-    if (warp >= 4)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-                other[(((warp - 4) * N + n) * 4 + c) * 32 + lane] = sum[n][c];
-    __syncthreads();
-    if (warp < 4)
-#pragma unroll
-        for (int n = 0; n < N; n++)
-#pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int m = m0 + 8 * n + 2 * q + c % 2, out = o + g + c / 2 * 8;
-                const float v = sum[n][c] + other[((warp * N + n) * 4 + c) * 32 + lane];
-                if (m >= all || out >= a.n_out)
-                    continue;
-                a.part[((size_t)part * all + m) * a.n_out + out] = v;
-            }
-    if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
-        return;
-    /* all of a thread's loads go out together; sums wait in shared memory for what follows */
-    const int SUMS = ROWS * CU_SLOTS_N / CU_THREADS;
-    float v[SUMS];
-#pragma unroll
-    for (int e = 0; e < SUMS; e++)
-        v[e] = 0.0f;
-    for (int p = 0; p < parts; p++)
-#pragma unroll
-        for (int e = 0; e < SUMS; e++) {
-            const int i = threadIdx.x + e * CU_THREADS, m = m0 + i / CU_SLOTS_N;
-            const int out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
-            if (m < all && out < a.n_out)
-                v[e] += __ldcg(a.part + ((size_t)p * all + m) * a.n_out + out);
-        }
-#pragma unroll
-    for (int e = 0; e < SUMS; e++)
-        other[threadIdx.x + e * CU_THREADS] = v[e];
-#pragma unroll 1
-    for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS) {
-        const int m = m0 + i / CU_SLOTS_N, out = blockIdx.x * CU_SLOTS_N + i % CU_SLOTS_N;
-        if (m < all && out < a.n_out)
-            finish(a, m, out, other[i]);
+        if (m0 + r >= all || o0 + c >= a.n_out)
+            continue;
+        if (a.part)
+            leave_part(a, m0 + r, o0 + c, out + r * PITCH + c);
+        else
+            finish_four(t, m0 + r, o0 + c, out + r * PITCH + c);
     }
 }
 #endif
 
-UT_KERNEL(linear_mma_128, cu_linear_args)
+UT_KERNEL_AHEAD(linear_mma_128, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, 64, 32>(a));
+    UT_MMA_BODY(linear_mma<128, 128, 64, 32, false>(a));
 }
-UT_KERNEL(linear_mma_64, cu_linear_args)
+UT_KERNEL_AHEAD(linear_mma_64, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, 32, 16>(a));
+    UT_MMA_BODY(linear_mma<64, 64, 32, 16, false>(a));
 }
-UT_KERNEL(linear_slots_8, cu_linear_args)
+UT_KERNEL_AHEAD(linear_mma_128_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_slots<8>(a));
+    UT_MMA_BODY(linear_mma<128, 128, 64, 32, true>(a));
 }
-UT_KERNEL(linear_slots_16, cu_linear_args)
+UT_KERNEL_AHEAD(linear_mma_64_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_slots<16>(a));
-}
-UT_KERNEL(linear_slots_32, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<32>(a));
-}
-UT_KERNEL(linear_slots_64, cu_linear_args)
-{
-    UT_MMA_BODY(linear_slots<64>(a));
+    UT_MMA_BODY(linear_mma<64, 64, 32, 16, true>(a));
 }

@@ -26,6 +26,15 @@ UT_DEVICE void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* The same for f16. */
+UT_DEVICE void mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /* Four matrices of 8 rows of 16 bytes; lane l gives the row l % 8 of matrix l / 8. r[i]: elements
  * 2q, 2q + 1 of row g of matrix i, or (trans) elements g of its rows 2q, 2q + 1. */
 UT_DEVICE void load_matrices(uint32_t r[4], const void *row)

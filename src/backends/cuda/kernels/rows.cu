@@ -17,13 +17,7 @@ UT_DEVICE float sum_of_squares(const float *x, float mean, int n, float *scratch
 UT_KERNEL(rms_norm, cu_norm_args)
 {
     UT_SHARED(float, scratch);
-    const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows;
-    const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.cols;
-    const float mean_sq = sum_of_squares(x, 0.0f, a.cols, scratch) / (float)a.cols;
-    const float scale = 1.0f / sqrtf(mean_sq + a.eps);
-    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
-        y[c] = x[c] * scale * a.gain[c];
+    rms_norm_row(a, blockIdx.x / a.rows, blockIdx.x % a.rows, scratch);
 }
 
 UT_KERNEL(layer_norm, cu_norm_args)
@@ -31,7 +25,7 @@ UT_KERNEL(layer_norm, cu_norm_args)
     UT_SHARED(float, scratch);
     const int slot = blockIdx.x / a.rows, row = blockIdx.x % a.rows;
     const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
-    float *y = a.y + slot * a.y_slot + (int64_t)row * a.cols;
+    const int64_t y = slot * a.y_slot + (int64_t)row * a.cols;
     float s = 0.0f;
     for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
         s += x[c];
@@ -39,7 +33,7 @@ UT_KERNEL(layer_norm, cu_norm_args)
     const float var = sum_of_squares(x, mean, a.cols, scratch) / (float)a.cols;
     const float scale = 1.0f / sqrtf(var + a.eps);
     for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
-        y[c] = fmaf((x[c] - mean) * scale, a.gain[c], a.bias[c]);
+        store_result(a.y_type, a.y, y + c, fmaf((x[c] - mean) * scale, a.gain[c], a.bias[c]));
 }
 
 /* ---- Element by element ---------------------------------------------------------------------- *
@@ -51,15 +45,16 @@ UT_KERNEL(swiglu, cu_map_args)
     if (i >= (int64_t)a.rows * a.cols)
         return;
     const float *x = a.x + blockIdx.y * a.x_slot + i / a.cols * 2 * a.cols + i % a.cols;
-    a.y[blockIdx.y * a.y_slot + i] = silu(x[0]) * x[a.cols];
+    store_result(a.y_type, a.y, blockIdx.y * a.y_slot + i, silu(x[0]) * x[a.cols]);
 }
 
 UT_KERNEL(snake, cu_map_args)
 {
     const int64_t i = element();
     if (i < (int64_t)a.rows * a.cols)
-        a.y[blockIdx.y * a.y_slot + i] =
-            snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols], a.beta[i % a.cols]);
+        store_result(
+            a.y_type, a.y, blockIdx.y * a.y_slot + i,
+            snake(a.x[blockIdx.y * a.x_slot + i], a.alpha[i % a.cols], a.beta[i % a.cols]));
 }
 
 UT_KERNEL(activation, cu_map_args)

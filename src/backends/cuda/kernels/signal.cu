@@ -9,14 +9,18 @@ UT_KERNEL(history, cu_history_args)
     const int64_t i = element();
     if (i >= a.n)
         return;
-    float *x = a.x + blockIdx.y * a.x_slot, *state = a.state + blockIdx.y * a.state_slot;
+    const int64_t x = blockIdx.y * a.x_slot;
+    float *state = a.state + blockIdx.y * a.state_slot;
     const bool repeat = a.unit && a.pos[blockIdx.y * a.pos_slot] == 0;
+    const auto at = [&](int64_t j) { /* narrow numbers are f32, too */
+                                     return load_element(a.x_type, a.x, (size_t)(x + j));
+    };
     for (int64_t j = i; j < a.lead; j += a.n) {
-        x[j - a.lead] = repeat ? x[j % a.unit] : state[j];
+        store_result(a.x_type, a.x, x + j - a.lead, repeat ? at(j % a.unit) : state[j]);
         if (j + a.n >= a.lead)
-            state[j] = x[j + a.n - a.lead];
+            state[j] = at(j + a.n - a.lead);
         else
-            state[j] = repeat ? x[(j + a.n) % a.unit] : state[j + a.n];
+            state[j] = repeat ? at((j + a.n) % a.unit) : state[j + a.n];
     }
 }
 

@@ -96,13 +96,19 @@ UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
 UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
 {
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
+    uint16_t *y16 = a.y16 + ((int64_t)slot * a.rows + row) * a.ldy;
     for (int j = 0; j < a.n_cols; j++) {
         float *y = a.y + slot * a.y_slot + ((int64_t)row * a.n_cols + j) * a.dim;
         const int32_t entry = a.range[2 * j] + clamp(ids[j], 0, a.range[2 * j + 1] - 1);
         const size_t first = (size_t)entry * a.ld;
-        if (!in_groups(a.table, a.ld, a.dim, a.type == CU_F32 ? 4 : 8, y))
-            for (int c = threadIdx.x; c < a.dim; c += CU_THREADS)
-                y[c] = load_element(a.type, a.table, first + c);
+        if (a.y16 || !in_groups(a.table, a.ld, a.dim, a.type == CU_F32 ? 4 : 8, y))
+            for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
+                const float v = load_element(a.type, a.table, first + c);
+                if (a.y)
+                    y[c] = v;
+                if (a.y16)
+                    y16[j * a.dim + c] = f32_to_bf16(v);
+            }
         else if (a.type == CU_F32)
             copy_row<CU_F32>(a.table, first, y, a.dim);
         else if (a.type == CU_BF16)
@@ -168,6 +174,28 @@ UT_DEVICE void gather_sum_row(const cu_gather_sum_args &a, int slot, int row)
             }
         }
         a.y[slot * a.y_slot + at + c] = v;
+    }
+}
+
+/* ---- Norm: a row, by a block ------------------------------------------------------------------
+ */
+
+/* scratch: [UT_WARPS] of shared memory. */
+UT_DEVICE void rms_norm_row(const cu_norm_args &a, int slot, int row, float *scratch)
+{
+    const float *x = a.x + slot * a.x_slot + (int64_t)row * a.cols;
+    const int64_t y = slot * a.y_slot + (int64_t)row * a.cols;
+    float s = 0.0f;
+    uint16_t *y16 = a.y16 + ((int64_t)slot * a.rows + row) * a.ldy;
+    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS)
+        s = fmaf(x[c], x[c], s);
+    const float scale = 1.0f / sqrtf(block_sum(s, scratch) / (float)a.cols + a.eps);
+    for (int c = threadIdx.x; c < a.cols; c += CU_THREADS) {
+        const float v = x[c] * scale * a.gain[c];
+        if (a.y)
+            store_result(a.y_type, a.y, y + c, v);
+        if (a.y16)
+            y16[c] = f32_to_bf16(v);
     }
 }
 
