@@ -5,7 +5,7 @@ Needs the programs flite (voices slt, rms) and festival (voice cmu_us_slt_arctic
 teacher i mod 3. A shard OUT/shard-NNNN.npz holds: pcm int16 [samples], offsets int64 [n+1], index int32 [n] (line
 in the text file), voice int8 [n]. Shards appear one after the other, so training can start on the first ones.
 
-usage: synthesise.py TEXTS.txt OUTDIR [--jobs N] [--shard N]"""
+usage: synthesise.py TEXTS.txt OUTDIR [--jobs N] [--shard N] [--first K]"""
 import argparse
 import concurrent.futures
 import os
@@ -98,11 +98,12 @@ def main():
     ap.add_argument("out")
     ap.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 3))
     ap.add_argument("--shard", type=int, default=120, help="sentences per shard (a multiple of 3)")
+    ap.add_argument("--first", type=int, default=0, help="shard to begin with; those before it exist already as codes")
     args = ap.parse_args()
     os.makedirs(args.out, exist_ok=True)
     texts = pathlib.Path(args.texts).read_text().splitlines()
     jobs = [(os.path.join(args.out, "shard-%04d.npz" % k), first, texts[first:first + args.shard])
-            for k, first in enumerate(range(0, len(texts), args.shard))]
+            for k, first in enumerate(range(0, len(texts), args.shard)) if k >= args.first]
     seconds = 0.0
     with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
         for k, s in enumerate(pool.map(make_shard, jobs)):
