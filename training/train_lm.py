@@ -87,7 +87,7 @@ class Utterances:
         self.columns = torch.empty(most * COLUMNS_PER_LINE, 1 + codebooks, dtype=torch.int16, device=device)
         self.first, self.length, self.voice, self.member = torch.zeros(4, most, **whole)
         self.begin, self.count = torch.zeros(2, 128, **whole)       # of each voice in `member`
-        self.total = torch.zeros(1, **whole)
+        self.voices, self.present = torch.zeros(128, **whole), torch.zeros(1, **whole)
 
     def add(self, columns, lengths, voices):
         """-> whether there was room."""
@@ -107,12 +107,14 @@ class Utterances:
         self.member[:self.size] = torch.argsort(self.voice[:self.size])
         self.count.copy_(torch.bincount(self.voice[:self.size], minlength=len(self.count)))
         self.begin.copy_(self.count.cumsum(0) - self.count)
-        self.total.fill_(self.size)
+        there = self.count.nonzero()[:, 0]
+        self.voices[:len(there)] = there
+        self.present.fill_(len(there))
 
     def rows(self, rows, width):
-        """-> columns [rows, width, Q+1], made without waiting for the device."""
+        """-> columns [rows, width, Q+1] of one voice per row, all voices alike; made without waiting for the device."""
         draw = lambda count, *shape: (torch.rand(*shape, device=self.device) * count).long().minimum(count - 1)
-        voice = self.voice[self.member[draw(self.total, rows, 1)]]
+        voice = self.voices[draw(self.present, rows, 1)]
         pick = self.member[self.begin[voice] + draw(self.count[voice], rows, PER_ROW)]
         length = self.length[pick]
         ends = 1 + length.cumsum(1)
