@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 class Period(nn.Module):
     """Looks at every p-th sample: wav [B, 1, n] folded to [B, 1, n/p, p]."""
+    compares = False        # its maps depend on where a period begins, which the codes do not say
 
     def __init__(self, period, width=32):
         super().__init__()
@@ -25,24 +26,24 @@ class Period(nn.Module):
 
 
 class Spectral(nn.Module):
-    """Looks at the complex spectrum, its amplitudes under a square root so that what is faint counts too:
-    [B, 2, frames, bins]."""
+    """Looks at the amplitudes of the spectrum, under a square root so that what is faint counts too: [B, 1, bins,
+    frames]. Not at phases: the codes do not hold them."""
+    compares = True         # its maps of the true sound are a goal for the decoder's
 
     def __init__(self, n_fft, width=32):
         super().__init__()
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.convs = nn.ModuleList([nn.Conv2d(2, width, (3, 9), (1, 2), (1, 4))] +
-                                   [nn.Conv2d(width, width, (3, 9), (1, 2), (d, 4), (d, 1)) for d in (1, 2, 4)] +
+        self.convs = nn.ModuleList([nn.Conv2d(1, width, (9, 3), (2, 1), (4, 1))] +
+                                   [nn.Conv2d(width, width, (9, 3), (2, 1), (4, d), (1, d)) for d in (1, 2, 4)] +
                                    [nn.Conv2d(width, width, 3, padding=1)])
         self.last = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, x):
         with torch.autocast(x.device.type, enabled=False):
             s = torch.stft(x[:, 0].float(), self.n_fft, self.n_fft // 4, window=self.window, return_complex=True)
-            s = torch.view_as_real(s) / self.window.pow(2).sum().sqrt()
-            s = s * (s.pow(2).sum(-1, keepdim=True) + 1e-6) ** -0.25
-            x = s.permute(0, 3, 2, 1).contiguous()
+            power = torch.view_as_real(s).pow(2).sum(-1) / self.window.pow(2).sum()
+            x = (2 * (power + 1e-6) ** 0.25)[:, None]
         maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1)
@@ -59,23 +60,42 @@ class Discriminators(nn.Module):
                 nn.init.kaiming_normal_(module.weight, 0.1)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x):
-        """-> one list of feature maps (the last is the verdict) for each discriminator."""
-        return [part(x) for part in self.parts]
 
+def judge(critics, wav, fake, streams=()):
+    """wav, fake [B, 1, n] -> a function that gives the losses: of the critics (least squares, real towards 1, fake
+    towards 0), of the decoder for being found out, and of the decoder for the distance between feature maps.
 
-def judge(critics, wav, fake):
-    """wav, fake [B, 1, n] -> losses: of the critics (least squares, real towards 1, fake towards 0), of the decoder
-    for being found out, and of the decoder for the distance between feature maps."""
-    critic = fool = feature = 0.0
-    with torch.autocast(wav.device.type, torch.bfloat16, enabled=wav.is_cuda, cache_enabled=False):
-        judged = critics(torch.cat((wav, fake)))
-    for maps in judged:
+    The discriminators know nothing of each other and none of them fills a GPU: with a stream for each they run side by
+    side, backward too, from this call to that of the function."""
+    both = torch.cat((wav, fake))
+    here = torch.cuda.current_stream() if streams else None
+    parts = []
+
+    def one(part, x):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda, cache_enabled=False):
+            maps = part(x)
         real, guess = zip(*(m.chunk(2) for m in maps))
-        critic = critic + (1 - real[-1].float()).pow(2).mean() + guess[-1].float().pow(2).mean()
-        fool = fool + (1 - guess[-1].float()).pow(2).mean()
-        feature = feature + sum(F.l1_loss(b, a.detach()).float() for a, b in zip(real[:-1], guess[:-1]))
-    return critic, fool, feature
+        critic = (1 - real[-1].float()).pow(2).mean() + guess[-1].float().pow(2).mean()
+        fool = (1 - guess[-1].float()).pow(2).mean()
+        feature = fool * 0
+        if part.compares:
+            feature = sum(F.l1_loss(b, a.detach()).float() for a, b in zip(real[:-1], guess[:-1]))
+        parts.append((critic, fool, feature))
+
+    for k, part in enumerate(critics.parts):
+        if streams:
+            streams[k].wait_stream(here)
+            with torch.cuda.stream(streams[k]):
+                one(part, both.clone())             # what backward needs belongs to the stream that uses it
+        else:
+            one(part, both)
+
+    def losses(_=both):                             # which lives until all streams have read it
+        for stream in streams:
+            here.wait_stream(stream)
+        return tuple(sum(values) for values in zip(*parts))
+
+    return losses
 
 
 def mel_filters(rate, n_fft, n_mels):

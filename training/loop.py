@@ -39,7 +39,7 @@ def replayed(group, function):
             function()
         return graph.replay
     except RuntimeError as e:
-        print("warning: %s is not recorded: %s" % (function.__name__, e), flush=True)
+        print("warning: %s is not recorded: %s" % (function.__name__, str(e)[:500]), flush=True)
         torch.cuda.synchronize()
         return function
 
@@ -66,7 +66,7 @@ class Clock:
     the last `fall` of the time to a hundredth."""
 
     def __init__(self, group, minutes, steps, fall=0.8, rise=200):
-        self.group, self.seconds, self.steps, self.fall, self.rise = group, minutes * 60, steps, fall, rise
+        self.group, self.seconds, self.steps, self.fall, self.rise = group, max(1, minutes * 60), steps, fall, rise
         self.start, self.part, self.step, self.saved = time.time(), 0.0, 0, time.time()
 
     def running(self):
@@ -110,6 +110,14 @@ def adamw(group, parameters, lr, betas=(0.8, 0.99), decay=0.01, recorded=False):
                              **options)
 
 
+def forget(optimizer):
+    """Its moments and counts, in place."""
+    for state in optimizer.state.values():
+        for value in state.values():
+            if torch.is_tensor(value):
+                value.zero_()
+
+
 class Gradients:
     """Gradients of some parameters at places that stay, for functions that are recorded apart."""
 
@@ -135,6 +143,11 @@ class Average:
     def __init__(self, parameters, decay=0.999):
         self.parameters, self.decay = list(parameters), decay
         self.mean = [p.detach().clone() for p in self.parameters]
+
+    def restart(self):
+        """From the parameters as they are."""
+        for mean, p in zip(self.mean, self.parameters):
+            mean.copy_(p.detach())
 
     @torch.no_grad()
     def update(self):
