@@ -23,7 +23,8 @@ from store import pairs, shards
 
 HERE = pathlib.Path(__file__).resolve().parent
 RATE = 16000
-BATCH_SAMPLES = RATE * 400
+BATCH_SAMPLES = RATE * 200
+MEMORY = 0.2                    # most of the device's: batches of all lengths would fill it, and trainings run beside
 TOGETHER = 12                   # shards encoded at once: utterances of like length go together
 
 
@@ -67,8 +68,9 @@ def main():
     if device == "cuda":                            # compile and warm up while the codec is in training
         fuse(networks.Snake, "function", dynamic=True)
         codec = Codec(json.loads((HERE / "config.json").read_text())["codec"]).to(device).eval()
-        for seconds in (300, 400):
-            encode_all(codec, [np.zeros(RATE * seconds // 100, np.int16)] * 100, device)
+        torch.cuda.set_per_process_memory_fraction(MEMORY)
+        for seconds in (3, 4):
+            encode_all(codec, [np.zeros(RATE * seconds, np.int16)] * 100, device)
     while not os.path.exists(codec_path):
         time.sleep(0.5)
     codec = load_codec(codec_path, device)

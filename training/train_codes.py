@@ -119,7 +119,7 @@ def main():
         norm = torch.nn.utils.clip_grad_norm_(learn, 5.0)
         optimizer.step()
         log.add(distance=distance, commitment=commit, gradient=norm)
-        if clock.step % 500 == 0:
+        if clock.step % 200 == 0:
             audio.refresh()
     if group.rank == 0:
         save({"codec": codec.state_dict()}, args.out)
