@@ -82,9 +82,10 @@ class Utterances:
     """Columns of utterances, on the device, at places that stay: there is room for `most` utterances."""
 
     def __init__(self, most, tokenizer, codebooks, device):
-        self.tok, self.device, self.size, self.used = tokenizer, device, 0, 0
+        self.device, self.size, self.used = device, 0, 0
         whole = dict(dtype=torch.int64, device=device)
         self.columns = torch.empty(most * COLUMNS_PER_LINE, 1 + codebooks, dtype=torch.int16, device=device)
+        self.opening = torch.tensor([tokenizer.interleave] + [0] * codebooks, device=device)
         self.first, self.length, self.voice, self.member = torch.zeros(4, most, **whole)
         self.begin, self.count = torch.zeros(2, 128, **whole)       # of each voice in `member`
         self.voices, self.present = torch.zeros(128, **whole), torch.zeros(1, **whole)
@@ -122,10 +123,8 @@ class Utterances:
         which = torch.searchsorted(ends, at, right=True).clamp(max=PER_ROW - 1)
         index = (self.first[pick] - (ends - length)).gather(1, which) + at
         cols = self.columns[index.clamp(0, len(self.columns) - 1)].long()
-        alone = torch.zeros_like(cols[0, 0])
-        alone[0] = self.tok.interleave
-        cols = torch.where((at == 0)[..., None], alone, cols)
-        return torch.where((at >= ends[:, -1:])[..., None], torch.zeros_like(alone), cols)
+        cols = torch.where((at == 0)[..., None], self.opening, cols)
+        return torch.where((at >= ends[:, -1:])[..., None], torch.zeros_like(self.opening), cols)
 
 
 def batch(cols, tok, spoil, size, count):
