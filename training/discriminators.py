@@ -77,7 +77,7 @@ def judge(critics, wav, fake, streams=()):
         real, guess = zip(*(m.chunk(2) for m in maps))
         critic = (1 - real[-1].float()).pow(2).mean() + guess[-1].float().pow(2).mean()
         fool = (1 - guess[-1].float()).pow(2).mean()
-        feature = fool * 0
+        feature = 0.0
         if part.compares:
             feature = sum(F.l1_loss(b, a.detach()).float() for a, b in zip(real[:-1], guess[:-1]))
         parts.append((critic, fool, feature))

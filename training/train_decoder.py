@@ -26,7 +26,6 @@ from loop import Average, Clock, Gradients, Log, adamw, forget, fuse, replayed, 
 from store import Frames, wait_for_shards
 
 HERE = pathlib.Path(__file__).resolve().parent
-FEATURE_WEIGHT = 2.0                                # against 1 for fooling the discriminators
 NAMES = ("mel", "distance", "critic", "fool", "feature")
 
 
@@ -49,7 +48,8 @@ def parse():
     ap.add_argument("--critics-lr", type=float, default=2e-4)
     ap.add_argument("--critics-every", type=int, default=2, help="steps of the decoder to one of the discriminators")
     ap.add_argument("--critics-from", type=float, default=0.2, help="share of the time before discriminators join")
-    ap.add_argument("--adversarial", type=float, default=0.4, help="their share of the gradient")
+    ap.add_argument("--fool", type=float, default=0.2, help="share of the gradient that is for fooling them")
+    ap.add_argument("--feature", type=float, default=0.25, help="share that is for the distance of their maps")
     ap.add_argument("--mode", choices=("eager", "recorded", "apart"), default="apart", help="on a GPU; apart: recorded, "
                     "with the discriminators side by side")
     ap.add_argument("--seed", type=int, default=1)
@@ -69,9 +69,9 @@ class Shares:
 
 
 def faster(group, row, apart, outcome):
-    """Of two recordings of one step the faster, if they agree. outcome: runs one -> its gradients."""
+    """Of two recordings of one step the faster, if they agree. outcome: runs one -> vectors of its gradients."""
     want = outcome(row)
-    error = max(float((outcome(apart) - want).norm() / want.norm()) for _ in range(5))
+    error = max(float((g - w).norm() / w.norm()) for _ in range(5) for g, w in zip(outcome(apart), want))
     times = {row: 0.0, apart: 0.0}
     for _ in range(10):                             # by turns: others may use the device
         for step in times:
@@ -110,7 +110,8 @@ def main():
     opt_g = adamw(group, learn, args.lr, recorded=True)
     opt_d = adamw(group, critics.parameters(), args.critics_lr, recorded=True)
     average = Average(learn)
-    alone, shares = (Shares(s, group.device) for s in ((1.0,), (1 - args.adversarial, args.adversarial)))
+    alone, shares = (Shares(s, group.device)
+                     for s in ((1.0,), (1 - args.fool - args.feature, args.fool, args.feature)))
     codes = torch.randint(c["codebook_size"], (args.batch, c["num_codebooks"], args.frames), device=group.device)
     at = torch.full((args.batch,), args.frames - args.decoded, device=group.device)
     wav = 0.05 * torch.randn(args.batch, 1, args.decoded * hop, device=group.device)
@@ -138,7 +139,8 @@ def main():
         critic, fool, feature = judged()
         if learning:
             judging.take(critic, retain_graph=True)
-        gradients.take(fake, shares.add(pull + torch.autograd.grad(fool + FEATURE_WEIGHT * feature, fake)))
+        pull += torch.autograd.grad(fool, fake, retain_graph=True) + torch.autograd.grad(feature, fake)
+        gradients.take(fake, shares.add(pull))
         values.copy_(torch.stack((mel, far, critic, fool, feature)).detach())
 
     def contest():
@@ -157,7 +159,7 @@ def main():
     def outcome(step):
         shares.length.zero_()
         step()
-        return torch.cat([p.grad.flatten() for p in learn + judging.parameters])
+        return [torch.cat([p.grad.flatten() for p in parameters]) for parameters in (learn, judging.parameters)]
 
     if record:
         start = time.time()
