@@ -175,7 +175,7 @@ def main():
             if apart[0] not in functions and apart[1] not in functions and faster(group, contest, apart[0], outcome):
                 contest, follow = apart
         group.say("decoder: recorded after %.0f s" % (time.time() - start))
-
+    group.say("decoder: ready")
     while not os.path.exists(args.init or args.encoder):
         time.sleep(0.3)
     share = (group.rank, group.size)
