@@ -6,7 +6,7 @@ until the row is full; the last one is cut. Every utterance is thus learnt with 
 first with none). The loss counts frames and <|im_end|>, not text. Some codes of the input are replaced at random, so
 that the model recovers from its own slips; dropout and weight decay keep it from learning little speech by heart.
 The learning rate follows the clock: it falls linearly over the last --fall of the time. The checkpoint holds the running
-mean of the weights; it is written every 45 s. The first shards are kept out of training and judge that mean.
+mean of the weights; it is written every 15 s. The first shards are kept out of training and judge that mean.
 
 On a GPU, drawing a batch, the network, and the optimisers are compiled and recorded; what cannot be is done without,
 with a warning. --speed prints what each of the three is worth, then trains.
@@ -305,7 +305,7 @@ def main():
                 held_out = losses(judge, held_rows, 0)
             group.say("lm step %d, %.0f s, held out: slow %.4f, fast %.4f, right %.4f; %d x %d utterances" % (
                 clock.step, time.time() - clock.start, *[float(x) for x in held_out], group.size, data.size))
-        if clock.time_to_save():
+        if clock.time_to_save(15):                  # a fault of the GPU ends the process: little may be lost
             save(average.state(model), args.out)
     if group.rank == 0:
         save(average.state(model), args.out)
