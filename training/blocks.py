@@ -105,10 +105,10 @@ class Block(nn.Module):
         self.attention_norm, self.ffn_norm = RMSNorm(dim, eps), RMSNorm(dim, eps)
         if layer_scale:
             self.attention_layer_scale, self.ffn_layer_scale = LayerScale(dim), LayerScale(dim)
-        self.layer_scale = layer_scale
+        self.layer_scale, self.dropout = layer_scale, 0.0
 
     def forward(self, x, table, mask=None, cache=None):
         y = self.attention(self.attention_norm(x), table, mask, cache)
-        x = x + (self.attention_layer_scale(y) if self.layer_scale else y)
+        x = x + F.dropout(self.attention_layer_scale(y) if self.layer_scale else y, self.dropout, self.training)
         y = self.feed_forward(self.ffn_norm(x))
-        return x + (self.ffn_layer_scale(y) if self.layer_scale else y)
+        return x + F.dropout(self.ffn_layer_scale(y) if self.layer_scale else y, self.dropout, self.training)

@@ -1,4 +1,4 @@
-"""The synthesised audio and the codes, held on the training device."""
+"""The synthesised audio and its codes, held on the training device."""
 import glob
 import os
 import time
@@ -46,13 +46,67 @@ class Audio:
         return torch.where(index < last[:, None], wav, torch.zeros((), device=self.device))[:, None]
 
 
+class Frames:
+    """Frames of the utterances that have been encoded, on the device: pcm int16 [n, hop], codes int16 [n, Q].
+
+    hop: samples per frame; share and most as above."""
+
+    def __init__(self, audio, codes, hop, device, share=(0, 1), most=10 ** 9):
+        self.audio, self.folder, self.hop, self.device = audio, codes, hop, device
+        self.share, self.most, self.files, self.starts = share, most, [], None
+        self.refresh()
+
+    def refresh(self):
+        """Take in new shards. The audio of an utterance is padded to whole frames."""
+        new = sorted(set(pairs(self.audio, self.folder, self.share)) - set(self.files))
+        for path, code_path in new[:min(REFRESH, self.most - len(self.files))]:
+            self.files.append((path, code_path))
+            shard, coded = np.load(path), np.load(code_path)
+            audio, frames, cuts = shard["pcm"], coded["offsets"], shard["offsets"]
+            pcm = np.zeros((frames[-1], self.hop), np.int16)
+            for a, b, at in zip(cuts, cuts[1:], frames):
+                pcm.reshape(-1)[at * self.hop:at * self.hop + b - a] = audio[a:b]
+            pcm, codes, starts = (torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+                                  for x in (pcm, coded["codes"].T, frames[:-1].astype(np.int64)))
+            if self.starts is None:
+                self.pcm, self.codes, self.starts = pcm, codes, starts
+            else:
+                self.starts = torch.cat((self.starts, starts + len(self.pcm)))
+                self.pcm, self.codes = torch.cat((self.pcm, pcm)), torch.cat((self.codes, codes))
+
+    def crops(self, count, frames, heard):
+        """Random stretches of frames, one utterance after the other -> codes [count, Q, frames], at [count],
+        wav [count, 1, heard * hop]: the audio of the frames at.. of each stretch. These are the last ones, or in a
+        fifth of the stretches the first ones of an utterance."""
+        last = len(self.pcm) - frames
+        first = torch.rand(count, device=self.device) < 0.2
+        begin = self.starts[torch.randint(len(self.starts), (count,), device=self.device)]
+        begin = torch.where(first, begin, torch.randint(last, (count,), device=self.device)).clamp(max=last)
+        at = torch.where(first, 0, frames - heard)
+        index = begin[:, None] + torch.arange(frames, device=self.device)
+        wav = self.pcm[(begin + at)[:, None] + torch.arange(heard, device=self.device)]
+        return (self.codes[index].long().transpose(1, 2), at,
+                wav.reshape(count, 1, heard * self.hop).float() / 32768)
+
+
 def shards(folder, name, share=(0, 1)):
     """The files NAME-NNNN.npz there whose number is share[0] modulo share[1]."""
     paths = glob.glob(os.path.join(folder, name + "-????.npz"))
     return [p for p in paths if int(p[-8:-4]) % share[1] == share[0]]
 
 
-def wait_for_shards(folder, count, share=(0, 1)):
-    """Until that many shards are there, or all of them."""
-    while len(shards(folder, "shard", share)) < count and not os.path.exists(os.path.join(folder, "done")):
-        time.sleep(2)
+def pairs(audio, codes, share=(0, 1)):
+    """Audio and codes of the shards that have both."""
+    both = [(path, os.path.join(codes, os.path.basename(path).replace("shard", "codes")))
+            for path in shards(audio, "shard", share)]
+    return [pair for pair in both if os.path.exists(pair[1])]
+
+
+def wait_for_shards(audio, count, share=(0, 1), codes=None):
+    """Until that many shards are there (with codes, where a folder of codes is given), or all of them."""
+    while True:
+        done, there = os.path.exists(os.path.join(audio, "done")), shards(audio, "shard", share)
+        ready = len(pairs(audio, codes, share) if codes else there)
+        if ready >= count or (done and ready == len(there)):
+            return
+        time.sleep(1)

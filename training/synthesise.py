@@ -3,9 +3,10 @@
 
 Needs the programs flite (voices slt, rms) and festival (voice cmu_us_slt_arctic_hts). Sentence i is spoken by
 teacher i mod 3. A shard OUT/shard-NNNN.npz holds: pcm int16 [samples], offsets int64 [n+1], index int32 [n] (line
-in the text file), voice int8 [n]. Shards appear one after the other, so training can start on the first ones.
+in the text file), voice int8 [n]. Shards appear one after the other, so training can start on the first ones, which
+are small. A teacher who says nothing at all ends everything when no shard is there yet; later the shard is left out.
 
-usage: synthesise.py TEXTS.txt OUTDIR [--jobs N] [--shard N]"""
+usage: synthesise.py TEXTS.txt OUTDIR [--jobs N] [--shard N] [--first K]"""
 import argparse
 import concurrent.futures
 import os
@@ -20,6 +21,7 @@ from scipy.signal import resample_poly
 RATE = 16000
 TEACHERS = ("slt", "rms", "slt-hts")
 LEAD, TAIL = 0.10, 0.15                 # seconds of silence kept at both ends
+EARLY, SMALL = 100, 30                  # so many shards at the beginning have so few sentences
 FESTIVAL = """(voice_cmu_us_slt_arctic_hts)
 (define (say text file) (utt.save.wave (utt.synth (eval (list 'Utterance 'Text text))) file 'riff))
 """
@@ -48,21 +50,31 @@ def trim(x):
     return np.pad(y, (max(-start, 0), max(end - len(x), 0)))
 
 
+def call(command):
+    """Run a program -> what it complains about."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          check=False)
+    return "exit status %d, %s" % (done.returncode, done.stderr.decode(errors="replace").strip()[-300:] or "no message")
+
+
 def speak(teacher, texts, folder):
-    """Trimmed 16 kHz audio of each text (empty array where the teacher failed)."""
+    """Trimmed 16 kHz audio of each text, empty where the teacher failed. RuntimeError where it failed everywhere."""
     files = [os.path.join(folder, "%d.wav" % i) for i in range(len(texts))]
+    complaint = ""
     if teacher == "slt-hts":
+        program = "festival"
         script = os.path.join(folder, "batch.scm")
         with open(script, "w") as f:
             f.write(FESTIVAL)
             for text, path in zip(texts, files):
                 f.write('(say "%s" "%s")\n' % (text.replace("\\", "").replace('"', '\\"'), path))
-        subprocess.run(["festival", "--batch", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, check=False)
+        complaint = call([program, "--batch", script])
     else:
-        for text, path in zip(texts, files):
-            subprocess.run(["flite", "-voice", teacher, "-t", text, "-o", path], stdin=subprocess.DEVNULL,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        program = "flite"
+        for k, (text, path) in enumerate(zip(texts, files)):
+            complaint = call([program, "-voice", teacher, "-t", text, "-o", path])
+            if k == 4 and not any(map(os.path.exists, files)):
+                break
     audio = []
     for path in files:
         try:
@@ -70,6 +82,8 @@ def speak(teacher, texts, folder):
             os.remove(path)
         except (OSError, EOFError, wave.Error):
             audio.append(np.zeros(0, np.float32))
+    if texts and not any(len(x) for x in audio):
+        raise RuntimeError("%s says nothing with voice %s (%s), text: %s" % (program, teacher, complaint, texts[0]))
     return audio
 
 
@@ -97,20 +111,32 @@ def main():
     ap.add_argument("texts")
     ap.add_argument("out")
     ap.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 3))
-    ap.add_argument("--shard", type=int, default=120, help="sentences per shard (a multiple of 3)")
+    ap.add_argument("--shard", type=int, default=120, help="sentences per shard (a multiple of 3), after the first ones")
+    ap.add_argument("--first", type=int, default=0, help="shard to begin with; those before it exist already as codes")
     args = ap.parse_args()
     os.makedirs(args.out, exist_ok=True)
     texts = pathlib.Path(args.texts).read_text().splitlines()
-    jobs = [(os.path.join(args.out, "shard-%04d.npz" % k), first, texts[first:first + args.shard])
-            for k, first in enumerate(range(0, len(texts), args.shard))]
-    seconds = 0.0
+    cuts = [*range(0, min(len(texts), EARLY * SMALL), SMALL), *range(EARLY * SMALL, len(texts), args.shard), len(texts)]
+    jobs = [(os.path.join(args.out, "shard-%04d.npz" % k), a, texts[a:b])
+            for k, (a, b) in enumerate(zip(cuts, cuts[1:])) if k >= args.first]
+    assert len(cuts) <= 10001, "names of shards have four digits: choose a larger --shard"
+    seconds, made, failed = 0.0, 0, 0
     with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
-        for k, s in enumerate(pool.map(make_shard, jobs)):
-            seconds += s
-            if k % 50 == 49:
-                print("synthesised %d of %d shards, %.1f h" % (k + 1, len(jobs), seconds / 3600), flush=True)
+        for done in concurrent.futures.as_completed([pool.submit(make_shard, job) for job in jobs]):
+            try:
+                seconds += done.result()
+                made += 1
+            except Exception as e:                  # whatever became of one shard
+                failed += 1
+                print("error: a shard is missing: %s" % e, flush=True)
+                if not made:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+            if made in (1, 15) or made % 50 == 0:
+                print("synthesised %d of %d shards, %.1f h" % (made, len(jobs), seconds / 3600), flush=True)
     print("synthesised %.1f hours" % (seconds / 3600), flush=True)
     pathlib.Path(args.out, "done").touch()
+    raise SystemExit(failed > 0)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ noise stands in the place of the quantiser. Runs on one accelerator, or on sever
 usage: train_codes.py AUDIO_DIR OUT.pt --minutes M"""
 import argparse
 import json
-import os
 import pathlib
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from codec import Codebook, Codec, Snake
+import codec as networks
+from codec import Codebook, Codec
 from discriminators import mel_filters
 from group import Group
-from loop import Clock, Log, Part, adamw, record
+from loop import Clock, Log, Part, adamw, fuse, record, save
 from store import Audio, wait_for_shards
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -89,8 +89,7 @@ def main():
 
     samples = args.frames * codec.hop
     if group.on_gpu:
-        torch._dynamo.config.recompile_limit = 64
-        Snake.function = staticmethod(torch.compile(Snake.function, dynamic=True))
+        fuse(networks.Snake, "function", dynamic=True)
     wav = audio.crops(args.batch, samples)
     z = torch.zeros(args.batch, latent, args.frames, device=group.device, requires_grad=True)
     front, back = record(group, (
@@ -120,11 +119,10 @@ def main():
         norm = torch.nn.utils.clip_grad_norm_(learn, 5.0)
         optimizer.step()
         log.add(distance=distance, commitment=commit, gradient=norm)
-        if clock.step % 500 == 0:
+        if clock.step % 200 == 0:
             audio.refresh()
     if group.rank == 0:
-        torch.save({"codec": codec.state_dict()}, args.out + ".part")
-        os.replace(args.out + ".part", args.out)
+        save({"codec": codec.state_dict()}, args.out)
     group.say("codes: %d steps of %d crops" % (clock.step - 1, group.size * args.batch))
     group.close()
 
