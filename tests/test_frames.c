@@ -438,7 +438,7 @@ static bool same_slot(const shaped_trail *a, const shaped_trail *b, int slot)
 }
 
 static void compare_many(const decoder *d, const shape *s, ut_backend *b, float tolerance,
-                          const shaped_trail *whole, shaped_trail *other, ut_err *err)
+                         const shaped_trail *whole, shaped_trail *other, ut_err *err)
 {
     for (int i = 0; i < s->slots; i++) {
         char text[64];
