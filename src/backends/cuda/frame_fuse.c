@@ -237,9 +237,8 @@ static bool add_attention(fuser *x, int32_t i)
     return true;
 }
 
-static bool add_slot_op(fuser *x, int32_t i)
+bool cu_is_slot_op(const ut_op *op)
 {
-    const ut_op *op = &x->p->ops[i];
     switch (op->kind) {
     case UT_OP_EMBED_SUM:
     case UT_OP_GATHER:
@@ -252,10 +251,17 @@ static bool add_slot_op(fuser *x, int32_t i)
     case UT_OP_RING_PUT:
     case UT_OP_RING_GET:
     case UT_OP_ADVANCE:
-        break;
+        return true;
     default:
         return false;
     }
+}
+
+static bool add_slot_op(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    if (!cu_is_slot_op(op))
+        return false;
     if (op->kind == UT_OP_SAMPLE) {
         const int64_t n = x->p->tensors[op->in[0]].cols;
         most(&x->f->x,

@@ -3,7 +3,7 @@
  * rotation and caches, operations of single slots that follow one another are one kernel. Rows go
  * from step to step as bf16 where only products read them. Phases (frame_fuse.c) do the same for
  * few slots. */
-#include "backends/cuda/exec.h"
+#include "backends/cuda/frame.h"
 #include "base/alloc.h"
 #include <string.h>
 
@@ -231,26 +231,6 @@ static void hand_on(fuser *f, ut_tid t)
 
 /* ---- Slots ----------------------------------------------------------------------------------- */
 
-static bool is_slot_op(const ut_op *op)
-{
-    switch (op->kind) {
-    case UT_OP_EMBED_SUM:
-    case UT_OP_GATHER:
-    case UT_OP_GATHER_SUM:
-    case UT_OP_COPY_ROWS:
-    case UT_OP_RMS_NORM:
-    case UT_OP_ROPE_ANGLES:
-    case UT_OP_SAMPLE:
-    case UT_OP_TOKEN_CODE:
-    case UT_OP_RING_PUT:
-    case UT_OP_RING_GET:
-    case UT_OP_ADVANCE:
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* Angles that are wanted soon behind operation `end`, past products that they have nothing to do
  * with; -1: none. */
 static int32_t next_angles(const fuser *f, int32_t end)
@@ -276,7 +256,7 @@ static void group_slot_ops(fuser *f)
         for (int32_t k = i; k < f->p->n_ops && n < CU_SLOT_OPS; k++) {
             if (steps[k].links.merged)
                 continue;
-            if (!is_slot_op(&f->p->ops[k]))
+            if (!cu_is_slot_op(&f->p->ops[k]))
                 break;
             n++;
             end = k;
@@ -289,7 +269,7 @@ static void group_slot_ops(fuser *f)
         if (n < 2)
             continue;
         for (int32_t k = i; k <= end; k++) {
-            if (steps[k].links.merged || !is_slot_op(&f->p->ops[k]))
+            if (steps[k].links.merged || !cu_is_slot_op(&f->p->ops[k]))
                 continue;
             f->when[k] = (ut_op_time){i, end};
             steps[k].links.merged = k > i;
@@ -322,7 +302,7 @@ void cu_launch_slot_ops(cu_run *r, const cu_step *s)
     const int32_t first = (int32_t)(s - r->e->steps);
     for (int32_t i = first; i < first + s->links.group; i++) {
         const cu_step *step = &r->e->steps[i];
-        if (!is_slot_op(step->op) || (i > first && !step->links.merged) || step->links.folded)
+        if (!cu_is_slot_op(step->op) || (i > first && !step->links.merged) || step->links.folded)
             continue;
         cu_slot_op *op = &a.op[a.n];
         const int kind = slot_kind(cu_arguments_of(r, step, &op->u, sizeof op->u));
