@@ -32,6 +32,22 @@ static void test_linear(int32_t n_out, int32_t k, ut_dtype type, int32_t rows_pe
     test(&c);
 }
 
+/* At the precision bf16 a device may have other kernels for what is heard: of the same numbers. */
+static void test_bf16(void)
+{
+    ut_backend *usual = tested;
+    ut_err err = {0};
+    const ut_backend_params bf16 = {.threads = 2, .precision = UT_PRECISION_BF16};
+    check(ut_backend_open(&tested, usual->ops->name, &bf16, &err) == UTTER_OK, "bf16", err.msg);
+    if (tested) {
+        test_linear(70, 96, UT_BF16, 1, 0, UT_ACT_NONE, true);
+        test_linear(200, 530, UT_BF16, 20, 0, UT_ACT_GELU, true);
+        test_linear(2900, 72, UT_BF16, 20, 0, UT_ACT_NONE, false); /* large tiles */
+        tested->ops->close(tested);
+    }
+    tested = usual;
+}
+
 void test_linears(void)
 {
     static const int32_t sizes[][2] = {{1, 1},    {7, 5},     {3, 64},    {64, 64},
@@ -54,5 +70,7 @@ void test_linears(void)
     for (int32_t rows = 3; rows <= 30; rows += rows / 2 + 3) /* of each of the slots */
         test_linear(150, 530, UT_BF16, 0, rows, UT_ACT_GELU, true);
     test_linear(66, 256, UT_BF16, 0, 11, UT_ACT_NONE, false);
-    test_linear(20, 3200, UT_BF16, 0, 3, UT_ACT_NONE, true); /* columns in two turns */
+    test_linear(20, 3200, UT_BF16, 0, 3, UT_ACT_NONE, true);   /* columns in two turns */
+    test_linear(2900, 72, UT_BF16, 20, 0, UT_ACT_NONE, false); /* large tiles */
+    test_bf16();
 }

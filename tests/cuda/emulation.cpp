@@ -449,8 +449,11 @@ API cuModuleGetFunction(void **f, void *, const char *name)
         }
     return NOT_FOUND;
 }
-API cuFuncSetAttribute(void *, int, int)
+API cuFuncSetAttribute(emu_kernel *k, int attribute, int value)
 {
+    enum { MAX_DYNAMIC_SHARED = 8 };
+    if (attribute == MAX_DYNAMIC_SHARED)
+        k->shared_most = (unsigned)value;
     return OK;
 }
 API cuFuncGetAttribute(int *v, int, void *)
@@ -606,7 +609,7 @@ API cuLaunchKernelEx(const launch_config *c, const emu_kernel *k, void **args, v
     enum { COOPERATIVE = 2, CLUSTER = 4 };
     together how = ONE;
     if (!c->grid[0] || !c->grid[1] || !c->grid[2] || c->grid[1] > 65535 || c->grid[2] > 65535 ||
-        c->block[1] != 1 || c->block[2] != 1)
+        c->block[1] != 1 || c->block[2] != 1 || c->shared_bytes > k->shared_most)
         return INVALID;
     for (unsigned i = 0; i < c->n_attributes; i++) {
         const launch_attribute &a = c->attributes[i];

@@ -41,6 +41,7 @@ struct emu_kernel {
     void (*run)(const void *args);
     size_t args_size;
     emu_kernel *next;
+    unsigned shared_most = 48 * 1024; /* of a launch; more is to be asked for */
     emu_kernel(const char *name, void (*run)(const void *args), size_t args_size);
 };
 #define UT_KERNEL(name, args_type)                                                                 \
@@ -100,8 +101,11 @@ static inline uint32_t grid_turn(const uint32_t *)
 {
     return 0;
 }
-static inline void wait_for_kernel_before(void) {}
-static inline void let_next_kernel_start(void) {}
+
+static inline int thread(void)
+{
+    return (int)threadIdx.x;
+}
 
 /* Let other threads go on. */
 void emu_yield(void);
@@ -134,7 +138,6 @@ static inline void ahead_start(void *dst, const void *src)
     memcpy(dst, src, 16);
 }
 static inline void ahead_wait(void) {}
-static inline void prefetch(const void *) {}
 static inline void prefetch_line(const void *) {}
 static inline uint64_t ticks(void)
 {

@@ -468,6 +468,8 @@ typedef struct cu_convert_args {
     X(pack_q8, cu_convert_args)                                                                    \
     X(pack_q4, cu_convert_args)                                                                    \
     X(slot_ops, cu_slot_ops_args)                                                                  \
-    X(frame, cu_frame_args)
+    X(frame, cu_frame_args)                                                                        \
+    X(frame_bf16_64, cu_frame_args)                                                                \
+    X(frame_bf16_128, cu_frame_args)
 
 #endif

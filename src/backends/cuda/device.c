@@ -214,8 +214,9 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     for (int k = 0; k < CU_K_COUNT; k++)
         if (!b->kernels[k])
             return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", names[k]);
-    const cu_result r =
-        b->d.function_set(b->kernels[CU_K_frame], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
+    cu_result r = CU_OK;
+    for (int k = CU_K_frame; k <= CU_K_frame_bf16_128 && r == CU_OK; k++)
+        r = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);
     return r == CU_OK ? UTTER_OK : cu_fail(b, r, "the frame's shared memory", err);
 }
 
@@ -225,7 +226,9 @@ static void prepare_mma(cu_backend *b)
 {
     static const struct {
         int kernel, shared_bytes;
-    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128)}, {CU_K_flash_128, CU_FLASH_SHARED(128)}};
+    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128)},
+                 {CU_K_linear_mma_128_f16, CU_MMA_SHARED(128)},
+                 {CU_K_flash_128, CU_FLASH_SHARED(128)}};
     int version = 0;
     b->mma = b->cc >= 80 &&
              b->d.function_get(&version, CU_FUNC_PTX_VERSION, b->kernels[CU_K_linear_mma_128]) ==

@@ -18,32 +18,16 @@
                                                     ".byte 0\n"                                    \
                                                     ".text\n")
 
-FATBIN(linear);
-FATBIN(linear_packed);
-FATBIN(rows);
-FATBIN(signal);
-FATBIN(attention);
-FATBIN(decide);
-FATBIN(linear_mma);
-FATBIN(linear_slots);
-FATBIN(slot_ops);
-FATBIN(attention_flash);
-FATBIN(attention_split);
-FATBIN(frame);
+/* X of each file: CU_FATBIN_FILES comes from the build, which knows them. */
+#define X(name) FATBIN(name);
+CU_FATBIN_FILES
+#undef X
 
 const void *cu_fatbin(int i)
 {
-    const void *const all[CU_FATBINS] = {ut_fatbin_linear,
-                                         ut_fatbin_linear_packed,
-                                         ut_fatbin_linear_mma,
-                                         ut_fatbin_linear_slots,
-                                         ut_fatbin_rows,
-                                         ut_fatbin_signal,
-                                         ut_fatbin_attention,
-                                         ut_fatbin_attention_flash,
-                                         ut_fatbin_attention_split,
-                                         ut_fatbin_decide,
-                                         ut_fatbin_slot_ops,
-                                         ut_fatbin_frame};
+#define X(name) ut_fatbin_##name,
+    static const void *const all[] = {CU_FATBIN_FILES};
+#undef X
+    _Static_assert(sizeof all / sizeof all[0] == CU_FATBINS, "as many modules as files");
     return all[i];
 }

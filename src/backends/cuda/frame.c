@@ -56,7 +56,7 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
         cu_frame_free(b, f);
         return UTTER_OK;
     }
-    if (f->row_bytes) {
+    if (f->bf16) {
         f->ring_whole = ring_in(f, b->shared_limit, f->n_loads);
         f->ring_phase = ring_in(f, half_of(b), 1);
         if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes) { /* or the frame goes in steps */
@@ -154,19 +154,18 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
         out->a.y_slot = map.y_slot;
         out->swiglu = 1;
     }
+    out->more = out->a.bias || out->a.act || out->a.gamma;
     const ut_op *ops = r->e->head.plan->ops;
     out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
     out->residual_mail = mail_of(r, ops[f->linear].in[1]);
     out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
-    const int32_t ring =
-        r->e->frames == CU_FRAMES_PHASES ? r->e->frame->ring_phase : r->e->frame->ring_whole;
-    const bool ahead = cu_frame_fetches(r->e, s->w[0]);
+    const cu_frame *frame = r->e->frame;
+    const int32_t ring = r->e->frames == CU_FRAMES_PHASES ? frame->ring_phase : frame->ring_whole;
     *load = (cu_frame_load){.w = out->a.w,
                             .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
                             .matrices = out->swiglu ? 2 : 1,
                             .ld = out->a.ldw,
-                            .chunk = ahead ? chunk_rows(ring, out->a.ldw * 2) : CU_CHUNK,
-                            .ahead = ahead};
+                            .chunk = frame->bf16 ? chunk_rows(ring, out->a.ldw * 2) : CU_CHUNK};
 }
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
@@ -189,7 +188,7 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     out->spans = CU_ATT_SPANS(out->reach, out->qkv.rows);
     const int32_t end = out->qkv.first_pos + out->qkv.rows;
     out->brief = !out->qkv.pos && end <= capacity && end <= CU_ATT_BRIEF &&
-                 out->qkv.rows <= CU_ATT_BRIEF_ROWS;
+                 out->qkv.rows <= CU_ATT_BRIEF_ROWS && out->qkv.dim == frame->brief;
 }
 
 /* Attention phases know each other: what they leave for one another differs by number, and each
@@ -288,14 +287,17 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
 
 /* ---- Launches -------------------------------------------------------------------------------- */
 
-static void launch(cu_run *r, const cu_frame_args *a, int kernel, int attribute)
+static void launch(cu_run *r, const cu_frame_args *a, int attribute)
 {
     const cu_backend *b = r->b;
+    const cu_frame *f = r->e->frame;
+    const int kernel = !f->bf16         ? CU_K_frame
+                       : f->brief == 64 ? CU_K_frame_bf16_64
+                                        : CU_K_frame_bf16_128;
     cu_launch_attribute how = {.id = attribute, .value = {1}};
     const cu_launch_config config = {.grid = {(unsigned)b->sm_count, 1, 1},
                                      .block = {CU_THREADS, 1, 1},
-                                     .shared_bytes =
-                                         (unsigned)shared_bytes(r->e->frame, a->ring, a->n_loads),
+                                     .shared_bytes = (unsigned)shared_bytes(f, a->ring, a->n_loads),
                                      .stream = r->stream,
                                      .attributes = &how,
                                      .n_attributes = 1};
@@ -314,7 +316,7 @@ void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
     a.n_loads = f->n_loads;
     a.ring = f->ring_whole;
     a.trace = r->e->trace;
-    launch(r, &a, CU_K_frame, CU_LAUNCH_COOPERATIVE);
+    launch(r, &a, CU_LAUNCH_COOPERATIVE);
 }
 
 utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err *err)
@@ -350,7 +352,7 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
         a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
         load += a.n_loads;
         a.last = a.first + 1 == f->n_phases;
-        launch(r, &a, CU_K_frame, CU_LAUNCH_PROGRAMMATIC);
+        launch(r, &a, CU_LAUNCH_PROGRAMMATIC);
     }
 }
 

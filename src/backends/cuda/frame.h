@@ -26,8 +26,10 @@ struct cu_frame {
     int32_t sums, x, gains;         /* as in cu_frame_args */
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */
-    int32_t row_bytes;              /* of a row that is fetched ahead, at most; 0: none are */
-    int64_t part_slot;              /* mail of a slot's parts of attention */
+    bool bf16;                      /* frame_bf16.cu walks it: rows of matrices are fetched ahead */
+    int32_t brief;     /* dimensions of the heads that it takes at known positions, or 0 */
+    int32_t row_bytes; /* of a matrix, at most */
+    int64_t part_slot; /* mail of a slot's parts of attention */
     size_t part_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;
@@ -35,7 +37,7 @@ struct cu_frame {
     size_t bytes;
 };
 
-/* Do rows of w come ahead, for products on tensor cores? */
+/* Can rows of w come ahead, for products on tensor cores? */
 bool cu_frame_fetches(const cu_exec *e, const cu_weight *w);
 
 /* Does op concern every slot by itself (cu_slot_op)? frame_fuse.c */

@@ -26,8 +26,8 @@
 /* Queries of one key head (rows * heads per key head) and their length, at most. */
 #define CU_ATT_QUERIES 16
 #define CU_ATT_DIM     128
-/* Queries whose parts meet in shared memory at a time. */
-#define CU_ATT_AT_ONCE 4
+/* Scores that a warp has at a time. */
+#define CU_ATT_SCORES 16
 /* Positions and new rows up to which a warp does all of a query. */
 #define CU_ATT_BRIEF      16
 #define CU_ATT_BRIEF_ROWS 2
@@ -51,7 +51,9 @@ typedef struct cu_frame_linear {
     UT_DEV(cu_mail) y_mail; /* or 0; [slots, rows, cols] */
     float eps, inverse_k;   /* of the norm of x, where gain is */
     int32_t swiglu;
+    int32_t more; /* is there bias, act or gamma? */
     int32_t type; /* of w */
+    int32_t pad;
 } cu_frame_linear;
 
 /* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; one
@@ -71,7 +73,7 @@ typedef struct cu_frame_attention {
     UT_DEV(const void) next_v;
     int32_t spans, group; /* spans at most; heads per key head */
     int32_t number, numbers;
-    int32_t brief, pad; /* CU_ATT_BRIEF positions at most, and they are known */
+    int32_t brief, pad; /* frame_brief.cuh does it */
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: block s does them for slot s, one after another; those
@@ -137,10 +139,10 @@ typedef struct cu_slot_ops_args {
 /* The matrix of a linear phase and what of it is whose. */
 typedef struct cu_frame_load {
     UT_DEV(const void) w;
-    int32_t outputs, ld;  /* rows of W: matrices * outputs */
-    int32_t first, count; /* outputs of the block that reads this, which fills them in */
-    int16_t matrices, pad;
-    int16_t chunk, ahead; /* rows of W that go together, over all matrices; are they fetched? */
+    int32_t outputs, ld;     /* rows of W: matrices * outputs */
+    int32_t first, count;    /* outputs of the block that reads this, which fills them in */
+    int16_t matrices, chunk; /* chunk: rows of W that go together, over all matrices */
+    int32_t pad;
 } cu_frame_load;
 
 typedef struct cu_frame_args {
@@ -172,16 +174,16 @@ typedef struct cu_frame_args {
 #define CU_FRAME_PHASES 4
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: phases, operations, the ring's barriers, squares, sums and
- * gains of two phases, x, the ring, loads. */
+/* Shared memory of a block: phases, operations, the ring's barriers and its asker (CU_ASKER bytes),
+ * squares, sums and gains of two phases, x, the ring, loads. */
+#define CU_ASKER 32
 #define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
     (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \
-     8 * CU_CHUNKS_AHEAD + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                     \
+     8 * CU_CHUNKS_AHEAD + CU_ASKER + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +          \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
      (size_t)(n_loads) * sizeof(cu_frame_load))
 /* Floats of x that attention needs: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
-    (((queries) + 2 * (rows)) * (dim) +                                                            \
-     CU_THREADS / 32 * (CU_ATT_AT_ONCE * ((dim) + 2) + CU_ATT_BRIEF))
+    (((queries) + 2 * (rows)) * (dim) + CU_THREADS / 32 * ((queries) * ((dim) + 2) + CU_ATT_SCORES))
 
 #endif

@@ -198,8 +198,8 @@ static bool add_linear(fuser *x, int32_t i)
     const int64_t each = (outputs + x->f->blocks - 1) / x->f->blocks;
     most(&x->f->x, rows * CU_FRAME_X(columns));
     most(&x->f->sums, rows * each * (swiglu ? 2 : 1) * (CU_THREADS / 32));
-    if (cu_frame_fetches(x->e, w))
-        most(&x->f->row_bytes, (int64_t)w->ld * 2);
+    x->f->bf16 = x->f->bf16 && cu_frame_fetches(x->e, w);
+    most(&x->f->row_bytes, (int64_t)w->ld * 2);
     if (norm >= 0)
         most(&x->f->gains, columns);
     x->f->n_loads++;
@@ -234,6 +234,9 @@ static bool add_attention(fuser *x, int32_t i)
         x->f->part_slot = part_slot;
     x->f->part_bytes = sizeof(cu_mail) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
     most(&x->f->x, CU_ATT_SHARED(queries, rows, dim));
+    if (op->in[4] == UT_NONE && (dim == 64 || dim == 128))
+        x->f->brief = dim;
+    x->f->bf16 = x->f->bf16 && cu_place_type(&x->e->places[op->in[2]]) == CU_BF16;
     return true;
 }
 
@@ -398,6 +401,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     x.after = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.after);
     if (x.f) {
         x.f->blocks = b->sm_count;
+        x.f->bf16 = true;
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
         x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);

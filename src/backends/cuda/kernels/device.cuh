@@ -124,6 +124,18 @@ UT_DEVICE uint16_t f32_to_bf16(float f)
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+/* Two f32 as bf16, `low` in the lower half. */
+UT_DEVICE uint32_t pack_bf16(float low, float high)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+#else
+    return (uint32_t)f32_to_bf16(high) << 16 | f32_to_bf16(low);
+#endif
+}
+
 UT_DEVICE float load_element(int type, const void *p, size_t i)
 {
     if (type == CU_F32)

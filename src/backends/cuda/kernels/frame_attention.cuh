@@ -12,9 +12,9 @@
  * A warp has positions warp, warp + UT_WARPS, ... of its span, a lane four dimensions of each. */
 #pragma once
 
-#include "backends/cuda/kernels/frame_device.cuh"
+#include "backends/cuda/kernels/frame_brief.cuh"
 
-enum { ATT_SCORES = 16 }; /* of a warp at a time: positions times queries */
+enum { ATT_SCORES = CU_ATT_SCORES }; /* positions times queries */
 enum { ATT_EACH = CU_ATT_SPAN / UT_WARPS };
 enum { ATT_PAIR = ATT_SCORES / ATT_EACH };
 
@@ -22,8 +22,8 @@ enum { ATT_PAIR = ATT_SCORES / ATT_EACH };
 struct att_shared {
     float *q;      /* [queries, dim], turned */
     float *fresh;  /* [rows, 2, dim]: this phase's keys and values, as the caches keep them */
-    float *value;  /* [UT_WARPS, CU_ATT_AT_ONCE, dim]: of each warp's positions */
-    float *top;    /* [UT_WARPS, CU_ATT_AT_ONCE, 2]: the largest score, the sum of weights */
+    float *value;  /* [UT_WARPS, queries, dim]: of each warp's positions */
+    float *top;    /* [UT_WARPS, queries, 2]: the largest score, the sum of weights */
     float *weight; /* [UT_WARPS, ATT_SCORES] */
 };
 
@@ -34,8 +34,8 @@ UT_DEVICE att_shared att_layout(const cu_qkv_args &a, int queries, float *xs)
     s.q = xs;
     s.fresh = s.q + queries * a.dim;
     s.value = s.fresh + 2 * a.rows * a.dim;
-    s.top = s.value + UT_WARPS * CU_ATT_AT_ONCE * a.dim;
-    s.weight = s.top + UT_WARPS * CU_ATT_AT_ONCE * 2;
+    s.top = s.value + UT_WARPS * queries * a.dim;
+    s.weight = s.top + UT_WARPS * queries * 2;
     return s;
 }
 
@@ -117,7 +117,7 @@ template <int TYPE, int N>
 UT_DEVICE void att_bring_rows(const cu_qkv_args &a, const att_task &t, const void *cache, int first,
                               int step, att_four<TYPE> rows[N])
 {
-    const int d = threadIdx.x % 32 * 4, base = t.span * CU_ATT_SPAN;
+    const int d = thread() % 32 * 4, base = t.span * CU_ATT_SPAN;
     const float4 zero = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int u = 0; u < N; u++) {
@@ -130,48 +130,60 @@ UT_DEVICE void att_bring_rows(const cu_qkv_args &a, const att_task &t, const voi
 
 /* ---- Heads of x ------------------------------------------------------------------------------ */
 
-/* A head of a row of x on its way to a warp, and what turns it. */
+/* A head of a row of x on its way to a warp. */
 struct att_head {
     int64_t at; /* of this lane's dimensions in x, or in its mail */
     mail_pair first, second;
-    float4 gain, angles[2];
 };
 
-UT_DEVICE void att_look(const cu_frame_attention &p, const att_task &t, int row, int head,
-                        const mail_clock &clock, att_head *h)
+/* Cosines and sines of this lane's dimensions. */
+struct att_angles {
+    float4 e, f;
+};
+
+UT_DEVICE att_head att_look(const cu_frame_attention &p, const att_task &t, int row, int head,
+                            const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
-    const int d = threadIdx.x % 32 * 4;
-    h->at = (int64_t)row * (a.heads + 2 * a.kv_heads) * a.dim + head * a.dim + d;
+    const int d = thread() % 32 * 4, columns = (a.heads + 2 * a.kv_heads) * a.dim;
+    att_head h = {row * columns + head * a.dim + d, {0, 0}, {0, 0}};
     if (p.x_mail)
-        h->at += clock.mine + (int64_t)t.slot * a.rows * (a.heads + 2 * a.kv_heads) * a.dim;
+        h.at += clock.mine + (int64_t)t.slot * a.rows * columns;
     if (p.x_mail && d < a.dim) {
-        h->first = mail_look(p.x_mail + h->at);
-        h->second = mail_look(p.x_mail + h->at + 2);
+        h.first = mail_look(p.x_mail + h.at);
+        h.second = mail_look(p.x_mail + h.at + 2);
     }
+    return h;
 }
 
-/* Angles and gains, which no other phase is at work on. */
-UT_DEVICE void att_bring_turn(const cu_qkv_args &a, const att_task &t, int row, const float *gain,
-                              att_head *h)
+/* Which no other phase is at work on. */
+UT_DEVICE att_angles att_bring_angles(const cu_qkv_args &a, const att_task &t, int row)
 {
-    const int d = threadIdx.x % 32 * 4;
-    if (d >= a.dim)
-        return;
+    const int d = thread() % 32 * 4, from = a.halves ? 2 * (d & (a.dim / 2 - 1)) : d;
     const float *angles = a.angles + t.slot * a.angles_slot + row * a.dim;
-    const int from = a.halves ? 2 * (d & (a.dim / 2 - 1)) : d;
-    h->angles[0] = __ldcg((const float4 *)(angles + from));
-    if (a.halves)
-        h->angles[1] = __ldcg((const float4 *)(angles + from + 4));
-    if (gain)
-        h->gain = __ldg((const float4 *)(gain + d));
+    att_angles r = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
+    if (d < a.dim)
+        r.e = __ldcg((const float4 *)(angles + from));
+    if (d < a.dim && a.halves)
+        r.f = __ldcg((const float4 *)(angles + from + 4));
+    return r;
+}
+
+/* Of the heads' norm; 0 where there is none. */
+UT_DEVICE float4 att_bring_gain(const cu_qkv_args &a, const float *gain)
+{
+    const int d = thread() % 32 * 4;
+    float4 g = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (gain && d < a.dim)
+        g = __ldg((const float4 *)(gain + d));
+    return g;
 }
 
 UT_DEVICE float4 att_take_x(const cu_frame_attention &p, const att_task &t, const att_head &h,
                             const mail_clock &clock)
 {
     float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
-    if ((int)threadIdx.x % 32 * 4 >= p.qkv.dim)
+    if (thread() % 32 * 4 >= p.qkv.dim)
         return x;
     if (p.x_mail)
         return mail_take(p.x_mail + h.at, h.first, h.second, clock.frame);
@@ -179,19 +191,20 @@ UT_DEVICE float4 att_take_x(const cu_frame_attention &p, const att_task &t, cons
 }
 
 /* x times its norm and gain, turned by the angles. */
-UT_DEVICE float4 att_turn(const cu_qkv_args &a, float4 x, bool normed, const att_head &h)
+UT_DEVICE float4 att_turn(const cu_qkv_args &a, float4 x, bool normed, float4 gain,
+                          const att_angles &angles)
 {
     if (normed) {
         const float share = 1.0f / (float)a.dim;
         const float scale = 1.0f / sqrtf(warp_sum(dot4(x, x, 0.0f)) * share + a.eps);
-        x.x = x.x * scale * h.gain.x, x.y = x.y * scale * h.gain.y;
-        x.z = x.z * scale * h.gain.z, x.w = x.w * scale * h.gain.w;
+        x.x = x.x * scale * gain.x, x.y = x.y * scale * gain.y;
+        x.z = x.z * scale * gain.z, x.w = x.w * scale * gain.w;
     }
-    const float4 e = h.angles[0], f = h.angles[1];
+    const float4 e = angles.e, f = angles.f;
     float4 y = {0.0f, 0.0f, 0.0f, 0.0f};
     if (a.halves) { /* the other half is so many lanes away */
         const int away = a.dim / 8;
-        const float sign = threadIdx.x & away ? 1.0f : -1.0f;
+        const float sign = thread() & away ? 1.0f : -1.0f;
         y.x = x.x * e.x + sign * __shfl_xor_sync(UT_FULL, x.x, away) * e.y;
         y.y = x.y * e.z + sign * __shfl_xor_sync(UT_FULL, x.y, away) * e.w;
         y.z = x.z * f.x + sign * __shfl_xor_sync(UT_FULL, x.z, away) * f.y;
@@ -201,7 +214,7 @@ UT_DEVICE float4 att_turn(const cu_qkv_args &a, float4 x, bool normed, const att
         y.z = x.z * e.z - x.w * e.w, y.w = x.w * e.z + x.z * e.w;
     }
     const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
-    return (int)threadIdx.x % 32 * 4 < a.dim ? y : none;
+    return thread() % 32 * 4 < a.dim ? y : none;
 }
 
 /* ---- A warp's positions ---------------------------------------------------------------------- */
@@ -209,7 +222,7 @@ UT_DEVICE float4 att_turn(const cu_qkv_args &a, float4 x, bool normed, const att
 /* Of 2 N sums a lane keeps N, and gets those of a lane that keeps the others. */
 template <int N> UT_DEVICE void att_halve(float *s)
 {
-    const bool upper = (threadIdx.x & (2 * N)) != 0;
+    const bool upper = (thread() & (2 * N)) != 0;
 #pragma unroll
     for (int i = 0; i < N; i++) {
         const float give = upper ? s[i] : s[i + N], keep = upper ? s[i + N] : s[i];
@@ -217,24 +230,14 @@ template <int N> UT_DEVICE void att_halve(float *s)
     }
 }
 
-UT_DEVICE float4 att_number(float4 v)
-{
-    return v;
-}
-
-template <int TYPE> UT_DEVICE float4 att_number(const att_four<TYPE> &v)
-{
-    return v.get();
-}
-
 /* Products of QUERIES queries and N keys. Lane l gets that of query l / 2 / N and key l / 2 % N. */
-template <int N, int QUERIES, typename KEY>
-UT_DEVICE float att_products(const float4 q[QUERIES], const KEY k[N])
+template <int TYPE, int N, int QUERIES>
+UT_DEVICE float att_products(const float4 q[QUERIES], const att_four<TYPE> k[N])
 {
     float s[ATT_SCORES];
 #pragma unroll
     for (int i = 0; i < ATT_SCORES; i++)
-        s[i] = dot4(q[i / N], att_number(k[i % N]), 0.0f);
+        s[i] = dot4(q[i / N], k[i % N].get(), 0.0f);
     att_halve<8>(s);
     att_halve<4>(s);
     att_halve<2>(s);
@@ -253,7 +256,7 @@ template <int N> UT_DEVICE float att_weights(float score, float *scratch, float 
         largest = other > largest ? other : largest;
     }
     __syncwarp(); /* all have read the weights before */
-    scratch[threadIdx.x % 32 / 2] = score == -INFINITY ? 0.0f : expf(score - largest);
+    scratch[thread() % 32 / 2] = score == -INFINITY ? 0.0f : expf(score - largest);
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < ATT_SCORES; i += 4) {
@@ -277,91 +280,6 @@ UT_DEVICE float4 att_add_values(const float w[N], const att_four<TYPE> v[N], flo
         y.z = fmaf(w[u], f.z, y.z), y.w = fmaf(w[u], f.w, y.w);
     }
     return y;
-}
-
-/* ---- Few positions --------------------------------------------------------------------------- */
-
-/* At most ATT_SCORES positions, of which this phase adds one or two: a warp has a query and all it
- * sees, and no other warp is waited for. The new rows are last in k and v. */
-template <int TYPE, int ROWS>
-UT_DEVICE void att_brief(const cu_frame_attention &p, const att_task &t, float *weight,
-                         const mail_clock &clock)
-{
-    enum { N = ATT_SCORES };
-    const cu_qkv_args &a = p.qkv;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, d = lane * 4;
-    att_four<TYPE> k[N], v[N], new_k[ROWS];
-    for (int j = warp; j < t.queries; j += UT_WARPS) {
-        const int row = att_row_of(t, j), head = t.kv * t.group + j - row * t.group;
-        att_head q, keys[ROWS], values[ROWS];
-        att_bring_rows<TYPE, N>(a, t, a.cache_k, 0, 1, k);
-        if (TYPE != CU_F32) /* of those there would be too many registers */
-            att_bring_rows<TYPE, N>(a, t, a.cache_v, 0, 1, v);
-        att_bring_turn(a, t, row, a.q_gain, &q);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (r < a.rows)
-                att_bring_turn(a, t, r, a.k_gain, &keys[r]);
-        att_look(p, t, row, head, clock, &q);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (r < a.rows) {
-                att_look(p, t, r, a.heads + t.kv, clock, &keys[r]);
-                att_look(p, t, r, a.heads + a.kv_heads + t.kv, clock, &values[r]);
-            }
-        const float4 query = att_turn(a, att_take_x(p, t, q, clock), a.q_gain != NULL, q);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (r < a.rows) {
-                new_k[r].set(
-                    att_turn(a, att_take_x(p, t, keys[r], clock), a.k_gain != NULL, keys[r]));
-                if (r + 1 < a.rows)
-                    k[N - 2] = new_k[r];
-                else
-                    k[N - 1] = new_k[r];
-            }
-        const int u = lane / 2, added = u - (N - a.rows);
-        const int position = added >= 0 ? t.pos + added : u < t.pos ? u : t.pos + a.rows;
-        const float product = att_products<N, 1>(&query, k) * p.scale;
-        float w[ATT_SCORES], sum;
-        att_weights<N>(att_sees(p, t, j, position) ? product : -INFINITY,
-                       weight + warp * ATT_SCORES, w);
-        if (TYPE == CU_F32)
-            att_bring_rows<TYPE, N>(a, t, a.cache_v, 0, 1, v);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (r < a.rows) {
-                const float4 x = att_take_x(p, t, values[r], clock);
-                if (r + 1 < a.rows)
-                    v[N - 2].set(x);
-                else
-                    v[N - 1].set(x);
-            }
-        float4 y = att_add_values<TYPE, N>(w, v, &sum);
-        sum = 1.0f / sum;
-        y.x *= sum, y.y *= sum, y.z *= sum, y.w *= sum;
-        if (d >= a.dim)
-            continue;
-        const int64_t at = (int64_t)(row * a.heads + head) * a.dim + d;
-        if (p.y_mail) {
-            cu_mail *to = p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at;
-            mail_leave_two(to, y.x, y.y, clock);
-            mail_leave_two(to + 2, y.z, y.w, clock);
-        }
-        *(float4 *)(a.y + t.slot * a.y_slot + at) = y;
-        if (j > 0)
-            continue;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (r < a.rows) {
-                const int64_t to = att_place(a, t, t.pos + r) + d;
-                new_k[r].store(a.cache_k, to);
-                if (r + 1 < a.rows)
-                    v[N - 2].store(a.cache_v, to);
-                else
-                    v[N - 1].store(a.cache_v, to);
-            }
-    }
 }
 
 /* ---- Many positions -------------------------------------------------------------------------- */
@@ -391,7 +309,7 @@ UT_DEVICE att_sum att_add_parts(float largest, float sum, const float2 value[ATT
         r.sum += __shfl_xor_sync(UT_FULL, r.sum, d);
 #pragma unroll
     for (int i = 0; i < ATT_PARTS; i++) {
-        const float its = __shfl_sync(UT_FULL, scale, (threadIdx.x % 32 & ~(ATT_PARTS - 1)) + i);
+        const float its = __shfl_sync(UT_FULL, scale, (thread() % 32 & ~(ATT_PARTS - 1)) + i);
         r.value.x = fmaf(value[i].x, its, r.value.x);
         r.value.y = fmaf(value[i].y, its, r.value.y);
     }
@@ -417,61 +335,62 @@ UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int 
     return p.part + t.slot * p.part_slot + of_span * (2 + p.qkv.dim);
 }
 
-/* Of dimensions d and d + 1 of a query, what all spans found, `own` among them: eight spans at a
- * time, counted from position 0. What others found is on its way at once. */
-UT_DEVICE att_sum att_collect(const cu_frame_attention &p, const att_task &t, int query, int d,
-                              const att_sum &own, uint32_t stamp)
+/* What all spans found of dimensions d and d + 1 of a query, `own` (of span `mine`) among it: eight
+ * spans at a time, counted from position 0. from: mail of span 0's part, if there were one; the
+ * parts of spans are `step` apart. */
+UT_DEVICE att_sum att_collect(const cu_mail *from, int64_t step, int first, int last, int mine,
+                              int d, att_sum own, uint32_t stamp)
 {
     att_sum all = own;
-    for (int g = t.first / ATT_PARTS; g <= t.last / ATT_PARTS; g++) {
+    for (int g = first / ATT_PARTS; g <= last / ATT_PARTS; g++) {
         mail_pair seen[ATT_PARTS];
         float2 value[ATT_PARTS];
 #pragma unroll
         for (int i = 0; i < ATT_PARTS; i++) {
             const int span = g * ATT_PARTS + i;
-            if (span >= t.first && span <= t.last && span != t.span)
-                seen[i] = mail_look(att_part(p, t, span, query) + 2 + d);
+            if (span >= first && span <= last && span != mine)
+                seen[i] = mail_look(from + span * step + 2 + d);
         }
-        const int mine = g * ATT_PARTS + (int)threadIdx.x % ATT_PARTS;
+        const int other = g * ATT_PARTS + thread() % ATT_PARTS;
         float2 top = {-INFINITY, 0.0f};
-        if (mine == t.span) {
+        if (other == mine) {
             top.x = own.largest, top.y = own.sum;
-        } else if (mine >= t.first && mine <= t.last) {
-            const cu_mail *from = att_part(p, t, mine, query);
-            top = mail_take_two(from, mail_look(from), stamp);
+        } else if (other >= first && other <= last) {
+            const cu_mail *its = from + other * step;
+            top = mail_take_two(its, mail_look(its), stamp);
         }
 #pragma unroll
         for (int i = 0; i < ATT_PARTS; i++) {
             const int span = g * ATT_PARTS + i;
             value[i].x = value[i].y = 0.0f;
-            if (span == t.span)
+            if (span == mine)
                 value[i] = own.value;
-            else if (span >= t.first && span <= t.last)
-                value[i] = mail_take_two(att_part(p, t, span, query) + 2 + d, seen[i], stamp);
+            else if (span >= first && span <= last)
+                value[i] = mail_take_two(from + span * step + 2 + d, seen[i], stamp);
         }
         const att_sum these = att_add_parts(top.x, top.y, value);
-        all = g == t.first / ATT_PARTS ? these : att_add_two(all, these);
+        all = g == first / ATT_PARTS ? these : att_add_two(all, these);
     }
     return all;
 }
 
-/* Queries j0 .. j0 + n - 1: what the warps found, to the results or to the block that adds up. */
-UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, int j0, int n, bool adds,
+/* What the warps found, to the results or to the block that adds up. */
+UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, bool adds,
                           const att_shared &s, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
-    const int pairs = n * a.dim / 2, shift = 31 - __clz(a.dim);
+    const int pairs = t.queries * a.dim / 2, shift = 31 - __clz(a.dim);
     const uint32_t stamp = clock.frame * (uint32_t)p.numbers + (uint32_t)p.number;
-    for (int i = threadIdx.x; (i & ~31) < pairs; i += CU_THREADS) { /* warps stay together */
-        const int d = 2 * i & (a.dim - 1), j = i < pairs ? 2 * i >> shift : n - 1;
-        const float *top = s.top + ((int)threadIdx.x % ATT_PARTS * CU_ATT_AT_ONCE + j) * 2;
+    for (int i = thread(); (i & ~31) < pairs; i += CU_THREADS) { /* warps stay together */
+        const int d = 2 * i & (a.dim - 1), j = i < pairs ? 2 * i >> shift : t.queries - 1;
+        const float *top = s.top + (thread() % ATT_PARTS * t.queries + j) * 2;
         float2 value[ATT_PARTS];
 #pragma unroll
         for (int w = 0; w < ATT_PARTS; w++)
-            value[w] = *(const float2 *)(s.value + (w * CU_ATT_AT_ONCE + j) * a.dim + d);
+            value[w] = *(const float2 *)(s.value + (w * t.queries + j) * a.dim + d);
         att_sum y = att_add_parts(top[0], top[1], value);
         if (t.first != t.last && !adds) {
-            cu_mail *to = att_part(p, t, t.span, j0 + j);
+            cu_mail *to = att_part(p, t, t.span, j);
             if (i < pairs)
                 mail_send_two(to + 2 + d, y.value.x, y.value.y, stamp);
             if (i < pairs && d == 0)
@@ -479,48 +398,56 @@ UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, int j0
             continue;
         }
         if (t.first != t.last)
-            y = att_collect(p, t, j0 + j, d, y, stamp);
+            y = att_collect(att_part(p, t, 0, j), (int64_t)t.queries * (2 + a.dim), t.first, t.last,
+                            t.span, d, y, stamp);
         if (i >= pairs)
             continue;
         const float share = 1.0f / y.sum;
         y.value.x *= share, y.value.y *= share;
-        const int row = att_row_of(t, j0 + j), head = t.kv * t.group + j0 + j - row * t.group;
+        const int row = att_row_of(t, j), head = t.kv * t.group + j - row * t.group;
         const int64_t at = (int64_t)(row * a.heads + head) * a.dim + d;
         if (p.y_mail)
             mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at, y.value.x,
                            y.value.y, clock);
-        *(float2 *)(a.y + t.slot * a.y_slot + at) = y.value;
+        if (a.y)
+            *(float2 *)(a.y + t.slot * a.y_slot + at) = y.value;
     }
 }
 
 /* What a warp does with x: a query, or a key or a value that belongs to the span. Of job number
  * `job`: queries, then key and value of rows first_new, first_new + 1, ... */
-UT_DEVICE void att_start_job(const cu_frame_attention &p, const att_task &t, int job, int first_new,
-                             const mail_clock &clock, att_head *h)
+struct att_job {
+    att_head head;
+    att_angles angles;
+    float4 gain;
+};
+
+UT_DEVICE att_job att_start_job(const cu_frame_attention &p, const att_task &t, int job,
+                                int first_new, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
-    if (job < t.queries) {
-        const int row = att_row_of(t, job);
-        att_bring_turn(a, t, row, a.q_gain, h);
-        att_look(p, t, row, t.kv * t.group + job - row * t.group, clock, h);
-        return;
-    }
-    const int row = first_new + (job - t.queries) / 2, value = (job - t.queries) & 1;
-    if (!value)
-        att_bring_turn(a, t, row, a.k_gain, h);
-    att_look(p, t, row, a.heads + value * a.kv_heads + t.kv, clock, h);
+    const bool query = job < t.queries;
+    const int row = query ? att_row_of(t, job) : first_new + (job - t.queries) / 2;
+    const int value = !query && ((job - t.queries) & 1);
+    const int head =
+        query ? t.kv * t.group + job - row * t.group : a.heads + value * a.kv_heads + t.kv;
+    att_job j;
+    j.angles = att_bring_angles(a, t, row); /* a value does without */
+    j.gain = att_bring_gain(a, query ? a.q_gain : a.k_gain);
+    j.head = att_look(p, t, row, head, clock);
+    return j;
 }
 
 template <int TYPE>
 UT_DEVICE void att_end_job(const cu_frame_attention &p, const att_task &t, int job, int first_new,
-                           const att_head &h, const att_shared &s, const mail_clock &clock)
+                           const att_job &j, const att_shared &s, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
-    const int lane = threadIdx.x % 32, d = lane * 4;
+    const int lane = thread() % 32, d = lane * 4;
     const bool query = job < t.queries, value = !query && ((job - t.queries) & 1);
-    float4 x = att_take_x(p, t, h, clock);
+    float4 x = att_take_x(p, t, j.head, clock);
     if (!value)
-        x = att_turn(a, x, (query ? a.q_gain : a.k_gain) != NULL, h);
+        x = att_turn(a, x, (query ? a.q_gain : a.k_gain) != NULL, j.gain, j.angles);
     if (d >= a.dim)
         return;
     if (query) {
@@ -537,8 +464,8 @@ UT_DEVICE void att_end_job(const cu_frame_attention &p, const att_task &t, int j
 
 /* Number `at` of a warp's positions. Selected, not stored: an index would need memory. */
 template <int TYPE>
-UT_DEVICE void att_put(int at, float4 new_k, const att_four<TYPE> &new_v, float4 k[ATT_EACH],
-                       att_four<TYPE> v[ATT_EACH])
+UT_DEVICE void att_put(int at, const att_four<TYPE> &new_k, const att_four<TYPE> &new_v,
+                       att_four<TYPE> k[ATT_EACH], att_four<TYPE> v[ATT_EACH])
 {
 #pragma unroll
     for (int u = 0; u < ATT_EACH; u++) {
@@ -568,28 +495,24 @@ UT_DEVICE bool att_adds(const att_task &t, int heads)
 
 template <int TYPE>
 UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att_shared &s,
-                       const mail_clock &clock, uint64_t *trace)
+                       const mail_clock &clock, const frame_trace &trace)
 {
     const cu_qkv_args &a = p.qkv;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, d = lane * 4;
+    const int warp = thread() / 32, lane = thread() % 32, d = lane * 4;
     const int begin = t.span * CU_ATT_SPAN - t.pos, end = begin + CU_ATT_SPAN;
     const int first_new = begin > 0 ? begin : 0, last_new = end < a.rows ? end : a.rows;
     const int jobs = t.queries + (last_new > first_new ? 2 * (last_new - first_new) : 0);
-    att_four<TYPE> kept[ATT_EACH], v[ATT_EACH];
-    float4 k[ATT_EACH];
-    att_head h;
-    att_bring_rows<TYPE, ATT_EACH>(a, t, a.cache_k, warp, UT_WARPS, kept);
+    att_four<TYPE> k[ATT_EACH], v[ATT_EACH];
+    att_job now;
+    att_bring_rows<TYPE, ATT_EACH>(a, t, a.cache_k, warp, UT_WARPS, k);
     att_bring_rows<TYPE, ATT_EACH>(a, t, a.cache_v, warp, UT_WARPS, v);
     if (warp < jobs)
-        att_start_job(p, t, warp, first_new, clock, &h);
+        now = att_start_job(p, t, warp, first_new, clock);
     const bool adds = t.first != t.last && att_adds(t, a.slots * a.kv_heads);
-#pragma unroll
-    for (int u = 0; u < ATT_EACH; u++)
-        k[u] = kept[u].get();
     for (int job = warp; job < jobs; job += UT_WARPS) {
-        att_end_job<TYPE>(p, t, job, first_new, h, s, clock);
+        att_end_job<TYPE>(p, t, job, first_new, now, s, clock);
         if (job + UT_WARPS < jobs)
-            att_start_job(p, t, job + UT_WARPS, first_new, clock, &h);
+            now = att_start_job(p, t, job + UT_WARPS, first_new, clock);
     }
     __syncthreads();
     trace_at(trace, 1);
@@ -598,44 +521,38 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att
         if (i % UT_WARPS != warp || d >= a.dim)
             continue;
         const float *fresh = s.fresh + 2 * row * a.dim;
-        att_put<TYPE>(i / UT_WARPS, ((const att_four<TYPE> *)fresh)[lane].get(),
+        att_put<TYPE>(i / UT_WARPS, ((const att_four<TYPE> *)fresh)[lane],
                       ((const att_four<TYPE> *)(fresh + a.dim))[lane], k, v);
     }
-    for (int j0 = 0; j0 < t.queries; j0 += CU_ATT_AT_ONCE) {
-        const int n = t.queries - j0 < CU_ATT_AT_ONCE ? t.queries - j0 : CU_ATT_AT_ONCE;
-        if (j0 > 0)
-            __syncthreads(); /* all have read what those before came to */
-        for (int j = 0; j < n; j += ATT_PAIR) {
-            const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
-            float4 q[ATT_PAIR];
+    for (int j = 0; j < t.queries; j += ATT_PAIR) {
+        const float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
+        float4 q[ATT_PAIR];
 #pragma unroll
-            for (int i = 0; i < ATT_PAIR; i++)
-                q[i] = j + i < n && d < a.dim ? *(const float4 *)(s.q + (j0 + j + i) * a.dim + d)
-                                              : none;
-            const float product = att_products<ATT_EACH, ATT_PAIR>(q, k) * p.scale;
-            const int query = j0 + j + lane / 2 / ATT_EACH;
-            const int position = t.span * CU_ATT_SPAN + lane / 2 % ATT_EACH * UT_WARPS + warp;
-            float w[ATT_SCORES];
-            const float largest =
-                att_weights<ATT_EACH>(att_sees(p, t, query, position) ? product : -INFINITY,
-                                      s.weight + warp * ATT_SCORES, w);
+        for (int i = 0; i < ATT_PAIR; i++)
+            q[i] = j + i < t.queries && d < a.dim ? *(const float4 *)(s.q + (j + i) * a.dim + d)
+                                                  : none;
+        const float product = att_products<TYPE, ATT_EACH, ATT_PAIR>(q, k) * p.scale;
+        const int query = j + lane / 2 / ATT_EACH;
+        const int position = t.span * CU_ATT_SPAN + lane / 2 % ATT_EACH * UT_WARPS + warp;
+        float w[ATT_SCORES];
+        const float largest = att_weights<ATT_EACH>(
+            att_sees(p, t, query, position) ? product : -INFINITY, s.weight + warp * ATT_SCORES, w);
 #pragma unroll
-            for (int i = 0; i < ATT_PAIR; i++) {
-                float sum;
-                const float4 y = att_add_values<TYPE, ATT_EACH>(w + i * ATT_EACH, v, &sum);
-                const int place = warp * CU_ATT_AT_ONCE + j + i;
-                if (j + i < n && d < a.dim)
-                    *(float4 *)(s.value + place * a.dim + d) = y;
-                if (j + i < n && lane == i * 2 * ATT_EACH) {
-                    s.top[2 * place] = largest;
-                    s.top[2 * place + 1] = sum;
-                }
+        for (int i = 0; i < ATT_PAIR; i++) {
+            float sum;
+            const float4 y = att_add_values<TYPE, ATT_EACH>(w + i * ATT_EACH, v, &sum);
+            const int place = warp * t.queries + j + i;
+            if (j + i < t.queries && d < a.dim)
+                *(float4 *)(s.value + place * a.dim + d) = y;
+            if (j + i < t.queries && lane == i * 2 * ATT_EACH) {
+                s.top[2 * place] = largest;
+                s.top[2 * place + 1] = sum;
             }
         }
-        __syncthreads();
-        trace_at(trace, 2);
-        att_finish(p, t, j0, n, adds, s, clock);
     }
+    __syncthreads();
+    trace_at(trace, 2);
+    att_finish(p, t, adds, s, clock);
 }
 
 /* The next attention's rows of the same positions: into the second-level cache. */
@@ -643,12 +560,12 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p, const att_task &t)
 {
     const cu_qkv_args &a = p.qkv;
     const int size = a.cache_type == CU_F32 ? 4 : 2, lines = (a.dim * size + 127) / 128;
-    for (int i = threadIdx.x; p.next_k && i < 2 * CU_ATT_SPAN * lines; i += CU_THREADS) {
+    for (int i = thread(); p.next_k && i < 2 * CU_ATT_SPAN * lines; i += CU_THREADS) {
         const int line = lines == 1 ? i : i / lines, position = line % CU_ATT_SPAN;
         if (t.span * CU_ATT_SPAN + position < t.oldest || t.span * CU_ATT_SPAN + position >= t.pos)
             continue;
         const int64_t at = att_place(a, t, position) * size + (i - line * lines) * 128;
-        prefetch((const unsigned char *)(line < CU_ATT_SPAN ? p.next_k : p.next_v) + at);
+        prefetch_line((const unsigned char *)(line < CU_ATT_SPAN ? p.next_k : p.next_v) + at);
     }
 }
 
@@ -667,25 +584,13 @@ UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
 
 template <int TYPE>
 UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const mail_clock &clock,
-                       uint64_t *trace)
+                       const frame_trace &trace)
 {
     const cu_qkv_args &a = p.qkv;
     const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
     att_task t;
     t.group = p.group;
     t.queries = p.group * a.rows;
-    if (p.brief) {
-        for (int head = (int)blockIdx.x; head < heads; head += grid) {
-            att_find(p, a.slots == 1 ? 0 : head / a.kv_heads, &t);
-            t.kv = head - t.slot * a.kv_heads;
-            t.span = t.first_row = 0;
-            if (a.rows == 1)
-                att_brief<TYPE, 1>(p, t, s.weight, clock);
-            else
-                att_brief<TYPE, CU_ATT_BRIEF_ROWS>(p, t, s.weight, clock);
-        }
-        return;
-    }
     int lowest = 0x7fffffff, highest = 0;
 #pragma unroll 4
     for (int slot = 0; slot < a.slots; slot++) {
@@ -716,13 +621,22 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
     }
 }
 
-/* The block's threads have met since other phases used xs, and since they wrote to the caches. */
+/* The block's threads have met since other phases used xs, and since they wrote to the caches.
+ * BF16: they are known to be that; BRIEF: the dimensions of heads that frame_brief.cuh takes, or 0.
+ */
+template <bool BF16, int BRIEF>
 UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock,
-                               uint64_t *trace)
+                               const frame_trace &trace)
 {
     const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
-    if (p.qkv.cache_type == CU_F32)
-        att_all<CU_F32>(p, s, clock, trace);
-    else
+    if constexpr (BRIEF > 0) {
+        if (p.brief) {
+            brief_all<BRIEF>(p, clock);
+            return;
+        }
+    }
+    if (BF16 || p.qkv.cache_type == CU_BF16)
         att_all<CU_BF16>(p, s, clock, trace);
+    else
+        att_all<CU_F32>(p, s, clock, trace);
 }

@@ -7,6 +7,15 @@
 
 #if defined(__CUDACC__)
 
+/* The thread's number. Asked for anew wherever this stands, so that what follows from it is not
+ * kept in registers from phase to phase. */
+UT_DEVICE int thread(void)
+{
+    int t;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    return t;
+}
+
 /* Polls of a barrier before the kernel gives up: seconds. */
 #define UT_PATIENCE (1u << 24)
 
@@ -21,7 +30,7 @@ UT_DEVICE uint32_t load_acquire(const uint32_t *p)
  * block's threads have met before. */
 UT_DEVICE void grid_arrive(uint32_t *counter)
 {
-    if (threadIdx.x == 0) {
+    if (thread() == 0) {
         const uint32_t add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1;
         asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(add)
                      : "memory");
@@ -30,7 +39,7 @@ UT_DEVICE void grid_arrive(uint32_t *counter)
 
 UT_DEVICE void grid_wait(const uint32_t *counter, uint32_t turn)
 {
-    if (threadIdx.x == 0) {
+    if (thread() == 0) {
         uint32_t polls = 0;
         while (((load_acquire(counter) ^ turn) & 0x80000000u) == 0)
             if (++polls == UT_PATIENCE)
@@ -82,21 +91,6 @@ UT_DEVICE void mail_again(uint32_t polls)
         __trap();
 }
 
-/* Launched before the kernel in front has ended: what it wrote may be read from here on. */
-UT_DEVICE void wait_for_kernel_before(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-UT_DEVICE void let_next_kernel_start(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
 /* ---- Small copies into shared memory --------------------------------------------------------- */
 
 /* 16 bytes, on their way until this thread calls ahead_wait. */
@@ -117,12 +111,6 @@ UT_DEVICE void ahead_wait(void)
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
-}
-
-/* 128 bytes will be wanted soon. */
-UT_DEVICE void prefetch(const void *p)
-{
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
 /* The time, for profiles. */
@@ -256,12 +244,20 @@ struct mail_clock {
 /* Two results that lie together, to all places. */
 UT_DEVICE void mail_leave_two(cu_mail *to, float first, float second, const mail_clock &clock)
 {
-    for (int i = 0; i < clock.places; i++)
-        mail_send_two(to + i * clock.stride, first, second, clock.frame);
+#pragma unroll
+    for (int i = 0; i < CU_MAIL_PLACES; i++)
+        if (i < clock.places)
+            mail_send_two(to + i * clock.stride, first, second, clock.frame);
 }
 
-UT_DEVICE void trace_at(uint64_t *trace, int i)
+/* Times of a phase: see CU_TRACE. times is 0 where nobody asked. */
+struct frame_trace {
+    uint64_t *times; /* [phases, CU_TRACE] */
+    int phase;
+};
+
+UT_DEVICE void trace_at(const frame_trace &trace, int i)
 {
-    if (trace && threadIdx.x == 0)
-        trace[i] = ticks();
+    if (__builtin_expect(trace.times != NULL, 0) && blockIdx.x == 0 && thread() == 0)
+        trace.times[trace.phase * CU_TRACE + i] = ticks();
 }

@@ -1,9 +1,7 @@
 /* frame_linear.cuh - products with matrices inside a frame: y = residual + gamma * act(norm(x) W^T
- * + bias). A block has some rows of every matrix. Those of bf16 go through tensor cores where there
- * are any (frame_tensor.cuh); here is what is done with the sums, and the same with plain
- * arithmetic: all threads work on every row, thread t has columns 4t .. 4t + 3 of every unit of
- * CU_UNIT columns. A sum is one chain over a thread's columns, a tree over the lanes of a warp, a
- * tree over the warps. */
+ * + bias). A block has some rows of every matrix. Where all matrices are bf16 they go through
+ * tensor cores (frame_tensor.cuh), else through plain arithmetic (frame_plain.cuh); here is what is
+ * done with the sums. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
@@ -14,10 +12,17 @@ struct linear_shared {
     float *sums;        /* [rows, rows of the matrix, UT_WARPS] */
     float *squares;     /* [rows, UT_WARPS] */
     const float *gains; /* of this phase */
-    const cu_frame_load *loads;
-    int n_loads;
 };
 
+/* A warp's part of the sum of squares of row m of x: what its lanes have. */
+UT_DEVICE void leave_square(const linear_shared &s, int m, float square)
+{
+    square = warp_sum(square);
+    if (thread() % 32 == 0)
+        s.squares[m * UT_WARPS + thread() / 32] = square;
+}
+
+#include "backends/cuda/kernels/frame_plain.cuh"
 #include "backends/cuda/kernels/frame_tensor.cuh"
 
 /* Outputs of this block: [first, first + count). */
@@ -32,165 +37,39 @@ UT_DEVICE output_range outputs_of_block(int outputs)
     return r;
 }
 
-/* ---- Plain arithmetic ------------------------------------------------------------------------ */
-
-enum { PLAIN_ROWS = 8 }; /* of the matrix, at a time */
-
-/* Four numbers of a matrix. */
-template <int TYPE> UT_DEVICE void read_four(const unsigned char *p, float f[4])
-{
-    if (TYPE == CU_F32) {
-        const float4 v = __ldg((const float4 *)p);
-        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
-        return;
-    }
-    const uint2 u = __ldg((const uint2 *)p);
-    const uint32_t word[2] = {u.x, u.y};
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-        if (TYPE == CU_BF16) {
-            f[2 * i] = __uint_as_float(word[i] << 16);
-            f[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
-        } else {
-            f[2 * i] = f16_to_f32((uint16_t)word[i]);
-            f[2 * i + 1] = f16_to_f32((uint16_t)(word[i] >> 16));
-        }
-}
-
-/* PLAIN_ROWS sums over the lanes of a warp: afterwards sum[0] of lane l is that of row l / 4. A
- * lane keeps one half of its rows and gives the other to lane l ^ WITH until one row is left. */
-template <int ROWS, int WITH = 16> UT_DEVICE void sum_rows(float *sum)
-{
-    if constexpr (WITH > 0) {
-        constexpr int HALF = ROWS > 1 ? ROWS / 2 : 1;
-        const bool upper = (threadIdx.x & WITH) != 0;
-#pragma unroll
-        for (int i = 0; i < HALF; i++) {
-            const float keep = ROWS > 1 && upper ? sum[(i + HALF) % ROWS] : sum[i];
-            const float give = ROWS > 1 && !upper ? sum[(i + HALF) % ROWS] : sum[i];
-            sum[i] = keep + __shfl_xor_sync(UT_FULL, give, WITH);
-        }
-        sum_rows<HALF, WITH / 2>(sum);
-    }
-}
-
-/* The warp's part of rows 0 .. n - 1 at w times x; of fewer than PLAIN_ROWS the last is read again.
- */
-template <int TYPE>
-UT_DEVICE void plain_rows(const unsigned char *w, int n, int ld, const float *x, float *sums)
-{
-    const int lane = threadIdx.x % 32, row = lane / 4;
-    float sum[PLAIN_ROWS] = {0.0f};
-#pragma unroll 1
-    for (int c = (int)threadIdx.x * 4; c < ld; c += CU_UNIT) {
-        const float4 v = *(const float4 *)(x + c);
-#pragma unroll
-        for (int r = 0; r < PLAIN_ROWS; r++) {
-            float f[4];
-            read_four<TYPE>(w + ((size_t)(r < n ? r : n - 1) * ld + c) * (TYPE == CU_F32 ? 4 : 2),
-                            f);
-            sum[r] = fmaf(v.w, f[3], fmaf(v.z, f[2], fmaf(v.y, f[1], fmaf(v.x, f[0], sum[r]))));
-        }
-    }
-    sum_rows<PLAIN_ROWS>(sum);
-    if (lane % 4 == 0 && row < n)
-        sums[row * UT_WARPS + threadIdx.x / 32] = sum[0];
-}
-
-/* This thread's columns of row m of x, times the norm's gain, to shared memory, those from K on 0;
- * their sum of squares. */
-UT_DEVICE float bring_columns(const cu_frame_linear &p, const linear_shared &s, int m, int padded,
-                              const mail_clock &clock)
-{
-    const int k = p.a.k, slot = p.a.rows == 1 ? m : m / p.a.rows;
-    const float *x = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k;
-    float square = 0.0f;
-#pragma unroll 1
-    for (int c = (int)threadIdx.x * 4; c < padded; c += CU_UNIT) {
-        float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (c < k && p.x_mail) {
-            const cu_mail *mail = p.x_mail + clock.mine + (int64_t)m * k + c;
-            v = mail_take(mail, mail_look(mail), mail_look(mail + 2), clock.frame);
-        } else if (c < k) {
-            v = __ldcg((const float4 *)(x + c));
-        }
-        if (p.gain && c < k) {
-            const float4 g = *(const float4 *)(s.gains + c);
-            square = fmaf(v.x, v.x, square);
-            square = fmaf(v.y, v.y, square);
-            square = fmaf(v.z, v.z, square);
-            square = fmaf(v.w, v.w, square);
-            v.x *= g.x, v.y *= g.y, v.z *= g.z, v.w *= g.w;
-        }
-        *(float4 *)(s.xs + m * padded + c) = v;
-    }
-    return square;
-}
-
-/* All rows of this block times all rows of x. The matrix's rows lie in memory as it has them; sums
- * lie as the results expect them, chunk by chunk. */
-template <int TYPE>
-UT_DEVICE void plain_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
-                              const linear_shared &s, const mail_clock &clock)
-{
-    const int padded = (l.ld + CU_UNIT - 1) / CU_UNIT * CU_UNIT, all_rows = l.count * l.matrices;
-    const size_t pitch = (size_t)l.ld * (TYPE == CU_F32 ? 4 : 2);
-#pragma unroll 1
-    for (int m = 0; m < rows; m++) {
-        const float square = warp_sum(bring_columns(p, s, m, padded, clock));
-        if (p.gain && threadIdx.x % 32 == 0)
-            s.squares[m * UT_WARPS + threadIdx.x / 32] = square;
-    }
-#pragma unroll 1
-    for (int at = 0; at < l.count; at += chunk_outputs(l, at)) {
-        const int n = chunk_outputs(l, at), n_rows = n * l.matrices;
-#pragma unroll 1
-        for (int r = 0; r < n_rows;) {
-            const int end = r < n ? n : n_rows; /* rows of one matrix lie together */
-            const int these = end - r < PLAIN_ROWS ? end - r : PLAIN_ROWS;
-            const int output = l.first + at + (r < n ? r : r - n + l.outputs);
-            const unsigned char *w = (const unsigned char *)l.w + (size_t)output * pitch;
-#pragma unroll 1
-            for (int m = 0; m < rows; m++)
-                plain_rows<TYPE>(w, these, l.ld, s.xs + m * padded,
-                                 s.sums + (m * all_rows + at * l.matrices + r) * UT_WARPS);
-            r += these;
-        }
-    }
-}
-
 /* ---- The phase ------------------------------------------------------------------------------- */
 
 /* The norm's gain to shared memory: it is there after ahead_wait and a meeting of the block. */
 UT_DEVICE void bring_gain(const cu_frame_linear &p, float *gains)
 {
 #pragma unroll 1
-    for (int c = threadIdx.x * 4; p.gain && c < p.a.k; c += CU_UNIT)
+    for (int c = thread() * 4; p.gain && c < p.a.k; c += CU_UNIT)
         ahead_start(gains + c, p.gain + c);
 }
 
-/* A result of the block: row m of all slots' rows, its output number `own`. */
+/* A result of the block: row m of all slots' rows, output o; where it is among the results, and
+ * where the sums of its row of the matrix are, with two matrices also those of the other. */
 struct result_place {
-    int m, own;
+    int m, o, at;
+    int sum, other;
 };
 
-UT_DEVICE result_place result_of(int i, int count)
+UT_DEVICE result_place result_of(const cu_frame_load &l, int i)
 {
-    result_place r = {0, i};
-    for (; r.own >= count; r.m++)
-        r.own -= count;
+    result_place r;
+    int own = i;
+    for (r.m = 0; own >= l.count; r.m++)
+        own -= l.count;
+    r.o = l.first + own;
+    r.at = r.m * l.outputs + r.o;
+    r.sum = r.m * l.count * l.matrices + own;
+    r.other = r.sum;
+    if (l.matrices == 2) { /* rows of a chunk: its gates, then what they multiply */
+        const int begin = own & -(l.chunk / 2);
+        r.sum += begin;
+        r.other = r.sum + chunk_outputs(l, begin);
+    }
     return r;
-}
-
-UT_DEVICE float residual_at(const cu_frame_linear &p, const mail_clock &clock, int m, int outputs,
-                            int o)
-{
-    if (!p.a.residual)
-        return 0.0f;
-    if (p.residual_mail)
-        return mail_take_one(p.residual_mail + clock.mine + m * outputs + o, clock.frame);
-    return __ldcg(p.a.residual + (m / p.a.rows) * p.a.residual_slot +
-                  (int64_t)(m % p.a.rows) * outputs + o);
 }
 
 UT_DEVICE float sum_warps(const float *s)
@@ -199,18 +78,14 @@ UT_DEVICE float sum_warps(const float *s)
     return ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
 }
 
-/* What follows the sums of output o. other: the sum that a gate of swiglu multiplies. */
-UT_DEVICE float frame_finish(const cu_frame_linear &p, float v, float other, int o, float residual)
+/* What follows the sum of output o. */
+UT_DEVICE float frame_finish(const cu_frame_linear &p, float v, int o)
 {
-    if (p.swiglu)
-        return silu(v) * other;
     if (p.a.bias)
         v += p.a.bias[o];
     if (p.a.act)
         v = activate(p.a.act, v, p.a.alpha ? p.a.alpha[o] : 0.0f, p.a.beta ? p.a.beta[o] : 0.0f);
-    if (p.a.gamma)
-        v *= p.a.gamma[o];
-    return p.a.residual ? v + residual : v;
+    return p.a.gamma ? v * p.a.gamma[o] : v;
 }
 
 /* Results of this block, some for each warp, all at the same time: a warp that went on would fill
@@ -221,77 +96,102 @@ struct result_range {
 
 UT_DEVICE result_range results_of_warp(int results)
 {
-    const int warp = threadIdx.x / 32, each = (results + UT_WARPS - 1) / UT_WARPS;
+    const int warp = thread() / 32, each = (results + UT_WARPS - 1) / UT_WARPS;
     const int left = results - warp * each;
     const result_range r = {warp * each, left < each ? left : each};
     return r;
 }
 
+/* The residual's mail of result r, on its way. */
+UT_DEVICE mail_pair look_at_residual(const cu_frame_linear &p, const mail_clock &clock,
+                                     const result_place &r)
+{
+    const mail_pair none = {0, 0};
+    return p.residual_mail ? mail_look_near(p.residual_mail + clock.mine + r.at) : none;
+}
+
+UT_DEVICE float plain_residual(const cu_frame_linear &p, const result_place &r, int outputs)
+{
+    const int slot = r.m / p.a.rows, row = r.m - slot * p.a.rows;
+    return __ldcg(p.a.residual + slot * p.a.residual_slot + (int64_t)row * outputs + r.o);
+}
+
+UT_DEVICE void put_plain(const cu_frame_linear &p, const result_place &r, int outputs, float v)
+{
+    const int slot = r.m / p.a.rows, row = r.m - slot * p.a.rows;
+    p.a.y[slot * p.a.y_slot + (int64_t)row * outputs + r.o] = v;
+}
+
+enum { RESULTS_AT_ONCE = 32 / CU_MAIL_PLACES };
+
 /* From the sums of all warps. Lanes 8i .. 8i + 7 leave the same eight results in place i of the
- * mail. early: the residual of this thread's first result. */
+ * mail. r, early: this lane's first result, and its residual. */
 UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
                             const linear_shared &s, const mail_clock &clock,
-                            const result_range &mine, const mail_pair &early)
+                            const result_range &mine, result_place r, mail_pair early)
 {
-    enum { AT_ONCE = 32 / CU_MAIL_PLACES };
-    const int outputs = l.outputs, all_rows = l.count * l.matrices;
-    const int in = threadIdx.x % AT_ONCE, place = threadIdx.x % 32 / AT_ONCE;
+    const int place = thread() % 32 / RESULTS_AT_ONCE;
+    cu_mail *to = p.y_mail && place < clock.places ? p.y_mail + place * clock.stride : NULL;
 #pragma unroll 1
-    for (int i = in; i < mine.count; i += AT_ONCE) {
-        const result_place r = result_of(mine.first + i, l.count);
-        const int o = l.first + r.own, at = r.m * outputs + o;
-        float scale = 1.0f, other = 0.0f, residual = 0.0f;
+    for (int i = thread() % RESULTS_AT_ONCE; i < mine.count;) {
+        float v = sum_warps(s.sums + r.sum * UT_WARPS), scale = 1.0f;
         if (p.gain)
             scale = rsqrtf(fmaf(sum_warps(s.squares + r.m * UT_WARPS), p.inverse_k, p.eps));
-        const float *sum = s.sums + (r.m * all_rows + r.own) * UT_WARPS;
-        if (l.matrices == 2) { /* rows of a chunk: its gates, then what they multiply */
-            const int begin = r.own & -(l.chunk / 2);
-            sum += begin * UT_WARPS;
-            other = sum_warps(sum + chunk_outputs(l, begin) * UT_WARPS) * scale;
-        }
-        if (p.residual_mail && i == in)
-            residual = mail_value(p.residual_mail + clock.mine + at, early, clock.frame);
-        else
-            residual = residual_at(p, clock, r.m, outputs, o);
-        const float v = frame_finish(p, sum_warps(sum) * scale, other, o, residual);
-        if (p.y_mail && place < clock.places)
-            mail_put(p.y_mail + place * clock.stride + at, v, clock.frame);
-        if (place == 0 && p.a.y) {
-            const int slot = p.a.rows == 1 ? r.m : r.m / p.a.rows, row = r.m - slot * p.a.rows;
-            p.a.y[slot * p.a.y_slot + (int64_t)row * outputs + o] = v;
+        v *= scale;
+        if (p.swiglu)
+            v = silu(v) * (sum_warps(s.sums + r.other * UT_WARPS) * scale);
+        if (p.more)
+            v = frame_finish(p, v, r.o);
+        if (p.residual_mail)
+            v += mail_value(p.residual_mail + clock.mine + r.at, early, clock.frame);
+        else if (p.a.residual)
+            v += plain_residual(p, r, l.outputs);
+        if (to)
+            mail_put(to + r.at, v, clock.frame);
+        if (p.a.y && place == 0)
+            put_plain(p, r, l.outputs, v);
+        i += RESULTS_AT_ONCE;
+        if (i < mine.count) {
+            r = result_of(l, mine.first + i);
+            early = look_at_residual(p, clock, r);
         }
     }
+    __syncwarp(); /* or the warp goes on in parts */
 }
 
 /* Ends without meeting: warps of the block may still send results while others go on. What they
- * read (sums, squares, the phase) is not written before the block meets in the phase after. */
-UT_DEVICE void frame_linear(const cu_frame_linear &p, const cu_frame_load &l,
+ * read (sums, squares) is not written before the block meets in the phase after. ahead(): what is
+ * to be asked for while x is on its way. */
+template <bool TENSOR, class AHEAD>
+UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &load,
                             const linear_shared &s, weight_ring &ring, const mail_clock &clock,
-                            uint64_t *trace)
+                            const frame_trace &trace, AHEAD ahead)
 {
-    const int rows = p.a.rows * p.a.slots;
+    const cu_frame_load l = load; /* in registers: what waits for mail reads all else again */
+    const int rows = phase.a.rows * phase.a.slots, in = thread() % RESULTS_AT_ONCE;
     const result_range mine = results_of_warp(l.count * rows);
+    result_place r = {0, 0, 0, 0, 0};
     mail_pair early = {0, 0}; /* on its way while others work */
-    if (p.residual_mail && (int)(threadIdx.x % (32 / CU_MAIL_PLACES)) < mine.count) {
-        const result_place r =
-            result_of(mine.first + (int)(threadIdx.x % (32 / CU_MAIL_PLACES)), l.count);
-        early = mail_look_near(p.residual_mail + clock.mine + r.m * l.outputs + l.first + r.own);
+    if (in < mine.count) {
+        r = result_of(l, mine.first + in);
+        early = look_at_residual(phase, clock, r);
     }
+    if constexpr (TENSOR) {
 #if UT_MMA
-    if (l.ahead)
-        tensor_products(p, l, rows, s, ring, clock, trace);
-    else
+        tensor_products(phase, l, rows, s, ring, clock, trace, ahead);
 #endif
-        if (p.type == CU_F32)
-        plain_products<CU_F32>(p, l, rows, s, clock);
-    else if (p.type == CU_BF16)
-        plain_products<CU_BF16>(p, l, rows, s, clock);
-    else
-        plain_products<CU_F16>(p, l, rows, s, clock);
+    } else {
+        ahead();
+        if (phase.type == CU_F32)
+            plain_products<CU_F32>(phase, l, rows, s, clock);
+        else if (phase.type == CU_BF16)
+            plain_products<CU_BF16>(phase, l, rows, s, clock);
+        else
+            plain_products<CU_F16>(phase, l, rows, s, clock);
+    }
+    const cu_frame_linear p = phase;
     ahead_wait();
     __syncthreads();
     trace_at(trace, 2);
-    send_results(p, l, s, clock, mine, early);
-    if (is_asker())
-        ring_ask(ring, s.loads, s.n_loads);
+    send_results(p, l, s, clock, mine, r, early);
 }

@@ -6,23 +6,30 @@
 
 #include "backends/cuda/kernels/frame_device.cuh"
 
+/* What is next to ask for, in shared memory: one thread knows it. */
+struct ring_asker {
+    int at, used; /* in the ring, bytes */
+    uint32_t asked;
+    int load, output;
+    int pad[CU_ASKER / 4 - 5];
+};
+
+/* What every thread knows. */
 struct weight_ring {
     unsigned char *bytes;
     uint64_t *done; /* [CU_CHUNKS_AHEAD] */
-    int size;
-    int take_at;    /* where the next chunk to take begins, unless the end is too near */
+    ring_asker *asker;
+    const cu_frame_load *loads;
+    int n_loads, size;
+    int at;         /* where the next chunk to take begins, unless the end is too near */
     uint32_t taken; /* chunks */
     int freed;      /* bytes taken since the last asking */
-    /* of the asker */
-    int ask_at, used;
-    uint32_t asked;
-    int load, output; /* next to ask for */
 };
 
 /* The thread that asks for chunks. */
 UT_DEVICE bool is_asker(void)
 {
-    return threadIdx.x == CU_THREADS - 32;
+    return thread() == CU_THREADS - 32;
 }
 
 /* Outputs of the chunk that begins with output `at` of the block's own. */
@@ -41,45 +48,54 @@ UT_DEVICE int chunk_place(const weight_ring &r, int at, int bytes, int *skipped)
 }
 
 /* By the asker, when nobody reads chunks that were taken any more: fill the ring. */
-UT_DEVICE void ring_ask(weight_ring &r, const cu_frame_load *loads, int n_loads)
+UT_DEVICE void ring_fill(const weight_ring &r)
 {
-    r.used -= r.freed;
-    r.freed = 0;
+    ring_asker a = *r.asker;
+    a.used -= r.freed;
 #pragma unroll 1
-    while (r.load < n_loads) {
-        const cu_frame_load &l = loads[r.load];
-        if (r.output >= l.count || !l.ahead) {
-            r.load++;
-            r.output = 0;
+    while (a.load < r.n_loads) {
+        const cu_frame_load l = r.loads[a.load];
+        if (a.output >= l.count) {
+            a.load++;
+            a.output = 0;
             continue;
         }
-        const int n = chunk_outputs(l, r.output), row = l.ld * 2, bytes = n * l.matrices * row;
+        const int n = chunk_outputs(l, a.output), row = l.ld * 2, bytes = n * l.matrices * row;
         int skipped;
-        const int at = chunk_place(r, r.ask_at, bytes, &skipped);
-        if (r.used + skipped + bytes > r.size || r.asked - r.taken >= CU_CHUNKS_AHEAD)
-            return;
-        uint64_t *done = &r.done[r.asked % CU_CHUNKS_AHEAD];
+        const int at = chunk_place(r, a.at, bytes, &skipped);
+        if (a.used + skipped + bytes > r.size || a.asked - r.taken >= CU_CHUNKS_AHEAD)
+            break;
+        uint64_t *done = &r.done[a.asked % CU_CHUNKS_AHEAD];
         const unsigned char *w =
-            (const unsigned char *)l.w + (size_t)(l.first + r.output) * (size_t)row;
+            (const unsigned char *)l.w + (size_t)(l.first + a.output) * (size_t)row;
         for (int m = 0; m < l.matrices; m++)
             copy_start(r.bytes + at + m * n * row, w + (size_t)m * (size_t)l.outputs * (size_t)row,
                        (uint32_t)(n * row), done);
         copy_expect(done, (uint32_t)bytes);
-        r.ask_at = at + bytes;
-        r.used += skipped + bytes;
-        r.asked++;
-        r.output += n;
+        a.at = at + bytes;
+        a.used += skipped + bytes;
+        a.asked++;
+        a.output += n;
     }
+    *r.asker = a;
+}
+
+/* By all threads, likewise. */
+UT_DEVICE void ring_ask(weight_ring &r)
+{
+    if (is_asker())
+        ring_fill(r);
+    r.freed = 0;
 }
 
 /* The next chunk, once it is there. */
 UT_DEVICE const unsigned char *ring_take(weight_ring &r, int bytes)
 {
     int skipped;
-    const int at = chunk_place(r, r.take_at, bytes, &skipped);
+    const int at = chunk_place(r, r.at, bytes, &skipped);
     copy_wait(&r.done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD & 1);
     r.taken++;
-    r.take_at = at + bytes;
+    r.at = at + bytes;
     r.freed += skipped + bytes;
     return r.bytes + at;
 }

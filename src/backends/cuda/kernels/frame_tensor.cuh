@@ -1,9 +1,18 @@
 /* frame_tensor.cuh - products of a frame on tensor cores, for matrices of bf16. A warp has an
  * eighth of the columns, of x as of every row of the matrix, so that x goes from the mail to its
- * reader and to nobody else. Rows of the matrix are the 16 of a tile; x is two of its 8 columns:
- * what bf16 has of it, and what that has rounded away. A sum is one chain over 16 columns at a
- * time, even and odd ones apart, the two parts of x, then a tree over the warps: its order depends
- * on K alone. */
+ * reader and to nobody else. x is two numbers of bf16: what that has of it (high), and what it has
+ * rounded away (low).
+ *
+ * A lane reads 16 bytes of a row of the matrix, four words of two columns, and hands them to the
+ * tensor core as they are: words 0 and 2 are then of row g of a tile, 1 and 3 of its row g + 8 (see
+ * mma.cuh). So a tile is 8 rows of the matrix, and of the 8 columns of B some are words 0 and 2 of
+ * x, some words 1 and 3. Rows of a chunk all begin at the same bank of shared memory, so that of 64
+ * columns rows of odd number read the second half first; for them B has columns of its own, too:
+ *
+ *   column of B   bit 0: high or low    bit 1: words 0, 2 or 1, 3    bit 2: even or odd rows
+ *
+ * What the other combinations come to is left where it is. A sum is two chains (of either half) of
+ * each of these parts, then a tree over the warps: its order depends on K alone. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_ring.cuh"
@@ -11,172 +20,242 @@
 
 #if UT_MMA
 
-enum { X_ROWS_AT_ONCE = 4 }; /* rows of x in one tile */
-
-/* Elements from row to row of x in shared memory, two for each of x. */
+/* Words from row to row of x in shared memory: two for each of x, which are in different banks. */
 UT_DEVICE int slice_pitch(int slice)
 {
-    return slice + CU_SLICE_GAP;
+    return (slice + CU_SLICE_GAP) / 2;
 }
 
-/* U groups of four columns of this lane, 128 apart, from column c of the warp's slice on, times the
- * norm's gain, to shared memory. */
-template <int U>
-UT_DEVICE void bring_groups(const cu_frame_linear &p, const linear_shared &s, int m, int slice,
-                            int c, const mail_clock &clock, uint16_t *xs, float *square)
-{
-    const int first = (int)(threadIdx.x / 32) * slice + c, k = p.a.k;
-    mail_pair a[U], b[U];
-    float4 v[U];
-    if (p.x_mail) {
-        const cu_mail *x = p.x_mail + clock.mine + (int64_t)m * k + first;
+/* ---- x --------------------------------------------------------------------------------------- */
+
+/* Four columns of x in each of U groups of 128, by a lane: c .. c + 3, c + 128 .. */
+template <int U> struct x_groups {
+    mail_pair first[U], second[U];
+
+    /* Those from `slice` on are 0, and there. */
+    UT_DEVICE_MEMBER void look(const cu_mail *x, int c, int slice, uint32_t frame)
+    {
 #pragma unroll
-        for (int i = 0; i < U; i++)
+        for (int i = 0; i < U; i++) {
+            first[i].a = first[i].b = second[i].a = second[i].b = (uint64_t)frame << 32;
             if (c + 128 * i < slice) {
-                a[i] = mail_look(x + 128 * i);
-                b[i] = mail_look(x + 128 * i + 2);
+                first[i] = mail_look(x + 128 * i);
+                second[i] = mail_look(x + 128 * i + 2);
             }
-#pragma unroll
-        for (int i = 0; i < U; i++)
-            if (c + 128 * i < slice)
-                v[i] = mail_take(x + 128 * i, a[i], b[i], clock.frame);
-    } else {
-        const int slot = p.a.rows == 1 ? m : m / p.a.rows;
-        const float *x = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k + first;
-#pragma unroll
-        for (int i = 0; i < U; i++)
-            if (c + 128 * i < slice)
-                v[i] = __ldcg((const float4 *)(x + 128 * i));
+        }
     }
+    UT_DEVICE_MEMBER void take(const cu_mail *x, uint32_t frame)
+    {
+        uint32_t polls = 0;
+        for (bool all = false; !all;) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < U; i++) {
+                if (!mail_is_there(first[i], frame)) {
+                    first[i] = mail_look(x + 128 * i);
+                    all = false;
+                }
+                if (!mail_is_there(second[i], frame)) {
+                    second[i] = mail_look(x + 128 * i + 2);
+                    all = false;
+                }
+            }
+            if (!all)
+                mail_again(++polls);
+        }
+    }
+    UT_DEVICE_MEMBER void load(const float *x, int c, int slice)
+    {
+#pragma unroll
+        for (int i = 0; i < U; i++) {
+            float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (c + 128 * i < slice)
+                v = __ldcg((const float4 *)(x + 128 * i));
+            first[i].a = __float_as_uint(v.x), first[i].b = __float_as_uint(v.y);
+            second[i].a = __float_as_uint(v.z), second[i].b = __float_as_uint(v.w);
+        }
+    }
+};
+
+UT_DEVICE float low_part(float f, uint32_t high)
+{
+    return f - __uint_as_float(high);
+}
+
+/* Columns c .. c + 3 of x, c a multiple of 4: of eight columns words 0 and 2 lie together, and so
+ * do 1 and 3. */
+UT_DEVICE void put_four(uint32_t *xs, int pitch, int c, float4 f)
+{
+    uint32_t *to = xs + c / 8 * 4 + (c >> 2 & 1);
+    const uint32_t u = pack_bf16(f.x, f.y), v = pack_bf16(f.z, f.w);
+    to[0] = u;
+    to[2] = v;
+    to[pitch] = pack_bf16(low_part(f.x, u << 16), low_part(f.y, u & 0xffff0000u));
+    to[pitch + 2] = pack_bf16(low_part(f.z, v << 16), low_part(f.w, v & 0xffff0000u));
+}
+
+/* U groups of a row of x from column c of the warp's slice on, times the norm's gain, to shared
+ * memory; the sum of their squares. x and gains are those of column c. */
+template <int U>
+UT_DEVICE float put_groups(const x_groups<U> &x, int c, int slice, const float *gains, uint32_t *xs)
+{
+    float square = 0.0f;
 #pragma unroll
     for (int i = 0; i < U; i++) {
         if (c + 128 * i >= slice)
-            break;
-        float4 f = v[i];
-        if (p.gain) {
-            const float4 g = *(const float4 *)(s.gains + first + 128 * i);
-            *square = fmaf(f.x, f.x, *square);
-            *square = fmaf(f.y, f.y, *square);
-            *square = fmaf(f.z, f.z, *square);
-            *square = fmaf(f.w, f.w, *square);
+            continue;
+        float4 f = {
+            __uint_as_float((uint32_t)x.first[i].a), __uint_as_float((uint32_t)x.first[i].b),
+            __uint_as_float((uint32_t)x.second[i].a), __uint_as_float((uint32_t)x.second[i].b)};
+        if (gains) {
+            const float4 g = *(const float4 *)(gains + 128 * i);
+            square = fmaf(f.w, f.w, fmaf(f.z, f.z, fmaf(f.y, f.y, fmaf(f.x, f.x, square))));
             f.x *= g.x, f.y *= g.y, f.z *= g.z, f.w *= g.w;
         }
-        const uint2 high = {pack_bf16(f.x, f.y), pack_bf16(f.z, f.w)};
-        const uint2 low = {pack_bf16(f.x - __uint_as_float(high.x << 16),
-                                     f.y - __uint_as_float(high.x & 0xffff0000u)),
-                           pack_bf16(f.z - __uint_as_float(high.y << 16),
-                                     f.w - __uint_as_float(high.y & 0xffff0000u))};
-        *(uint2 *)(xs + c + 128 * i) = high;
-        *(uint2 *)(xs + slice_pitch(slice) + c + 128 * i) = low;
+        put_four(xs, slice_pitch(slice), c + 128 * i, f);
     }
+    return square;
 }
 
-/* The warp's slice of all rows of x, and its part of their sums of squares. xs [rows, 2, pitch] */
-UT_DEVICE void bring_slice(const cu_frame_linear &p, const linear_shared &s, int rows, int slice,
-                           const mail_clock &clock, uint16_t *xs)
-{
-#pragma unroll 1
-    for (int m = 0; m < rows; m++, xs += 2 * slice_pitch(slice)) {
-        float square = 0.0f;
-        int c = (int)threadIdx.x % 32 * 4, groups = (slice + 127) / 128;
-#pragma unroll 1
-        for (; groups >= 3; groups -= 3, c += 3 * 128)
-            bring_groups<3>(p, s, m, slice, c, clock, xs, &square);
-        if (groups == 2)
-            bring_groups<2>(p, s, m, slice, c, clock, xs, &square);
-        else if (groups == 1)
-            bring_groups<1>(p, s, m, slice, c, clock, xs, &square);
-        if (p.gain) {
-            square = warp_sum(square);
-            if (threadIdx.x % 32 == 0)
-                s.squares[m * UT_WARPS + threadIdx.x / 32] = square;
-        }
-    }
-    __syncwarp();
-}
-
-/* 64 columns of a row of the matrix, or of x, as this lane has them: its 8 of the first 32, its 8
- * of the others. The rows of a chunk begin at the same bank, so that rows of odd number read their
- * halves the other way round. */
-struct tile_row {
-    uint4 half[2];
+/* The warp's slice of a row of x, which lies in the mail or, where that is 0, at `plain`; all are
+ * those of this lane's first column. */
+struct x_row {
+    const cu_mail *mail;
+    const float *plain, *gains;
+    int c, slice;
 };
 
-UT_DEVICE tile_row read_row(const unsigned char *p, bool odd)
+/* ahead(): what is to be asked for while they are on their way. */
+template <int U, class AHEAD>
+UT_DEVICE float bring_groups(const x_row &r, int done, uint32_t frame, uint32_t *xs, AHEAD ahead)
 {
-    const uint4 a = *(const uint4 *)(p + (odd ? 64 : 0)), b = *(const uint4 *)(p + (odd ? 0 : 64));
-    const tile_row r = {{odd ? b : a, odd ? a : b}};
-    return r;
+    const int c = r.c + done;
+    x_groups<U> x;
+    if (r.mail) {
+        x.look(r.mail + done, c, r.slice, frame);
+        ahead();
+        x.take(r.mail + done, frame);
+    } else {
+        x.load(r.plain + done, c, r.slice);
+        ahead();
+    }
+    return put_groups<U>(x, c, r.slice, r.gains ? r.gains + done : NULL, xs);
 }
 
-/* Sums over 16 columns: of the four numbers that a lane has of a row two are of one half of the 16,
- * two of the other. Which columns those are does not matter, as long as x has the same. */
-UT_DEVICE void add_columns(float c[4], uint32_t r0, uint32_t r1, uint32_t s0, uint32_t s1,
-                           uint32_t x0, uint32_t x1)
+template <class AHEAD>
+UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs, AHEAD ahead)
 {
-    const uint32_t a[4] = {r0, s0, r1, s1}, b[2] = {x0, x1};
-    mma_bf16(c, a, b);
+    if (r.slice <= 128)
+        return bring_groups<1>(r, 0, frame, xs, ahead);
+    if (r.slice <= 256)
+        return bring_groups<2>(r, 0, frame, xs, ahead);
+    float square = 0.0f;
+#pragma unroll 1
+    for (int done = 0; done < r.slice; done += 384)
+        square += bring_groups<3>(r, done, frame, xs, [&] {
+            if (done == 0)
+                ahead();
+        });
+    return square;
 }
 
-/* n rows of a chunk times `these` rows of x, the warp's part, to sums [.., all_rows, UT_WARPS]. w:
- * the warp's columns of row 0; x [these, 2, pitch]. */
-UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint16_t *x, int these,
-                       int slice, float *sums, int all_rows)
+/* ---- Products -------------------------------------------------------------------------------- */
+
+/* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. w: the
+ * warp's columns of row 0; x: the high and the low part. */
+template <int T>
+UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t *x, int slice,
+                       float *sums)
 {
-    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    const bool odd = g & 1, live = g < 2 * these;
-    const unsigned char *r = w + (g < n ? g : n - 1) * pitch + q * 16;
-    const unsigned char *s = w + (g + 8 < n ? g + 8 : n - 1) * pitch + q * 16;
-    const unsigned char *xp =
-        (const unsigned char *)(x + (live ? g : 0) * slice_pitch(slice)) + q * 16;
-    const uint4 none = {0, 0, 0, 0};
-    float c[2][4] = {{0.0f}};
-#pragma unroll 2
-    for (int k = 0; k < slice; k += 64, r += 128, s += 128, xp += 128) {
-        const tile_row a = read_row(r, odd), b = read_row(s, odd);
+    const int lane = thread() % 32, g = lane / 4, q = lane % 4;
+    const int first = g & 1 ? 64 : 0, away = g & 1 ? -64 : 64, x_away = g & 4 ? -64 : 64;
+    const unsigned char *row[T];
+    const unsigned char *xp = (const unsigned char *)(x + (g & 1) * slice_pitch(slice)) +
+                              (g & 4 ? 64 : 0) + (g & 2) * 4 + q * 16;
+    float c[T][2][4] = {{{0.0f}}};
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const uint4 v = live ? *(const uint4 *)(xp + h * 64) : none;
-            add_columns(c[0], a.half[h].x, a.half[h].y, b.half[h].x, b.half[h].y, v.x, v.y);
-            add_columns(c[1], a.half[h].z, a.half[h].w, b.half[h].z, b.half[h].w, v.z, v.w);
+    for (int t = 0; t < T; t++) /* rows past the end are the last one */
+        row[t] = w + (g + 8 * t < n ? g + 8 * t : n - 1) * pitch + q * 16 + first;
+#pragma unroll 2
+    for (int k = 0; k < slice; k += 64) {
+        const uint2 b0 = *(const uint2 *)(xp + 2 * k), b1 = *(const uint2 *)(xp + 2 * k + x_away);
+        const uint32_t x0[2] = {b0.x, b0.y}, x1[2] = {b1.x, b1.y};
+#pragma unroll
+        for (int t = 0; t < T; t++) {
+            const uint4 u = *(const uint4 *)(row[t] + 2 * k);
+            const uint4 v = *(const uint4 *)(row[t] + 2 * k + away);
+            const uint32_t a0[4] = {u.x, u.y, u.z, u.w}, a1[4] = {v.x, v.y, v.z, v.w};
+            mma_bf16(c[t][0], a0, x0);
+            mma_bf16(c[t][1], a1, x1);
         }
     }
-    if (q < these) {
-        float *to = sums + (q * all_rows + g) * UT_WARPS + threadIdx.x / 32;
-        if (g < n)
-            *to = (c[0][0] + c[1][0]) + (c[0][1] + c[1][1]);
-        if (g + 8 < n)
-            to[8 * UT_WARPS] = (c[0][2] + c[1][2]) + (c[0][3] + c[1][3]);
+    float sum[T]; /* lanes q = 0, 1 have even rows, 2, 3 odd ones */
+#pragma unroll
+    for (int t = 0; t < T; t++) {
+        const float even = (c[t][0][0] + c[t][0][1]) + (c[t][1][0] + c[t][1][1]);
+        const float odd = (c[t][0][2] + c[t][0][3]) + (c[t][1][2] + c[t][1][3]);
+        sum[t] = q & 1 ? odd : even;
+        sum[t] += __shfl_xor_sync(UT_FULL, sum[t], 1);
     }
+    const int r = T == 2 && (q & 1) ? g + 8 : g;
+    if ((q >> 1) == (g & 1) && r < n && (T == 2 || !(q & 1)))
+        sums[r * UT_WARPS + thread() / 32] = T == 2 && (q & 1) ? sum[T - 1] : sum[0];
 }
 
 /* All rows of this block times all rows of x. */
+template <class AHEAD>
 UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
                                const linear_shared &s, weight_ring &ring, const mail_clock &clock,
-                               uint64_t *trace)
+                               const frame_trace &trace, AHEAD ahead)
 {
-    const int slice = p.a.k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
-    const int warp = threadIdx.x / 32, chunk = l.chunk * pitch;
-    uint16_t *xs = (uint16_t *)s.xs + warp * rows * 2 * slice_pitch(slice);
-    bring_slice(p, s, rows, slice, clock, xs);
+    const int k = p.a.k, slice = k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
+    const int warp = thread() / 32, lane = thread() % 32;
+    const int x_words = 2 * slice_pitch(slice), first = warp * slice + lane * 4;
+    const bool normed = p.gain != NULL;
+    uint32_t *xs = (uint32_t *)s.xs + warp * rows * x_words;
+    const cu_mail *mail = p.x_mail;
+    float square = 0.0f;
+    if (mail)
+        mail += clock.mine + first;
+#pragma unroll 1
+    for (int m = 0; m < rows; m++) {
+        const float *plain = NULL;
+        if (!mail) {
+            const int slot = p.a.rows == 1 ? m : m / p.a.rows;
+            plain = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k + first;
+        }
+        const x_row r = {mail, plain, normed ? s.gains + first : NULL, lane * 4, slice};
+        square = bring_slice(r, clock.frame, xs + m * x_words, [&] {
+            if (m == 0)
+                ahead();
+        });
+        if (mail)
+            mail += k;
+        if (normed && m + 1 < rows)
+            leave_square(s, m, square);
+    }
+    __syncwarp();
     trace_at(trace, 1);
-    const bool in_turns = all_rows * pitch + chunk > ring.size; /* they are not all there at once */
+    const bool in_turns = all_rows * pitch + l.chunk * pitch > ring.size; /* not all at once */
 #pragma unroll 1
     for (int at = 0; at < l.count;) {
         const int n = chunk_outputs(l, at), n_rows = n * l.matrices;
         const unsigned char *w = ring_take(ring, n_rows * pitch) + warp * slice * 2;
+        float *sums = s.sums + at * l.matrices * UT_WARPS;
 #pragma unroll 1
-        for (int m = 0; m < rows; m += X_ROWS_AT_ONCE)
-            tile_of(w, pitch, n_rows, xs + m * 2 * slice_pitch(slice),
-                    rows - m < X_ROWS_AT_ONCE ? rows - m : X_ROWS_AT_ONCE, slice,
-                    s.sums + (m * all_rows + at * l.matrices) * UT_WARPS, all_rows);
+        for (int m = 0; m < rows; m++, sums += all_rows * UT_WARPS)
+            if (n_rows > 8)
+                tile_of<2>(w, pitch, n_rows, xs + m * x_words, slice, sums);
+            else
+                tile_of<1>(w, pitch, n_rows, xs + m * x_words, slice, sums);
         at += n;
         if (in_turns && at < l.count) {
             __syncthreads();
-            if (is_asker())
-                ring_ask(ring, s.loads, s.n_loads);
+            ring_ask(ring);
         }
     }
+    if (normed)
+        leave_square(s, rows - 1, square);
 }
 
 #endif

@@ -78,14 +78,6 @@ template <int N> UT_DEVICE void copy_wait(void)
     asm volatile("cp.async.wait_group %0;" : : "n"(N) : "memory");
 }
 
-/* Two f32 as bf16, `low` in the lower half. */
-UT_DEVICE uint32_t pack_bf16(float low, float high)
-{
-    uint32_t r;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-    return r;
-}
-
 /* 16 bytes that nobody reads again soon. */
 UT_DEVICE uint4 load_once(const void *p)
 {
@@ -99,11 +91,6 @@ UT_DEVICE uint4 load_once(const void *p)
 #else
 #define UT_MMA 1
 #include "emulation_mma.h"
-
-UT_DEVICE uint32_t pack_bf16(float low, float high)
-{
-    return (uint32_t)f32_to_bf16(high) << 16 | f32_to_bf16(low);
-}
 #endif
 
 /* The body of a kernel of these. */

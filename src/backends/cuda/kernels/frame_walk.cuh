@@ -1,0 +1,154 @@
+/* frame_walk.cuh - a frame of a decoder: one kernel that walks a table of phases, all of them in
+ * one cooperative launch or a phase per launch. The results are the same bits. */
+#pragma once
+
+#include "backends/cuda/kernels/frame_attention.cuh"
+#include "backends/cuda/kernels/frame_linear.cuh"
+#include "backends/cuda/kernels/slot_op.cuh"
+
+/* Bytes of shared memory by all threads, 16 at a time. */
+UT_DEVICE void bring(void *dst, const void *src, size_t bytes)
+{
+    for (size_t i = thread(); i < bytes / 16; i += CU_THREADS)
+        ((uint4 *)dst)[i] = __ldg((const uint4 *)src + i);
+}
+
+/* Blocks that a phase of slots keeps busy: one per slot, and where there are enough, another one
+ * for operations that need not wait for those. */
+UT_DEVICE int slot_blocks(const cu_frame_args &a)
+{
+    return 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
+}
+
+/* The first operations from number i on. */
+UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i, cu_slot_op *ops)
+{
+    const int n = p.count - i < CU_OPS_AHEAD ? p.count - i : CU_OPS_AHEAD;
+    bring(ops, a.ops + p.first + i, (size_t)n * sizeof *ops);
+}
+
+/* ops: those that bring_ops has brought from number 0 on. */
+UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
+                                 float *xs)
+{
+    const bool apart = slot_blocks(a) > a.slots;
+    for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)
+        for (int i = 0; i < p.count; i++) {
+            const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
+            __syncthreads(); /* what the operation before wrote is there */
+            if (i % CU_OPS_AHEAD == 0 && p.count > CU_OPS_AHEAD) {
+                bring_ops(a, p, i, ops);
+                __syncthreads();
+            }
+            if (!apart || op.apart == (k >= a.slots))
+                slot_op(op, k % a.slots, xs);
+        }
+}
+
+/* ---- The walk -------------------------------------------------------------------------------- */
+
+/* What an attention or a phase of slots reads that no phase writes. */
+UT_DEVICE void prepare(const cu_frame_args &a, const cu_frame_phase &p, cu_slot_op *ops)
+{
+    if (p.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+        bring_ops(a, p.u.slots, 0, ops);
+}
+
+/* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
+UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
+{
+    if (i < a.count && thread() < (int)(sizeof *phases / 16))
+        ahead_start((uint4 *)&phases[i % CU_FRAME_PHASES] + thread(),
+                    (const uint4 *)(a.phases + a.first + i) + thread());
+}
+
+/* BF16: all matrices are that, whose rows come ahead, and so are all caches. BRIEF: as in
+ * frame_attention. */
+template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
+{
+    UT_SHARED(unsigned char, shared);
+    cu_frame_phase *phases = (cu_frame_phase *)shared;          /* [CU_FRAME_PHASES] */
+    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
+    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
+    ring_asker *asker = (ring_asker *)(done + CU_CHUNKS_AHEAD);
+    float *squares = (float *)(asker + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
+    float *xs = sums + 2 * a.sums;                        /* [a.x] */
+    float *gains = xs + a.x;                              /* [2, a.gains] */
+    unsigned char *places = (unsigned char *)(gains + 2 * a.gains); /* [a.ring] */
+    cu_frame_load *loads = (cu_frame_load *)(places + a.ring);
+
+    let_next_start();
+    bring_phase(a, phases, 0);
+    bring_phase(a, phases, 1);
+    bring(loads, a.loads, (size_t)a.n_loads * sizeof *loads);
+    weight_ring ring = {places, done, asker, loads, a.n_loads, a.ring, 0, 0, 0};
+    if (is_asker())
+        *asker = ring_asker{};
+    if (thread() < CU_CHUNKS_AHEAD)
+        copy_init(&done[thread()]);
+    ahead_wait();
+    __syncthreads();
+    for (int i = thread(); i < a.n_loads; i += CU_THREADS) {
+        const output_range o = outputs_of_block(loads[i].outputs);
+        loads[i].first = o.first;
+        loads[i].count = o.count;
+    }
+    __syncthreads();
+    if (BF16)
+        ring_ask(ring);
+    if (phases[0].kind == CU_PHASE_LINEAR)
+        bring_gain(phases[0].u.linear, gains);
+    prepare(a, phases[0], ops);
+    ahead_wait();
+    __syncthreads();
+    wait_for_previous();
+    uint32_t turn = grid_turn(a.barrier);
+    const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride,
+                              (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride};
+    for (int i = 0, load = 0; i < a.count; i++) {
+        const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
+        const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
+        const bool more = i + 1 < a.count;
+        const frame_trace trace = {a.trace, i};
+        trace_at(trace, 0);
+        const auto ahead = [&] { /* of what comes, while this phase waits */
+                                 if (BF16 && ring.freed)
+                                     ring_ask(ring);
+                                 bring_phase(a, phases, i + 2);
+                                 if (more && next.kind == CU_PHASE_LINEAR)
+                                     bring_gain(next.u.linear, gains + (i + 1) % 2 * a.gains);
+        };
+        if (p.kind == CU_PHASE_LINEAR) {
+            const int side = load % 2;
+            const linear_shared s = {xs, sums + side * a.sums,
+                                     squares + side * CU_FRAME_ROWS * UT_WARPS,
+                                     gains + i % 2 * a.gains};
+            frame_linear<BF16>(p.u.linear, loads[load++], s, ring, clock, trace, ahead);
+        } else {
+            ahead();
+            if (p.kind == CU_PHASE_ATTENTION)
+                frame_attention<BF16, BRIEF>(p.u.attention, xs, clock, trace);
+            else
+                frame_slots(a, p.u.slots, ops, xs);
+            ahead_wait();
+            __syncthreads();
+        }
+        trace_at(trace, 3);
+        if (!more)
+            break;
+        const bool barrier = next.barrier != 0;
+        if (barrier) {
+            __syncthreads();
+            grid_arrive(a.barrier);
+        }
+        prepare(a, next, ops);
+        trace_at(trace, 4);
+        if (barrier) {
+            grid_wait(a.barrier, turn);
+            turn ^= 0x80000000u;
+        }
+    }
+    if (a.last && blockIdx.x == 0 && thread() == 0)
+        *a.frame = clock.frame;
+}
