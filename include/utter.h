@@ -114,7 +114,7 @@ UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_
  * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored; the part
  * that makes a frame's codes one after another has 8.5 bits in both. Sums stay f32. */
 typedef enum utter_precision {
-    UTTER_PRECISION_AUTO = 0, /* as stored in the checkpoint */
+    UTTER_PRECISION_AUTO = 0, /* cpu: as stored in the checkpoint; cuda: BF16 */
     UTTER_PRECISION_F32 = 1,
     UTTER_PRECISION_BF16 = 2,
     UTTER_PRECISION_F16 = 3,

@@ -49,7 +49,8 @@ struct ut_saved { /* rows [0, n_rows), or as many as there are, of tensors [firs
 };
 
 struct ut_backend_ops {
-    const char *name; /* "cpu" */
+    const char *name;       /* "cpu" */
+    ut_precision precision; /* what speech is made in where nobody asks for another */
 
     /* Can it be used here? Writes one line for people (the device of this number, or why not) into
      * text. Cheap. */
@@ -112,8 +113,11 @@ struct ut_backend_ops {
 /* All backends of this build, best first; NULL-terminated. */
 const ut_backend_ops *const *ut_backends(void);
 
-/* Open by name, or the first that is available for "auto" (or NULL). A name never falls back: it
- * is ERR_BACKEND with the reason, or with the list of names when unknown. */
+/* By name, or the first that is available for "auto" (or NULL), with that device. A name never
+ * falls back: it is ERR_BACKEND with the reason, or with the list of names when unknown. */
+utter_status ut_backend_find(const ut_backend_ops **ops, const char *name, int device, ut_err *err);
+
+/* The same, opened. */
 utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backend_params *params,
                              ut_err *err);
 

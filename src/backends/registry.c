@@ -9,39 +9,41 @@
 
 const ut_backend_ops *const *ut_backends(void)
 {
-    /* "auto" takes the first that is available. CUDA is last, for those who ask for it by name,
-     * until it has been measured on devices. */
+    /* "auto" takes the first that is available. */
     static const ut_backend_ops *const all[] = {
-        &ut_backend_cpu,
 #if UT_HAVE_CUDA
         &ut_backend_cuda,
 #endif
+        &ut_backend_cpu,
         NULL
     };
     return all;
 }
 
-static utter_status open_any(ut_backend **out, const ut_backend_params *params, ut_err *err)
+static utter_status find_any(const ut_backend_ops **ops, int device, ut_err *err)
 {
     char why[256] = "this build has none";
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
-        if ((*b)->probe(params->device, why, sizeof why))
-            return (*b)->open(out, params, err);
+        if ((*b)->probe(device, why, sizeof why)) {
+            *ops = *b;
+            return UTTER_OK;
+        }
     return ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", why);
 }
 
-utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backend_params *params,
-                             ut_err *err)
+utter_status ut_backend_find(const ut_backend_ops **ops, const char *name, int device, ut_err *err)
 {
-    *out = NULL;
+    *ops = NULL;
     if (!name || strcmp(name, "auto") == 0)
-        return open_any(out, params, err);
+        return find_any(ops, device, err);
     char text[256] = "";
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
         if (strcmp((*b)->name, name) == 0) {
-            if ((*b)->probe(params->device, text, sizeof text))
-                return (*b)->open(out, params, err);
-            return ut_fail(err, UTTER_ERR_BACKEND, "backend %s is not available: %s", name, text);
+            if (!(*b)->probe(device, text, sizeof text))
+                return ut_fail(err, UTTER_ERR_BACKEND, "backend %s is not available: %s", name,
+                               text);
+            *ops = *b;
+            return UTTER_OK;
         }
     size_t at = 0;
     for (const ut_backend_ops *const *b = ut_backends(); *b && at < sizeof text; b++) {
@@ -50,4 +52,13 @@ utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backen
     }
     return ut_fail(err, UTTER_ERR_BACKEND, "no backend is called %s; this build has: %s", name,
                    text);
+}
+
+utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backend_params *params,
+                             ut_err *err)
+{
+    const ut_backend_ops *ops;
+    *out = NULL;
+    const utter_status st = ut_backend_find(&ops, name, params->device, err);
+    return st == UTTER_OK ? ops->open(out, params, err) : st;
 }

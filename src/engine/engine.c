@@ -227,7 +227,12 @@ utter_status utter_engine_open(const char *model_dir, const utter_engine_params 
                             .precision = precision[p.precision],
                             .device = p.device,
                             .attention = attention[p.attention]};
-    st = ut_backend_open(&backend, p.backend ? p.backend : "auto", &on, err);
+    const ut_backend_ops *ops;
+    st = ut_backend_find(&ops, p.backend, p.device, err);
+    if (st == UTTER_OK && on.precision == UT_PRECISION_AUTO)
+        on.precision = ops->precision;
+    if (st == UTTER_OK)
+        st = ops->open(&backend, &on, err);
     if (st != UTTER_OK) {
         ut_model_free(model);
         return st;

@@ -27,6 +27,7 @@ static bool memory(const ut_backend *backend, size_t *free_bytes, size_t *total)
 
 const ut_backend_ops ut_backend_cuda = {
     .name = "cuda",
+    .precision = UT_PRECISION_BF16,
     .probe = cu_probe,
     .count = cu_count,
     .open = cu_open,

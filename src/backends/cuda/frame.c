@@ -154,6 +154,8 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
         out->a.y_slot = map.y_slot;
         out->swiglu = 1;
     }
+    if (f->mail_only)
+        out->a.y = 0;
     out->more = out->a.bias || out->a.act || out->a.gamma;
     const ut_op *ops = r->e->head.plan->ops;
     out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
@@ -181,7 +183,7 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     out->group = out->qkv.heads / out->qkv.kv_heads;
     out->x_mail = mail_of(r, r->e->steps[f->qkv].op->in[0]);
     out->y_mail = mail_of(r, s->op->out[0]);
-    out->qkv.y = y.p;
+    out->qkv.y = f->mail_only ? 0 : y.p;
     out->qkv.y_slot = y.slot;
     out->part = frame->memory + frame->bytes - frame->part_bytes;
     out->part_slot = frame->part_slot;

@@ -13,6 +13,7 @@ typedef struct cu_fused {
     int32_t qkv, attention;
     int32_t first, count; /* in cu_frame.slot_ops */
     bool barrier;         /* before it: what it reads is not mail */
+    bool mail_only;       /* what it makes need not be anywhere else */
 } cu_fused;
 
 struct cu_frame {

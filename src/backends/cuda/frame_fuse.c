@@ -387,6 +387,34 @@ static void arrange_mail(fuser *x)
     }
 }
 
+/* Does only mail carry t, what a phase made, to those who read it? */
+static bool goes_by_mail(const fuser *x, ut_tid t)
+{
+    const cu_frame *f = x->f;
+    if (!is_temp(x, root(x, t)) || f->mail[t] == SIZE_MAX)
+        return false;
+    for (int32_t i = 0; i < f->n_slot_ops; i++)
+        if (reads(x, &x->p->ops[f->slot_ops[i]], root(x, t)))
+            return false;
+    for (int32_t i = 0; i < f->n_phases; i++) {
+        ut_tid taken[2];
+        taken_by(x, &f->phases[i], taken);
+        for (int k = 0; k < 2; k++)
+            if (taken[k] != UT_NONE && root(x, taken[k]) == root(x, t) &&
+                f->mail[taken[k]] == SIZE_MAX)
+                return false;
+    }
+    return true;
+}
+
+static void leave_out_plain_results(fuser *x)
+{
+    for (int32_t i = 0; i < x->f->n_phases; i++) {
+        const ut_tid made = made_by(x, &x->f->phases[i]);
+        x->f->phases[i].mail_only = made != UT_NONE && goes_by_mail(x, made);
+    }
+}
+
 utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
@@ -418,6 +446,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     if (ok) {
         end_waiting(&x);
         arrange_mail(&x);
+        leave_out_plain_results(&x);
         x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
         x.f->mail_places = e->n_slots == 1 ? CU_MAIL_PLACES : 1;
     }

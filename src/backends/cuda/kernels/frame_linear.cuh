@@ -124,16 +124,24 @@ UT_DEVICE void put_plain(const cu_frame_linear &p, const result_place &r, int ou
 
 enum { RESULTS_AT_ONCE = 32 / CU_MAIL_PLACES };
 
+/* Number i of the warp's results, or the last. */
+UT_DEVICE result_place result_of_warp(const cu_frame_load &l, const result_range &mine, int i)
+{
+    return result_of(l, mine.first + (i < mine.count ? i : mine.count - 1));
+}
+
 /* From the sums of all warps. Lanes 8i .. 8i + 7 leave the same eight results in place i of the
- * mail. r, early: this lane's first result, and its residual. */
+ * mail; those without one do what the last does, and leave nothing. r, early: this lane's first
+ * result, and its residual. */
 UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
                             const linear_shared &s, const mail_clock &clock,
                             const result_range &mine, result_place r, mail_pair early)
 {
-    const int place = thread() % 32 / RESULTS_AT_ONCE;
+    const int in = thread() % RESULTS_AT_ONCE, place = thread() % 32 / RESULTS_AT_ONCE;
     cu_mail *to = p.y_mail && place < clock.places ? p.y_mail + place * clock.stride : NULL;
 #pragma unroll 1
-    for (int i = thread() % RESULTS_AT_ONCE; i < mine.count;) {
+    for (int i = 0; i < mine.count;) {
+        const bool live = i + in < mine.count;
         float v = sum_warps(s.sums + r.sum * UT_WARPS), scale = 1.0f;
         if (p.gain)
             scale = rsqrtf(fmaf(sum_warps(s.squares + r.m * UT_WARPS), p.inverse_k, p.eps));
@@ -146,17 +154,16 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
             v += mail_value(p.residual_mail + clock.mine + r.at, early, clock.frame);
         else if (p.a.residual)
             v += plain_residual(p, r, l.outputs);
-        if (to)
+        if (live && to)
             mail_put(to + r.at, v, clock.frame);
-        if (p.a.y && place == 0)
+        if (p.a.y && live && place == 0)
             put_plain(p, r, l.outputs, v);
         i += RESULTS_AT_ONCE;
         if (i < mine.count) {
-            r = result_of(l, mine.first + i);
+            r = result_of_warp(l, mine, i + in);
             early = look_at_residual(p, clock, r);
         }
     }
-    __syncwarp(); /* or the warp goes on in parts */
 }
 
 /* Ends without meeting: warps of the block may still send results while others go on. What they
@@ -172,8 +179,8 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &l
     const result_range mine = results_of_warp(l.count * rows);
     result_place r = {0, 0, 0, 0, 0};
     mail_pair early = {0, 0}; /* on its way while others work */
-    if (in < mine.count) {
-        r = result_of(l, mine.first + in);
+    if (mine.count > 0) {
+        r = result_of_warp(l, mine, in);
         early = look_at_residual(phase, clock, r);
     }
     if constexpr (TENSOR) {

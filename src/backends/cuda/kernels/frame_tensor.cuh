@@ -46,23 +46,21 @@ template <int U> struct x_groups {
     }
     UT_DEVICE_MEMBER void take(const cu_mail *x, uint32_t frame)
     {
-        uint32_t polls = 0;
-        for (bool all = false; !all;) {
-            all = true;
+        uint32_t polls = 0, missing;
+        do {
+            missing = 0;
 #pragma unroll
             for (int i = 0; i < U; i++) {
-                if (!mail_is_there(first[i], frame)) {
+                const uint32_t a = mail_missing(first[i], frame),
+                               b = mail_missing(second[i], frame);
+                if (a)
                     first[i] = mail_look(x + 128 * i);
-                    all = false;
-                }
-                if (!mail_is_there(second[i], frame)) {
+                if (b)
                     second[i] = mail_look(x + 128 * i + 2);
-                    all = false;
-                }
+                missing |= a | b;
             }
-            if (!all)
-                mail_again(++polls);
-        }
+            mail_again(++polls);
+        } while (missing);
     }
     UT_DEVICE_MEMBER void load(const float *x, int c, int slice)
     {

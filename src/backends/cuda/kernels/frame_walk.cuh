@@ -47,13 +47,6 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* What an attention or a phase of slots reads that no phase writes. */
-UT_DEVICE void prepare(const cu_frame_args &a, const cu_frame_phase &p, cu_slot_op *ops)
-{
-    if (p.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
-        bring_ops(a, p.u.slots, 0, ops);
-}
-
 /* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
 UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
 {
@@ -99,27 +92,31 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         ring_ask(ring);
     if (phases[0].kind == CU_PHASE_LINEAR)
         bring_gain(phases[0].u.linear, gains);
-    prepare(a, phases[0], ops);
+    if (phases[0].kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+        bring_ops(a, phases[0].u.slots, 0, ops);
     ahead_wait();
     __syncthreads();
     wait_for_previous();
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride,
                               (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride};
+    int kind = phases[0].kind;
     for (int i = 0, load = 0; i < a.count; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
         const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
-        const bool more = i + 1 < a.count;
+        const int next_kind = i + 1 < a.count ? next.kind : -1;
+        const bool barrier = i + 1 < a.count && next.barrier;
         const frame_trace trace = {a.trace, i};
         trace_at(trace, 0);
-        const auto ahead = [&] { /* of what comes, while this phase waits */
-                                 if (BF16 && ring.freed)
-                                     ring_ask(ring);
-                                 bring_phase(a, phases, i + 2);
-                                 if (more && next.kind == CU_PHASE_LINEAR)
-                                     bring_gain(next.u.linear, gains + (i + 1) % 2 * a.gains);
+        /* of what comes, while this phase waits */
+        const auto ahead = [&] {
+            if (BF16 && ring.freed)
+                ring_ask(ring);
+            bring_phase(a, phases, i + 2);
+            if (next_kind == CU_PHASE_LINEAR)
+                bring_gain(next.u.linear, gains + (i + 1) % 2 * a.gains);
         };
-        if (p.kind == CU_PHASE_LINEAR) {
+        if (kind == CU_PHASE_LINEAR) {
             const int side = load % 2;
             const linear_shared s = {xs, sums + side * a.sums,
                                      squares + side * CU_FRAME_ROWS * UT_WARPS,
@@ -127,7 +124,7 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             frame_linear<BF16>(p.u.linear, loads[load++], s, ring, clock, trace, ahead);
         } else {
             ahead();
-            if (p.kind == CU_PHASE_ATTENTION)
+            if (kind == CU_PHASE_ATTENTION)
                 frame_attention<BF16, BRIEF>(p.u.attention, xs, clock, trace);
             else
                 frame_slots(a, p.u.slots, ops, xs);
@@ -135,19 +132,18 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             __syncthreads();
         }
         trace_at(trace, 3);
-        if (!more)
-            break;
-        const bool barrier = next.barrier != 0;
         if (barrier) {
             __syncthreads();
             grid_arrive(a.barrier);
         }
-        prepare(a, next, ops);
+        if (next_kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+            bring_ops(a, next.u.slots, 0, ops);
         trace_at(trace, 4);
         if (barrier) {
             grid_wait(a.barrier, turn);
             turn ^= 0x80000000u;
         }
+        kind = next_kind;
     }
     if (a.last && blockIdx.x == 0 && thread() == 0)
         *a.frame = clock.frame;
