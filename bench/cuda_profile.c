@@ -9,7 +9,7 @@
 
 typedef struct line {
     char name[64];
-    double us, part[5];
+    double us;
     int n;
 } line;
 
@@ -97,19 +97,18 @@ static void name_phase(const cu_exec *e, const cu_fused *f, char *text, size_t s
 
 utter_status cuda_profile_phases(ut_exec *exec, ut_state *s, ut_err *err)
 {
-    enum { LINES = 64, PARTS = 5 };
+    enum { LINES = 64 };
     const cu_exec *e = (const cu_exec *)exec;
     if (!e->frame || e->frames != CU_FRAMES_WHOLE)
         return UTTER_OK;
     const int32_t n = e->frame->n_phases;
-    uint64_t *t = ut_calloc((size_t)n * CU_TRACE, sizeof *t);
+    uint64_t *t = ut_calloc((size_t)n, sizeof *t);
     utter_status st = t ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "no memory");
     for (int i = 0; i < 3 && st == UTTER_OK; i++) /* the first ones warm up */
         st = cu_frame_traced(exec, s, t, err);
     line lines[LINES] = {0};
     int n_lines = 0;
     for (int32_t i = 0; i + 1 < n && st == UTTER_OK; i++) {
-        const uint64_t *at = t + (size_t)i * CU_TRACE;
         char name[64];
         name_phase(e, &e->frame->phases[i], name, sizeof name);
         int k = 0;
@@ -119,28 +118,16 @@ utter_status cuda_profile_phases(ut_exec *exec, ut_state *s, ut_err *err)
             continue;
         if (k == n_lines)
             snprintf(lines[n_lines++].name, sizeof lines[0].name, "%s", name);
-        for (int j = 0; j < PARTS;
-             j++) { /* what a phase does not stamp belongs to what was before */
-            int next = j + 1;
-            while (!at[next])
-                next++;
-            if (at[j])
-                lines[k].part[j] += (double)(at[next] - at[j]);
-        }
-        lines[k].us += (double)(at[CU_TRACE] - at[0]);
+        lines[k].us += (double)(t[i + 1] - t[i]);
         lines[k].n++;
     }
     if (st == UTTER_OK) {
         qsort(lines, (size_t)n_lines, sizeof *lines, by_time);
-        printf("frame of %d phases on block 0, %.0f ticks; ticks of a phase until x is there, sums "
-               "are, its end, what comes ahead is asked for, the next begins\n",
-               (int)n, (double)(t[(size_t)(n - 1) * CU_TRACE + 3] - t[0]));
-        for (int k = 0; k < n_lines; k++) {
-            printf("  %9.0f %4d x %7.0f  (", lines[k].us, lines[k].n, lines[k].us / lines[k].n);
-            for (int j = 0; j < PARTS; j++)
-                printf(" %6.0f", lines[k].part[j] / lines[k].n);
-            printf(" )  %s\n", lines[k].name);
-        }
+        printf("frame of %d phases, %.0f ticks of block 0 from the first to the last\n", (int)n,
+               (double)(t[n - 1] - t[0]));
+        for (int k = 0; k < n_lines; k++)
+            printf("  %9.0f %4d x %7.0f  %s\n", lines[k].us, lines[k].n, lines[k].us / lines[k].n,
+                   lines[k].name);
     }
     ut_free(t);
     return st;

@@ -342,8 +342,8 @@ utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err);
 void cu_frame_free(cu_backend *b, cu_frame *f); /* NULL is fine */
 /* Tables for the run's state and slots. */
 utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err);
-/* For benchmarks: a frame WHOLE, and the times of its phases [n_phases, CU_TRACE] on block 0, in
- * ticks of the device. Waits for its end. */
+/* For benchmarks: a frame WHOLE, and when block 0 began each of its phases [n_phases], in ticks of
+ * the device. Waits for its end. */
 utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err *err);
 void cu_frame_launch_whole(cu_run *r, const cu_captured *c);
 void cu_frame_launch_phases(cu_run *r, const cu_captured *c);

@@ -325,7 +325,7 @@ utter_status cu_frame_traced(ut_exec *exec, ut_state *s, uint64_t *times, ut_err
 {
     cu_exec *e = (cu_exec *)exec;
     cu_backend *b = (cu_backend *)exec->backend;
-    const size_t bytes = (size_t)e->frame->n_phases * CU_TRACE * sizeof *times;
+    const size_t bytes = (size_t)e->frame->n_phases * sizeof *times;
     void *host;
     cu_ptr trace;
     utter_status st = cu_alloc_host(b, bytes, &host, &trace, err);

@@ -160,11 +160,8 @@ typedef struct cu_frame_args {
     int32_t last;        /* is the last phase the frame's? */
     int32_t mail_places; /* and numbers of mail from one place to the next */
     int64_t mail_stride;
-    UT_DEV(uint64_t) trace; /* [count, CU_TRACE] times of block 0, or 0 */
+    UT_DEV(uint64_t) trace; /* [count] when block 0 begins a phase, in ticks; or 0 */
 } cu_frame_args;
-
-/* Times of a phase: its start; a product: x is there, sums are there; its end; at the barrier. */
-#define CU_TRACE 5
 
 /* Rows of a product, over all slots, at most. */
 #define CU_FRAME_ROWS 16

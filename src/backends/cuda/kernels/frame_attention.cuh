@@ -446,6 +446,7 @@ UT_DEVICE void att_end_job(const cu_frame_attention &p, const att_task &t, int j
     const int lane = thread() % 32, d = lane * 4;
     const bool query = job < t.queries, value = !query && ((job - t.queries) & 1);
     float4 x = att_take_x(p, t, j.head, clock);
+    __syncwarp(); /* what follows goes from lane to lane */
     if (!value)
         x = att_turn(a, x, (query ? a.q_gain : a.k_gain) != NULL, j.gain, j.angles);
     if (d >= a.dim)
@@ -495,7 +496,7 @@ UT_DEVICE bool att_adds(const att_task &t, int heads)
 
 template <int TYPE>
 UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att_shared &s,
-                       const mail_clock &clock, const frame_trace &trace)
+                       const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     const int warp = thread() / 32, lane = thread() % 32, d = lane * 4;
@@ -515,7 +516,6 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att
             now = att_start_job(p, t, job + UT_WARPS, first_new, clock);
     }
     __syncthreads();
-    trace_at(trace, 1);
     for (int row = first_new; row < last_new; row++) {
         const int i = row - begin;
         if (i % UT_WARPS != warp || d >= a.dim)
@@ -551,7 +551,6 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att
         }
     }
     __syncthreads();
-    trace_at(trace, 2);
     att_finish(p, t, adds, s, clock);
 }
 
@@ -583,8 +582,7 @@ UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
 }
 
 template <int TYPE>
-UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const mail_clock &clock,
-                       const frame_trace &trace)
+UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
@@ -616,7 +614,7 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
         if (again)
             __syncthreads();
         again = true;
-        att_run<TYPE>(p, t, s, clock, trace);
+        att_run<TYPE>(p, t, s, clock);
         att_prefetch(p, t);
     }
 }
@@ -625,8 +623,7 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
  * BF16: they are known to be that; BRIEF: the dimensions of heads that frame_brief.cuh takes, or 0.
  */
 template <bool BF16, int BRIEF>
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock,
-                               const frame_trace &trace)
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
 {
     const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
     if constexpr (BRIEF > 0) {
@@ -636,7 +633,7 @@ UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mai
         }
     }
     if (BF16 || p.qkv.cache_type == CU_BF16)
-        att_all<CU_BF16>(p, s, clock, trace);
+        att_all<CU_BF16>(p, s, clock);
     else
-        att_all<CU_F32>(p, s, clock, trace);
+        att_all<CU_F32>(p, s, clock);
 }

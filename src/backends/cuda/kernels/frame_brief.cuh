@@ -58,6 +58,7 @@ UT_DEVICE void brief_take(const cu_frame_attention &p, int slot, const brief_hea
             v = __ldcg((const float4 *)(p.qkv.x + slot * p.qkv.x_slot + h.at + 2 * i));
         x[2 * i] = v.x, x[2 * i + 1] = v.y, x[2 * i + 2] = v.z, x[2 * i + 3] = v.w;
     }
+    __syncwarp(); /* what follows goes from lane to lane */
 }
 
 UT_DEVICE void load_eight(const float *p, float f[8])

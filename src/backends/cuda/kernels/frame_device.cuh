@@ -255,15 +255,3 @@ UT_DEVICE void mail_leave_two(cu_mail *to, float first, float second, const mail
         if (i < clock.places)
             mail_send_two(to + i * clock.stride, first, second, clock.frame);
 }
-
-/* Times of a phase: see CU_TRACE. times is 0 where nobody asked. */
-struct frame_trace {
-    uint64_t *times; /* [phases, CU_TRACE] */
-    int phase;
-};
-
-UT_DEVICE void trace_at(const frame_trace &trace, int i)
-{
-    if (__builtin_expect(trace.times != NULL, 0) && blockIdx.x == 0 && thread() == 0)
-        trace.times[trace.phase * CU_TRACE + i] = ticks();
-}

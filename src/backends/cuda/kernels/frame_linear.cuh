@@ -172,7 +172,7 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
 template <bool TENSOR, class AHEAD>
 UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &load,
                             const linear_shared &s, weight_ring &ring, const mail_clock &clock,
-                            const frame_trace &trace, AHEAD ahead)
+                            AHEAD ahead)
 {
     const cu_frame_load l = load; /* in registers: what waits for mail reads all else again */
     const int rows = phase.a.rows * phase.a.slots, in = thread() % RESULTS_AT_ONCE;
@@ -185,7 +185,7 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &l
     }
     if constexpr (TENSOR) {
 #if UT_MMA
-        tensor_products(phase, l, rows, s, ring, clock, trace, ahead);
+        tensor_products(phase, l, rows, s, ring, clock, ahead);
 #endif
     } else {
         ahead();
@@ -199,6 +199,5 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &l
     const cu_frame_linear p = phase;
     ahead_wait();
     __syncthreads();
-    trace_at(trace, 2);
     send_results(p, l, s, clock, mine, r, early);
 }

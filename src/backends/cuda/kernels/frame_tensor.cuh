@@ -204,7 +204,7 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
 template <class AHEAD>
 UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
                                const linear_shared &s, weight_ring &ring, const mail_clock &clock,
-                               const frame_trace &trace, AHEAD ahead)
+                               AHEAD ahead)
 {
     const int k = p.a.k, slice = k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
     const int warp = thread() / 32, lane = thread() % 32;
@@ -233,7 +233,6 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
             leave_square(s, m, square);
     }
     __syncwarp();
-    trace_at(trace, 1);
     const bool in_turns = all_rows * pitch + l.chunk * pitch > ring.size; /* not all at once */
 #pragma unroll 1
     for (int at = 0; at < l.count;) {

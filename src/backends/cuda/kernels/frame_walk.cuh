@@ -106,8 +106,8 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
         const int next_kind = i + 1 < a.count ? next.kind : -1;
         const bool barrier = i + 1 < a.count && next.barrier;
-        const frame_trace trace = {a.trace, i};
-        trace_at(trace, 0);
+        if (a.trace && blockIdx.x == 0 && thread() == 0)
+            a.trace[i] = ticks();
         /* of what comes, while this phase waits */
         const auto ahead = [&] {
             if (BF16 && ring.freed)
@@ -121,24 +121,22 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             const linear_shared s = {xs, sums + side * a.sums,
                                      squares + side * CU_FRAME_ROWS * UT_WARPS,
                                      gains + i % 2 * a.gains};
-            frame_linear<BF16>(p.u.linear, loads[load++], s, ring, clock, trace, ahead);
+            frame_linear<BF16>(p.u.linear, loads[load++], s, ring, clock, ahead);
         } else {
             ahead();
             if (kind == CU_PHASE_ATTENTION)
-                frame_attention<BF16, BRIEF>(p.u.attention, xs, clock, trace);
+                frame_attention<BF16, BRIEF>(p.u.attention, xs, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
             ahead_wait();
             __syncthreads();
         }
-        trace_at(trace, 3);
         if (barrier) {
             __syncthreads();
             grid_arrive(a.barrier);
         }
         if (next_kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
             bring_ops(a, next.u.slots, 0, ops);
-        trace_at(trace, 4);
         if (barrier) {
             grid_wait(a.barrier, turn);
             turn ^= 0x80000000u;
