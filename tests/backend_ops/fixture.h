@@ -47,6 +47,7 @@ void end(test_case *c);
 
 /* The groups; `small` leaves out what takes long under a memory checker. */
 void test_linears(void);
+void test_bf16_linears(void);
 void test_signals(void);
 void test_rows(void);
 void test_look_ups(void);

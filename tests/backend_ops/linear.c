@@ -33,7 +33,7 @@ static void test_linear(int32_t n_out, int32_t k, ut_dtype type, int32_t rows_pe
 }
 
 /* At the precision bf16 a device may have other kernels for what is heard: of the same numbers. */
-static void test_bf16(void)
+void test_bf16_linears(void)
 {
     ut_backend *usual = tested;
     ut_err err = {0};
@@ -72,5 +72,4 @@ void test_linears(void)
     test_linear(66, 256, UT_BF16, 0, 11, UT_ACT_NONE, false);
     test_linear(20, 3200, UT_BF16, 0, 3, UT_ACT_NONE, true);   /* columns in two turns */
     test_linear(2900, 72, UT_BF16, 20, 0, UT_ACT_NONE, false); /* large tiles */
-    test_bf16();
 }

@@ -72,8 +72,8 @@ int main(int argc, char **argv)
     char text[256];
     tested->ops->describe(tested, text, sizeof text);
     printf("%s\n", text);
-    static void (*const groups[])(void) = {test_linears, test_signals, test_rows, test_look_ups,
-                                           test_attentions};
+    static void (*const groups[])(void) = {test_linears,  test_signals,    test_rows,
+                                           test_look_ups, test_attentions, test_bf16_linears};
     enum { GROUPS = sizeof groups / sizeof groups[0] };
     const bool all = usual.precision == UT_PRECISION_AUTO;
     for (int i = 0; i < (all ? GROUPS : 2); i++) {
