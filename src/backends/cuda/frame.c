@@ -17,8 +17,7 @@ static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
 bool cu_frame_fetches(const cu_exec *e, const cu_weight *w)
 {
     const cu_backend *b = (const cu_backend *)e->head.backend;
-    return b->cc >= 90 && b->mma && w->type == CU_BF16 && w->ld % CU_SLICES == 0 &&
-           w->ld == w->w->cols;
+    return b->hopper && w->type == CU_BF16 && w->ld % CU_SLICES == 0 && w->ld == w->w->cols;
 }
 
 /* Bytes of matrices that a block can fetch ahead in so much shared memory. */
