@@ -491,6 +491,23 @@ static void lack_of_memory_is_explained(void **state)
     assert_non_null(strstr(why, "; lower "));
 }
 
+/* Where there is a device, nobody need ask for it, and its own precision is the usual one. */
+static void auto_takes_the_device(void **state)
+{
+    (void)state;
+    const ut_backend_ops *ops;
+    ut_err err = {0};
+    assert_int_equal(ut_backend_find(&ops, "auto", 0, &err), UTTER_OK);
+    if (strcmp(backend, "cpu") != 0)
+        assert_string_equal(ops->name, backend);
+    assert_int_equal(ops->precision,
+                     strcmp(ops->name, "cuda") == 0 ? UT_PRECISION_BF16 : UT_PRECISION_AUTO);
+    assert_int_equal(ut_backend_find(&ops, NULL, 0, &err), UTTER_OK);
+    assert_int_equal(ut_backend_find(&ops, "abacus", 0, &err), UTTER_ERR_BACKEND);
+    assert_null(ops);
+    assert_non_null(strstr(err.msg, "abacus"));
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -508,6 +525,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(engines_share_a_device),    cmocka_unit_test(states_share_plans),
         cmocka_unit_test(prompts_of_every_length),   cmocka_unit_test(every_device_can_be_used),
         cmocka_unit_test(wrong_options_are_named),   cmocka_unit_test(memory_is_flat),
+        cmocka_unit_test(auto_takes_the_device),
     };
     const struct CMUnitTest scarce[] = {cmocka_unit_test(lack_of_memory_is_explained)};
     if (argc > 2 && strcmp(argv[2], "scarce") == 0)

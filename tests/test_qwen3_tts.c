@@ -403,6 +403,7 @@ static utter_engine *engine_with_slots(const char *kind, int32_t slots)
     utter_engine *e;
     utter_engine_params p;
     utter_engine_params_init(&p);
+    p.backend = "cpu";
     p.threads = 2;
     p.max_positions = 512;
     p.slots = slots;

@@ -1,5 +1,5 @@
-/* frame_args.h - a frame as a table that one kernel walks: phases, between which all blocks of the
- * grid wait for each other. Written by frame.c, read by kernels/frame.cu. */
+/* frame_args.h - a frame as a table that one kernel walks, phase by phase. Written by frame.c, read
+ * by kernels/frame_walk.cuh. */
 #ifndef UT_BACKENDS_CUDA_FRAME_ARGS_H
 #define UT_BACKENDS_CUDA_FRAME_ARGS_H
 

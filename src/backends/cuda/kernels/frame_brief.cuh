@@ -6,22 +6,12 @@
 
 #include "backends/cuda/kernels/frame_device.cuh"
 
-/* Eight numbers of a cache. */
+/* Eight numbers as a cache has them. */
 UT_DEVICE uint4 pack_eight(const float f[8])
 {
     const uint4 u = {pack_bf16(f[0], f[1]), pack_bf16(f[2], f[3]), pack_bf16(f[4], f[5]),
                      pack_bf16(f[6], f[7])};
     return u;
-}
-
-UT_DEVICE void unpack_eight(uint4 u, float f[8])
-{
-    const uint32_t word[4] = {u.x, u.y, u.z, u.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        f[2 * i] = __uint_as_float(word[i] << 16);
-        f[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
-    }
 }
 
 /* Eight dimensions of a head of x, on their way. */
@@ -120,8 +110,8 @@ UT_DEVICE void brief_turn(const cu_qkv_args &a, const float angle[16], const flo
     }
 }
 
-/* Of the 2 N values that groups have a lane keeps N, and adds those of the group that keeps the
- * others; by `away` lanes apart. */
+/* Of the 2 N values that parts of the warp have a lane keeps N, and adds those of the one that
+ * keeps the others; by `away` lanes apart. */
 template <int N> UT_DEVICE void halve_groups(float *y, int away)
 {
     const bool upper = (thread() & away) != 0;
@@ -132,15 +122,16 @@ template <int N> UT_DEVICE void halve_groups(float *y, int away)
     }
 }
 
-/* A group's rows of a cache from before this row; all others are 0. at: of the first one. */
+/* The rows of a cache of a part of the warp, from before this row; all others are 0. at: of the
+ * first one. */
 template <int EACH, int GROUPS>
-UT_DEVICE void brief_rows(const void *cache, int64_t at, int row_size, int group, int oldest,
+UT_DEVICE void brief_rows(const void *cache, int64_t at, int row_size, int part, int oldest,
                           int pos, uint4 rows[EACH])
 {
     const uint4 none = {0, 0, 0, 0};
 #pragma unroll
     for (int u = 0; u < EACH; u++) {
-        const int i = u * GROUPS + group;
+        const int i = u * GROUPS + part;
         rows[u] = none;
         if (i >= oldest && i < pos)
             rows[u] = __ldcg((const uint4 *)((const uint16_t *)cache + at + i * row_size));
@@ -154,7 +145,7 @@ UT_DEVICE void brief_row(const cu_frame_attention &p, int slot, int kv, int row,
 {
     enum { LANES = DIM / 8, GROUPS = 32 / LANES, EACH = CU_ATT_BRIEF / GROUPS, LAST = EACH - 1 };
     const cu_qkv_args &a = p.qkv;
-    const int lane = thread() % 32, d = lane % LANES * 8, group = lane / LANES;
+    const int lane = thread() % 32, d = lane % LANES * 8, part = lane / LANES;
     const int pos = a.first_pos + row, oldest = pos - p.reach + 1;
     const int64_t base = slot * a.cache_slot + kv * DIM + d;
     const int row_size = a.kv_heads * DIM;
@@ -166,22 +157,22 @@ UT_DEVICE void brief_row(const cu_frame_attention &p, int slot, int kv, int row,
         const brief_head q = brief_look(p, slot, row, head, d, clock);
         const brief_head key = brief_look(p, slot, row, a.heads + kv, d, clock);
         brief_angles<DIM>(a, slot, row, d, angle);
-        brief_rows<EACH, GROUPS>(a.cache_k, base, row_size, group, oldest, pos, k);
+        brief_rows<EACH, GROUPS>(a.cache_k, base, row_size, part, oldest, pos, k);
         brief_take(p, slot, key, clock.frame, x);
         brief_turn<DIM>(a, angle, a.k_gain ? a.k_gain + d : NULL, x);
-        if (group == GROUPS - 1)
+        if (part == GROUPS - 1)
             k[LAST] = pack_eight(x);
         brief_take(p, slot, q, clock.frame, x);
         brief_turn<DIM>(a, angle, a.q_gain ? a.q_gain + d : NULL, x);
         const brief_head value = brief_look(p, slot, row, a.heads + a.kv_heads + kv, d, clock);
-        brief_rows<EACH, GROUPS>(a.cache_v, base, row_size, group, oldest, pos, v);
+        brief_rows<EACH, GROUPS>(a.cache_v, base, row_size, part, oldest, pos, v);
 
         float largest = -INFINITY, sum = 0.0f;
 #pragma unroll
         for (int u = 0; u < EACH; u++) {
-            const int i = u * GROUPS + group;
+            const int i = u * GROUPS + part;
             float f[8];
-            unpack_eight(k[u], f);
+            group<CU_BF16>::unpack(k[u], f);
             s[u] = 0.0f;
 #pragma unroll
             for (int c = 0; c < 8; c++)
@@ -197,7 +188,7 @@ UT_DEVICE void brief_row(const cu_frame_attention &p, int slot, int kv, int row,
             largest = other > largest ? other : largest;
         }
         brief_take(p, slot, value, clock.frame, x);
-        if (group == GROUPS - 1)
+        if (part == GROUPS - 1)
             v[LAST] = pack_eight(x);
 #pragma unroll
         for (int c = 0; c < 8; c++)
@@ -206,7 +197,7 @@ UT_DEVICE void brief_row(const cu_frame_attention &p, int slot, int kv, int row,
         for (int u = 0; u < EACH; u++) {
             const float w = s[u] == -INFINITY ? 0.0f : expf(s[u] - largest);
             float f[8];
-            unpack_eight(v[u], f);
+            group<CU_BF16>::unpack(v[u], f);
             sum += w;
 #pragma unroll
             for (int c = 0; c < 8; c++)
@@ -235,7 +226,7 @@ UT_DEVICE void brief_row(const cu_frame_attention &p, int slot, int kv, int row,
             if (a.y)
                 *(float2 *)(a.y + slot * a.y_slot + at + i) = two;
         }
-        if (j == 0 && group == GROUPS - 1) {
+        if (j == 0 && part == GROUPS - 1) {
             *(uint4 *)((uint16_t *)a.cache_k + base + pos * row_size) = k[LAST];
             *(uint4 *)((uint16_t *)a.cache_v + base + pos * row_size) = v[LAST];
         }
