@@ -114,7 +114,8 @@ UT_DEVICE uint64_t limit_of(bool by_mass, float top, bool tempered, uint64_t tot
     return share > 1.0 ? (uint64_t)ceil(share) - 1 : 0;
 }
 
-/* Leave of the kept entries what top-p (by_mass) or top-k does. sums[turn] is zero. */
+/* Leave of the kept entries what top-p (by_mass) or top-k does, where all of that has to be known.
+ * sums[turn] is zero. */
 template <bool LARGE>
 UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, float top,
                       bool tempered, digit_sums *sums, int &turn, kept_entries &kept)
@@ -196,16 +197,68 @@ UT_DEVICE float noise_of(uint32_t u)
 
 /* ---- A decision ------------------------------------------------------------------------------ */
 
-/* Shared memory: digit_sums [DIGIT_SUMS], best_entry [UT_WARPS], float [UT_WARPS]; then, unless
- * LARGE, logits and random numbers, CU_SAMPLE_ROW(n) each. */
+/* What stands before an entry: how much of it, in units of limit_of. */
+struct entry_rules {
+    float top_k, top_p; /* 0, 1: none */
+    bool tempered;
+    uint64_t share; /* limit_of of top_p */
+};
+
+/* Sums over the block: `low` < 2^16 and `high` of numbers low + 2^16 high, a thread's own below
+ * 2^26 each. scratch: [2 UT_WARPS], as for block_sum_fresh. */
+UT_DEVICE uint64_t block_sum_wide(uint32_t low, uint32_t high, uint32_t *scratch)
+{
+    low = warp_sum_u32(low);
+    high = warp_sum_u32(high);
+    if (threadIdx.x % 32 == 0) {
+        scratch[threadIdx.x / 32] = low;
+        scratch[UT_WARPS + threadIdx.x / 32] = high;
+    }
+    __syncthreads();
+    const int lane = threadIdx.x % 32;
+    const uint64_t own = lane < 2 * UT_WARPS ? scratch[lane] : 0;
+    return warp_sum(lane < UT_WARPS ? own : own << 16);
+}
+
+/* Is entry c, of this logit, among those that top-k and top-p leave? Exact, as in narrow. */
+template <bool LARGE>
+UT_DEVICE bool entry_stays(const float *logits, int n, float largest, const entry_rules &rules,
+                           const kept_entries &kept, float logit, int32_t c, uint32_t *scratch)
+{
+    const bool by_count = rules.top_k > 0.0f;
+    uint32_t low = 0, high = 0;
+#pragma unroll(LARGE ? 4 : 1)
+    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
+        const float other = logits[i];
+        if (by_count) {
+            low += other > logit;
+        } else if ((other > logit || (other == logit && i < c)) && is_kept(kept, other, i)) {
+            const uint32_t mass = mass_of(other, largest);
+            low += mass & 0xffffu;
+            high += mass >> 16;
+        }
+    }
+    const uint64_t before = block_sum_wide(low, high, scratch);
+    if (by_count)
+        return before < (uint64_t)rules.top_k;
+    return before == 0 || before + (rules.tempered ? 0 : mass_of(logit, largest)) <= rules.share;
+}
+
+/* Shared memory: digit_sums [DIGIT_SUMS], best_entry [2 UT_WARPS], two sums of 2 UT_WARPS words;
+ * then, unless LARGE, logits and what they come to, CU_SAMPLE_ROW(n) each.
+ *
+ * Of entries that may be chosen the one with the largest probability / noise is. So it is looked
+ * for among all first: it stays if top-k and top-p leave it, which is a question of what stands
+ * before it alone. If not, nothing that stands behind it is left either, and it is looked for among
+ * those before it. */
 template <bool LARGE>
 UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sums)
 {
     best_entry *bests = (best_entry *)(sums + DIGIT_SUMS);
-    float *scratch = (float *)(bests + UT_WARPS);
+    uint32_t *total = (uint32_t *)(bests + 2 * UT_WARPS), *before_it = total + 2 * UT_WARPS;
     const int n = a.n, row = CU_SAMPLE_ROW(n);
-    float *logits = LARGE ? a.work + (size_t)slot * 2 * row : scratch + UT_WARPS;
-    uint32_t *random = (uint32_t *)(logits + row);
+    float *logits = LARGE ? a.work + (size_t)slot * 2 * row : (float *)(before_it + 2 * UT_WARPS);
+    float *ratios = logits + row;
     float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
     int32_t *chosen = a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : NULL;
 
@@ -219,8 +272,8 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
 #pragma unroll(LARGE ? 4 : 1)
     for (int i = threadIdx.x; i < n; i += CU_THREADS) {
         copy_word<LARGE>(logits + i, in + i);
-        if (chosen) /* flags are where random numbers will be */
-            copy_word<LARGE>(random + i, chosen + i);
+        if (chosen) /* flags are where ratios will be */
+            copy_word<LARGE>(ratios + i, chosen + i);
         if (probs)
             probs[i] = 0.0f;
     }
@@ -231,7 +284,7 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
     copy_words_wait();
     if (listed) {
         __syncthreads(); /* entries of other threads are there */
-        penalise(logits, random, before, penalty);
+        penalise(logits, (uint32_t *)ratios, before, penalty);
     }
 
     const bool random_choice = temperature > 0.0f, tempered = random_choice && a.temper_first;
@@ -241,7 +294,7 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
 #pragma unroll(LARGE ? 4 : 1)
     for (int i = threadIdx.x; i < n; i += CU_THREADS) {
         float logit = logits[i];
-        if (chosen && random[i])
+        if (chosen && __float_as_uint(ratios[i]))
             logit = penalised(logit, penalty);
         if (i == without)
             logit = -INFINITY;
@@ -256,44 +309,84 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
 
     if (random_choice) {
         const float largest = best.value;
-        for (int c = threadIdx.x; !a.noise && c < row / 4; c += CU_THREADS)
-            ((uint4 *)random)[c] =
-                philox((uint32_t)c, (uint32_t)frame, (uint32_t)a.decision, k0, k1);
+        entry_rules rules = {0.0f, top_p, tempered, 0};
         kept_entries kept = {-3.402823466e38f, n};
         int turn = 0;
-        const bool by_count = tempered && top_k >= 1.0f && top_k < (float)n;
-#pragma unroll 1
-        for (int by_mass = by_count ? 0 : 1; by_mass <= (top_p < 1.0f); by_mass++)
-            narrow<LARGE>(logits, n, largest, by_mass, by_mass ? top_p : top_k, tempered, sums,
-                          turn, kept);
+        if (tempered && top_k >= 1.0f && top_k < (float)n)
+            rules.top_k = top_k;
+        if (rules.top_k > 0.0f && (probs || top_p < 1.0f)) { /* all that it leaves is asked for */
+            narrow<LARGE>(logits, n, largest, false, top_k, tempered, sums, turn, kept);
+            rules.top_k = 0.0f;
+        }
+        if (probs && top_p < 1.0f) {
+            narrow<LARGE>(logits, n, largest, true, top_p, tempered, sums, turn, kept);
+            rules.top_p = 1.0f;
+        }
+        const bool by_mass = rules.top_p < 1.0f;
         t = tempered ? 1.0f : t;
         const float shift = largest / t;
+        uint32_t low = 0, high = 0;
         float sum = 0.0f;
-#pragma unroll(LARGE ? 4 : 1)
-        for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            const float logit = logits[i];
-            const bool keep = is_kept(kept, logit, i);
-            const float e = keep ? expf(logit / t - shift) : -1.0f;
-            if (keep)
-                sum += e;
-            logits[i] = e;
-        }
-        sum = block_sum_fresh(sum, scratch);
         best.value = -1.0f;
         best.index = 0x7fffffff;
-#pragma unroll(LARGE ? 4 : 1)
-        for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-            const float e = logits[i];
-            if (!(e >= 0.0f))
-                continue;
-            const float p = e / sum;
-            const float q = a.noise ? a.noise[slot * a.noise_slot + i] : noise_of(random[i]);
-            if (probs)
-                probs[i] = p;
-            const best_entry now = {p / q, i};
-            best = better(best, now);
+#pragma unroll 1
+        for (int c = threadIdx.x; c < row / 4; c += CU_THREADS) {
+            uint4 u = {0, 0, 0, 0};
+            if (!a.noise)
+                u = philox((uint32_t)c, (uint32_t)frame, (uint32_t)a.decision, k0, k1);
+            const uint32_t random[4] = {u.x, u.y, u.z, u.w};
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                const int i = 4 * c + k;
+                if (i >= n)
+                    continue;
+                const float logit = logits[i];
+                float ratio = -1.0f;
+                if (is_kept(kept, logit, i)) {
+                    const float e = expf(logit / t - shift);
+                    const float q =
+                        a.noise ? a.noise[slot * a.noise_slot + i] : noise_of(random[k]);
+                    const uint32_t mass = by_mass ? mass_of(logit, largest) : 0;
+                    low += mass & 0xffffu;
+                    high += mass >> 16;
+                    ratio = e / q;
+                    sum += e;
+                    if (probs)
+                        probs[i] = e;
+                }
+                ratios[i] = ratio;
+                const best_entry now = {ratio, i};
+                best = better(best, now);
+            }
         }
-        best = block_best(best, bests);
+        if (by_mass) {
+            const uint64_t all = block_sum_wide(low, high, total);
+            rules.share = limit_of(true, top_p, tempered, all);
+        }
+        best = block_best(best, bests + UT_WARPS);
+        if (probs) {
+            sum = block_sum(sum, (float *)total);
+            for (int i = threadIdx.x; i < n; i += CU_THREADS)
+                probs[i] = ratios[i] < 0.0f ? 0.0f : probs[i] / sum;
+        }
+#pragma unroll 1
+        while (by_mass || rules.top_k > 0.0f) {
+            const int32_t index = best.index < n ? best.index : 0;
+            const float logit = logits[index];
+            if (entry_stays<LARGE>(logits, n, largest, rules, kept, logit, index, before_it))
+                break;
+            best.value = -1.0f;
+            best.index = 0x7fffffff;
+#pragma unroll(LARGE ? 4 : 1)
+            for (int i = threadIdx.x; i < n; i += CU_THREADS) {
+                const float other = logits[i];
+                if (!(other > logit || (other == logit && i < index)))
+                    continue;
+                const best_entry now = {ratios[i], i};
+                best = better(best, now);
+            }
+            best = block_best(best, bests + UT_WARPS);
+        }
     }
     if (threadIdx.x == 0) {
         const int32_t entry = best.index < n ? best.index : 0;
