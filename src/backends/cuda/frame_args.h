@@ -171,8 +171,8 @@ typedef struct cu_frame_args {
 #define CU_FRAME_PHASES 4
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: phases, operations, the ring's barriers and its asker (CU_ASKER bytes),
- * squares, sums and gains of two phases, x, the ring, loads. */
+/* Shared memory of a block: the ring, phases, operations, the ring's barriers and its asker
+ * (CU_ASKER bytes), squares, sums and gains of two phases, x, loads. */
 #define CU_ASKER 32
 #define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
     (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \

@@ -60,16 +60,16 @@ UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i
 template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
 {
     UT_SHARED(unsigned char, shared);
-    cu_frame_phase *phases = (cu_frame_phase *)shared;          /* [CU_FRAME_PHASES] */
-    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
-    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
+    unsigned char *places = shared; /* [a.ring] first: its copies are faster into whole lines */
+    cu_frame_phase *phases = (cu_frame_phase *)(places + a.ring); /* [CU_FRAME_PHASES] */
+    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES);   /* [CU_OPS_AHEAD] */
+    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);            /* [CU_CHUNKS_AHEAD] */
     ring_asker *asker = (ring_asker *)(done + CU_CHUNKS_AHEAD);
     float *squares = (float *)(asker + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
     float *xs = sums + 2 * a.sums;                        /* [a.x] */
     float *gains = xs + a.x;                              /* [2, a.gains] */
-    unsigned char *places = (unsigned char *)(gains + 2 * a.gains); /* [a.ring] */
-    cu_frame_load *loads = (cu_frame_load *)(places + a.ring);
+    cu_frame_load *loads = (cu_frame_load *)(gains + 2 * a.gains);
 
     let_next_start();
     bring_phase(a, phases, 0);
