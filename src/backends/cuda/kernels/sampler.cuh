@@ -197,15 +197,15 @@ UT_DEVICE float noise_of(uint32_t u)
 
 /* ---- A decision ------------------------------------------------------------------------------ */
 
-/* What stands before an entry: how much of it, in units of limit_of. */
+/* What leaves some entries only: one of the two, top-k or top-p. */
 struct entry_rules {
-    float top_k, top_p; /* 0, 1: none */
+    float top_k, top_p; /* 0 and 1: not this one */
     bool tempered;
-    uint64_t share; /* limit_of of top_p */
+    uint64_t share; /* of all masses, that top-p leaves: see limit_of */
 };
 
-/* Sums over the block: `low` < 2^16 and `high` of numbers low + 2^16 high, a thread's own below
- * 2^26 each. scratch: [2 UT_WARPS], as for block_sum_fresh. */
+/* The block's sum of low + 2^16 high, a thread's own below 2^26 each. scratch: [2 UT_WARPS], as for
+ * block_sum_fresh. */
 UT_DEVICE uint64_t block_sum_wide(uint32_t low, uint32_t high, uint32_t *scratch)
 {
     low = warp_sum_u32(low);
