@@ -54,11 +54,12 @@ UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float pen
  * Entries stand in an order: larger logits first, equal ones by index. Both rules keep what stands
  * before the entry at which a sum over those up to it exceeds a limit: a sum of ones for top-k,
  * which keeps all logits equal to that one, too, and for top-p of masses, e^(l - max) in units of
- * 2^-31, so that probabilities are whole numbers and a sum has no order. Instead of sorting, the
- * entry is searched for. A number of 60 bits says where an entry stands; sums of all entries by its
- * first digit give the digit of the entry that is looked for, sums of those that have this one give
- * the second, until one entry is left. After tempering (UT_TEMPER_FIRST) top-p keeps the entry that
- * exceeds the limit, too. */
+ * 2^-31, so that probabilities are whole numbers and a sum has no order. Whether one entry is left
+ * is a sum over those before it (entry_stays). Where all that are left have to be known, the last
+ * of them is searched for instead of sorting (narrow). A number of 60 bits says where an entry
+ * stands; sums of all entries by its first digit give the digit of the entry that is looked for,
+ * sums of those that have this one give the second, until one entry is left. After tempering
+ * (UT_TEMPER_FIRST) top-p keeps the entry that exceeds the limit, too. */
 
 enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of all digits */
 
@@ -327,8 +328,8 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
         const float shift = largest / t;
         uint32_t low = 0, high = 0;
         float sum = 0.0f;
-        best.value = -1.0f;
-        best.index = 0x7fffffff;
+        const best_entry none = {-1.0f, 0x7fffffff};
+        best = none;
 #pragma unroll 1
         for (int c = threadIdx.x; c < row / 4; c += CU_THREADS) {
             uint4 u = {0, 0, 0, 0};
@@ -367,16 +368,15 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
         if (probs) {
             sum = block_sum(sum, (float *)total);
             for (int i = threadIdx.x; i < n; i += CU_THREADS)
-                probs[i] = ratios[i] < 0.0f ? 0.0f : probs[i] / sum;
+                probs[i] /= sum;
         }
 #pragma unroll 1
-        while (by_mass || rules.top_k > 0.0f) {
-            const int32_t index = best.index < n ? best.index : 0;
+        while (best.index < n && (by_mass || rules.top_k > 0.0f)) { /* every time fewer are left */
+            const int32_t index = best.index;
             const float logit = logits[index];
             if (entry_stays<LARGE>(logits, n, largest, rules, kept, logit, index, before_it))
                 break;
-            best.value = -1.0f;
-            best.index = 0x7fffffff;
+            best = none;
 #pragma unroll(LARGE ? 4 : 1)
             for (int i = threadIdx.x; i < n; i += CU_THREADS) {
                 const float other = logits[i];
