@@ -174,14 +174,16 @@ static void test_sampling(bool small)
 /* States, by index. */
 enum { H_FRAME, H_COLUMN, H_HISTORY, H_PARAMS, H_RNG, H_CHOSEN };
 
+enum { HARD_DECISIONS = 4 };
+
 enum { EQUAL, TIES, HOLES, TINY, HUGE_SPREAD, PEAK, N_SHAPES };
 static const char *const shape_names[] = {"equal", "ties", "holes", "tiny", "huge", "peak"};
 
 static void set_hard(const ut_backend_ops *ops, ut_state *s, int slot, int role)
 {
-    int32_t history[2 * UT_HISTORY_FRAMES]; /* every id more than once */
+    int32_t history[HARD_DECISIONS * UT_HISTORY_FRAMES]; /* every id more than once */
     const int32_t rng[UT_RNG_COUNT] = {13 * role + 7, 11}, frame = 1 + 9 * role;
-    for (int i = 0; i < 2 * UT_HISTORY_FRAMES; i++)
+    for (int i = 0; i < HARD_DECISIONS * UT_HISTORY_FRAMES; i++)
         history[i] = i % 5 * (role + 1);
     ops->state_write(s, H_PARAMS, slot, 0, 1, sampling_params);
     ops->state_write(s, H_RNG, slot, 0, 1, rng);
@@ -217,8 +219,8 @@ static void test_hard(int32_t n, int shape, ut_penalty penalty, bool tempered, b
     ut_plan *p = begin(&c, name, 1);
     c.prepare = set_hard;
     ut_state_set_add(&c.states, "frame", UT_I32, 1, 1);
-    ut_state_set_add(&c.states, "column", UT_I32, 1, 2);
-    ut_state_set_add(&c.states, "history", UT_I32, UT_HISTORY_FRAMES, 2);
+    ut_state_set_add(&c.states, "column", UT_I32, 1, HARD_DECISIONS);
+    ut_state_set_add(&c.states, "history", UT_I32, UT_HISTORY_FRAMES, HARD_DECISIONS);
     ut_state_set_add(&c.states, "params", UT_F32, 1, UT_SP_COUNT);
     ut_state_set_add(&c.states, "rng", UT_I32, 1, UT_RNG_COUNT);
     ut_state_set_add(&c.states, "chosen", UT_I32, 1, n);
@@ -229,14 +231,16 @@ static void test_hard(int32_t n, int shape, ut_penalty penalty, bool tempered, b
     static const int32_t one = 1;
     const ut_tid logits = ut_op_gather(p, ut_plan_state(p, H_COLUMN), table, 0, 1, &one);
     const bool all = penalty == UT_PENALTY_ALL;
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < HARD_DECISIONS; k++) {
+        static const char *const noises[] = {"noise 0", "noise 1", "noise 2", "noise 3"};
+        const bool asked = k < 2; /* for probabilities: a backend may do without */
         ut_sample_args a = {.dst = ut_plan_state(p, H_COLUMN),
                             .params = ut_plan_state(p, H_PARAMS),
                             .rng = ut_plan_state(p, H_RNG),
                             .frame = ut_plan_state(p, H_FRAME),
                             .history = ut_plan_state(p, all ? H_CHOSEN : H_HISTORY),
                             .noise = UT_NONE,
-                            .probs = ut_op_blank(p, 1, n),
+                            .probs = asked ? ut_op_blank(p, 1, n) : UT_NONE,
                             .col = k,
                             .decision = k,
                             .penalty = penalty,
@@ -245,10 +249,11 @@ static void test_hard(int32_t n, int shape, ut_penalty penalty, bool tempered, b
                             .id_extra = -1,
                             .narrowing = tempered ? UT_TEMPER_FIRST : UT_TOP_P_FIRST};
         if (noise) { /* a square: it is positive */
-            const ut_tid x = ut_plan_input(p, k ? "noise 1" : "noise 0", UT_F32, 0, 1, n);
+            const ut_tid x = ut_plan_input(p, noises[k], UT_F32, 0, 1, n);
             a.noise = ut_op_scale(p, x, x, UT_NONE);
         }
-        ut_plan_output(p, a.probs, k ? "probs 1" : "probs 0");
+        if (asked)
+            ut_plan_output(p, a.probs, k ? "probs 1" : "probs 0");
         ut_op_sample(p, logits, &a);
     }
     test(&c);
