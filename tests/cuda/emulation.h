@@ -182,6 +182,16 @@ template <class T> static inline T __shfl_sync(unsigned, T v, int from)
     return emu_shuffle(v, (unsigned)from % 32);
 }
 
+/* Byte i of the result is that of a (0 .. 3) or b (4 .. 7) that digit i of how names. */
+static inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t how)
+{
+    const uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t r = 0;
+    for (int i = 0; i < 4; i++)
+        r |= (uint32_t)(both >> (how >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return r;
+}
+
 static inline float rsqrtf(float v)
 {
     return 1.0f / sqrtf(v);

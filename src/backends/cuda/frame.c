@@ -187,9 +187,7 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     out->part = frame->memory + frame->bytes - frame->part_bytes;
     out->part_slot = frame->part_slot;
     out->spans = CU_ATT_SPANS(out->reach, out->qkv.rows);
-    const int32_t end = out->qkv.first_pos + out->qkv.rows;
-    out->brief = !out->qkv.pos && end <= capacity && end <= CU_ATT_BRIEF &&
-                 out->qkv.rows <= CU_ATT_BRIEF_ROWS && out->qkv.dim == frame->brief;
+    out->brief = f->brief;
 }
 
 /* Attention phases know each other: what they leave for one another differs by number, and each

@@ -14,6 +14,7 @@ typedef struct cu_fused {
     int32_t first, count; /* in cu_frame.slot_ops */
     bool barrier;         /* before it: what it reads is not mail */
     bool mail_only;       /* what it makes need not be anywhere else */
+    bool brief;           /* attention that frame_brief.cuh does, where frames are bf16 */
 } cu_fused;
 
 struct cu_frame {
@@ -28,7 +29,7 @@ struct cu_frame {
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */
     bool bf16;                      /* frame_bf16.cu walks it: rows of matrices are fetched ahead */
-    int32_t brief;     /* dimensions of the heads that it takes at known positions, or 0 */
+    int32_t brief;     /* dimensions of the heads of brief attention, or 0 */
     int32_t row_bytes; /* of a matrix, at most */
     int64_t part_slot; /* mail of a slot's parts of attention */
     size_t part_bytes;

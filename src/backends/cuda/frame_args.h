@@ -28,7 +28,7 @@
 #define CU_ATT_DIM     128
 /* Scores that a warp has at a time. */
 #define CU_ATT_SCORES 16
-/* Positions and new rows up to which a warp does all of a query. */
+/* Positions and new rows up to which frame_brief.cuh does it. */
 #define CU_ATT_BRIEF      16
 #define CU_ATT_BRIEF_ROWS 2
 
@@ -73,7 +73,7 @@ typedef struct cu_frame_attention {
     UT_DEV(const void) next_v;
     int32_t spans, group; /* spans at most; heads per key head */
     int32_t number, numbers;
-    int32_t brief, pad; /* frame_brief.cuh does it */
+    int32_t brief, pad; /* frame_brief.cuh does it, where frames are bf16 */
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: block s does them for slot s, one after another; those
@@ -179,7 +179,12 @@ typedef struct cu_frame_args {
      8 * CU_CHUNKS_AHEAD + CU_ASKER + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +          \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
      (size_t)(n_loads) * sizeof(cu_frame_load))
-/* Floats of x that attention needs: see att_layout. */
+/* Floats of x that attention on tensor cores needs: span_shared, which is more than brief_all. */
+#define CU_ATT_TENSOR_SHARED(dim)                                                                  \
+    ((CU_ATT_SPAN * 2 * (dim) + 4 * (2 * (dim) + 64) + 2 * (dim) + 2 * 4 * CU_ATT_SPAN +           \
+      CU_THREADS / 32 * 4 * (2 * CU_ATT_SPAN + 32)) /                                              \
+     4)
+/* And in plain arithmetic: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
     (((queries) + 2 * (rows)) * (dim) + CU_THREADS / 32 * ((queries) * ((dim) + 2) + CU_ATT_SCORES))
 

@@ -206,6 +206,24 @@ static bool add_linear(fuser *x, int32_t i)
     return true;
 }
 
+/* Are its positions known before, and so few that frame_brief.cuh does it? */
+static bool goes_by_brief(const fuser *x, const ut_op *op, int32_t capacity)
+{
+    const int32_t dim = op->u.attn.head_dim, rows = x->p->tensors[op->in[0]].rows_fixed;
+    const int32_t end = op->u.attn.first_pos + rows;
+    return op->in[4] == UT_NONE && end <= capacity && end <= CU_ATT_BRIEF &&
+           rows <= CU_ATT_BRIEF_ROWS && (dim == 64 || dim == 128) &&
+           (x->f->brief == 0 || x->f->brief == dim);
+}
+
+/* Can frame_spans.cuh do it? A span's rows are not further apart than the caches are long. */
+static bool spans_fit(const fuser *x, const ut_op *op, int32_t capacity)
+{
+    const int32_t end = op->u.attn.first_pos + x->p->tensors[op->in[0]].rows_fixed;
+    return op->u.attn.head_dim == CU_ATT_DIM &&
+           (capacity >= CU_ATT_SPAN || (op->in[4] == UT_NONE && end <= capacity));
+}
+
 static bool add_attention(fuser *x, int32_t i)
 {
     const ut_op *op = &x->p->ops[i];
@@ -228,15 +246,19 @@ static bool add_attention(fuser *x, int32_t i)
     x->taken[reader] = true;
     const int32_t dim = op->u.attn.head_dim, rows = x->p->tensors[op->in[0]].rows_fixed;
     const int32_t queries = rows * (op->u.attn.n_heads / op->u.attn.n_kv_heads);
-    const int64_t spans = CU_ATT_SPANS(x->e->places[op->in[2]].rows_fixed, rows);
+    const int32_t capacity = x->e->places[op->in[2]].rows_fixed;
+    const int64_t spans = CU_ATT_SPANS(capacity, rows);
     const int64_t part_slot = op->u.attn.n_kv_heads * spans * queries * (2 + dim);
     if (part_slot > x->f->part_slot)
         x->f->part_slot = part_slot;
     x->f->part_bytes = sizeof(cu_mail) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
     most(&x->f->x, CU_ATT_SHARED(queries, rows, dim));
-    if (op->in[4] == UT_NONE && (dim == 64 || dim == 128))
+    most(&x->f->x, CU_ATT_TENSOR_SHARED(dim));
+    f->brief = goes_by_brief(x, op, capacity);
+    if (f->brief)
         x->f->brief = dim;
-    x->f->bf16 = x->f->bf16 && cu_place_type(&x->e->places[op->in[2]]) == CU_BF16;
+    x->f->bf16 = x->f->bf16 && (f->brief || spans_fit(x, op, capacity)) &&
+                 cu_place_type(&x->e->places[op->in[2]]) == CU_BF16;
     return true;
 }
 

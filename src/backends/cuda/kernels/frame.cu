@@ -4,5 +4,5 @@
 
 UT_KERNEL_ALONE(frame, cu_frame_args)
 {
-    walk<false, 0>(a);
+    walk<0>(a);
 }

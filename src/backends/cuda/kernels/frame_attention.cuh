@@ -13,6 +13,7 @@
 #pragma once
 
 #include "backends/cuda/kernels/frame_brief.cuh"
+#include "backends/cuda/kernels/frame_spans.cuh"
 
 enum { ATT_SCORES = CU_ATT_SCORES }; /* positions times queries */
 enum { ATT_EACH = CU_ATT_SPAN / UT_WARPS };
@@ -481,6 +482,9 @@ UT_DEVICE bool att_adds(const att_task &t, int heads)
 {
     const int grid = (int)gridDim.x, step = heads < grid ? heads : heads % grid;
     int block = (int)blockIdx.x, most = -1, adds = 0;
+    const int begin = block - (t.span - t.first) * step;
+    if (begin >= 0 && begin + (t.last - t.first) * step < grid)
+        return t.span == t.last;
     for (int span = t.span; span > t.first; span--) {
         block -= step;
         block += block < 0 ? grid : 0;
@@ -581,8 +585,8 @@ UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
     t->last = (t->pos + a.rows - 1) / CU_ATT_SPAN;
 }
 
-template <int TYPE>
-UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const mail_clock &clock)
+/* run(t): a task of this block, whose threads have met since the one before. */
+template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run)
 {
     const cu_qkv_args &a = p.qkv;
     const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
@@ -601,7 +605,7 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
     int task = (int)blockIdx.x - (lowest > 0 ? lowest % grid * (heads % grid) % grid : 0);
     bool again = false;
     for (task += task < 0 ? grid : 0; task < (highest - lowest + 1) * heads; task += grid) {
-        const int span = lowest + task / heads, head = task % heads;
+        const int row = task / heads, span = lowest + row, head = task - row * heads;
         if (a.slots > 1)
             att_find(p, head / a.kv_heads, &t);
         if (span < t.first || span > t.last)
@@ -614,26 +618,47 @@ UT_DEVICE void att_all(const cu_frame_attention &p, const att_shared &s, const m
         if (again)
             __syncthreads();
         again = true;
-        att_run<TYPE>(p, t, s, clock);
-        att_prefetch(p, t);
+        run(t);
     }
 }
 
-/* The block's threads have met since other phases used xs, and since they wrote to the caches.
- * BF16: they are known to be that; BRIEF: the dimensions of heads that frame_brief.cuh takes, or 0.
- */
-template <bool BF16, int BRIEF>
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+template <int TYPE>
+UT_DEVICE void att_plain(const cu_frame_attention &p, float *xs, const mail_clock &clock)
 {
     const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
+    att_all(p, [&](const att_task &t) {
+        att_run<TYPE>(p, t, s, clock);
+        att_prefetch(p, t);
+    });
+}
+
+#if UT_MMA
+UT_DEVICE void att_spans(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+{
+    att_all(p, [&](const att_task &t) {
+        const bool adds = t.first != t.last && att_adds(t, p.qkv.slots * p.qkv.kv_heads);
+        const span_range r = {t.span, t.first, t.last, adds, t.first_row};
+        span_task<CU_ATT_DIM>(p, t.slot, t.kv, t.pos, r, xs, clock);
+    });
+}
+#endif
+
+/* The block's threads have met since other phases used xs, and since they wrote to the caches.
+ * BRIEF: the dimensions of heads that frame_brief.cuh takes, where all others have CU_ATT_DIM and
+ * caches are bf16; or 0. */
+template <int BRIEF>
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+{
     if constexpr (BRIEF > 0) {
-        if (p.brief) {
-            brief_all<BRIEF>(p, clock);
-            return;
-        }
+#if UT_MMA
+        if (p.brief)
+            brief_all<BRIEF>(p, xs, clock);
+        else
+            att_spans(p, xs, clock);
+#endif
+    } else if (p.qkv.cache_type == CU_BF16) {
+        att_plain<CU_BF16>(p, xs, clock);
+    } else {
+        att_plain<CU_F32>(p, xs, clock);
     }
-    if (BF16 || p.qkv.cache_type == CU_BF16)
-        att_all<CU_BF16>(p, s, clock);
-    else
-        att_all<CU_F32>(p, s, clock);
 }

@@ -13,10 +13,10 @@
 
 UT_KERNEL_ALONE(frame_bf16_64, cu_frame_args)
 {
-    FRAME_BODY((walk<true, 64>(a)));
+    FRAME_BODY(walk<64>(a));
 }
 
 UT_KERNEL_ALONE(frame_bf16_128, cu_frame_args)
 {
-    FRAME_BODY((walk<true, 128>(a)));
+    FRAME_BODY(walk<128>(a));
 }

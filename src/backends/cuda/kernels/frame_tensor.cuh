@@ -75,11 +75,6 @@ template <int U> struct x_groups {
     }
 };
 
-UT_DEVICE float low_part(float f, uint32_t high)
-{
-    return f - __uint_as_float(high);
-}
-
 /* Columns c .. c + 3 of x, c a multiple of 4: of eight columns words 0 and 2 lie together, and so
  * do 1 and 3. */
 UT_DEVICE void put_four(uint32_t *xs, int pitch, int c, float4 f)
@@ -88,8 +83,8 @@ UT_DEVICE void put_four(uint32_t *xs, int pitch, int c, float4 f)
     const uint32_t u = pack_bf16(f.x, f.y), v = pack_bf16(f.z, f.w);
     to[0] = u;
     to[2] = v;
-    to[pitch] = pack_bf16(low_part(f.x, u << 16), low_part(f.y, u & 0xffff0000u));
-    to[pitch + 2] = pack_bf16(low_part(f.z, v << 16), low_part(f.w, v & 0xffff0000u));
+    to[pitch] = pack_low(f.x, f.y, u);
+    to[pitch + 2] = pack_low(f.z, f.w, v);
 }
 
 /* U groups of a row of x from column c of the warp's slice on, times the norm's gain, to shared

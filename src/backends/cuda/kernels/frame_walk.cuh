@@ -55,10 +55,11 @@ UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i
                     (const uint4 *)(a.phases + a.first + i) + thread());
 }
 
-/* BF16: all matrices are that, whose rows come ahead, and so are all caches. BRIEF: as in
- * frame_attention. */
-template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
+/* BRIEF: all matrices are bf16, whose rows come ahead, and attention is as frame_attention wants
+ * it; or 0, then they may be anything. */
+template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
 {
+    constexpr bool BF16 = BRIEF > 0;
     UT_SHARED(unsigned char, shared);
     unsigned char *places = shared; /* [a.ring] first: its copies are faster into whole lines */
     cu_frame_phase *phases = (cu_frame_phase *)(places + a.ring); /* [CU_FRAME_PHASES] */
@@ -125,7 +126,7 @@ template <bool BF16, int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         } else {
             ahead();
             if (kind == CU_PHASE_ATTENTION)
-                frame_attention<BF16, BRIEF>(p.u.attention, xs, clock);
+                frame_attention<BRIEF>(p.u.attention, xs, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
             ahead_wait();

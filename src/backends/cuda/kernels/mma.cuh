@@ -93,6 +93,21 @@ UT_DEVICE uint4 load_once(const void *p)
 #include "emulation_mma.h"
 #endif
 
+#if UT_MMA
+/* What two numbers, packed as `high`, have beside it: rounded, too. */
+UT_DEVICE uint32_t pack_low(float a, float b, uint32_t high)
+{
+    return pack_bf16(a - __uint_as_float(high << 16), b - __uint_as_float(high & 0xffff0000u));
+}
+
+/* All copies of this thread are there. */
+UT_DEVICE void copy_all_wait(void)
+{
+    copy_group_end();
+    copy_wait<0>();
+}
+#endif
+
 /* The body of a kernel of these. */
 #if UT_MMA
 #define UT_MMA_BODY(...) __VA_ARGS__

@@ -1,0 +1,363 @@
+/* frame_spans.cuh - attention inside a frame to any number of positions, on tensor cores. A task is
+ * a slot, a key head and a span of CU_ATT_SPAN positions, by a block; spans are counted from
+ * position 0, so that what a row's sum adds up does not depend on who else is there.
+ *
+ * When the row's heads are there a warp finds the scores of an eighth of the span, and when those of
+ * the others are there, too, all weights and 16 dimensions of the span's result. What spans find is
+ * mail for the block that adds up (att_adds).
+ *
+ * A tile of keys is 8 rows that go to the tensor core as they lie: see frame_tensor.cuh. */
+#pragma once
+
+#include "backends/cuda/kernels/frame_heads.cuh"
+
+#if UT_MMA
+
+enum { SPAN_STEPS = CU_ATT_SPAN / 16 };
+enum { WEIGHT_ROW = 2 * CU_ATT_SPAN + 32 }; /* bytes; of a query's weights, high or low */
+
+/* The row of a position, less than a span after a row: caches are no shorter (frame_fuse.c). */
+UT_DEVICE int cache_row(const cu_qkv_args &a, int row)
+{
+    return row >= a.capacity ? row - a.capacity : row;
+}
+
+/* Key g of the warp's eight, on its way; 0 where the row does not look. first: row of the caches of
+ * the span's first position; base: of the slot and key head. */
+template <int DIM>
+UT_DEVICE void load_span_keys(const cu_qkv_args &a, const head_task &t, int begin, int first,
+                              int64_t base, uint4 key[DIM / 32])
+{
+    const int lane = thread() % 32, i = thread() / 32 * 8 + lane / 4;
+    const uint16_t *k = (const uint16_t *)a.cache_k + base +
+                        (int64_t)cache_row(a, first + i) * a.kv_heads * DIM + lane % 4 * 8;
+    const bool live = begin + i >= t.oldest && begin + i < t.pos;
+    const uint4 none = {0, 0, 0, 0};
+#pragma unroll
+    for (int s = 0; s < DIM / 32; s++)
+        key[s] = live ? __ldcg((const uint4 *)(k + 32 * s)) : none;
+}
+
+/* Values of the span's other positions to shared memory, of those that the row does not see 0. */
+template <int DIM>
+UT_DEVICE void bring_span_values(const cu_qkv_args &a, const head_task &t, int begin, int first,
+                                 int64_t base, const row_tile<DIM> &values)
+{
+    enum { CHUNKS = DIM / 8, STEP = CU_THREADS / CHUNKS };
+    const int chunk = thread() % CHUNKS, step = a.kv_heads * DIM;
+    const uint16_t *v = (const uint16_t *)a.cache_v + base + 8 * chunk;
+#pragma unroll
+    for (int i = thread() / CHUNKS; i < CU_ATT_SPAN; i += STEP) {
+        const bool live = begin + i >= t.oldest && begin + i < t.pos;
+        if (begin + i != t.pos)
+            copy_async(values.at(i, chunk), v + (live ? cache_row(a, first + i) * step : 0), live);
+    }
+}
+
+/* ---- Scores and weights ---------------------------------------------------------------------- */
+
+/* Of query q / 2 and position g of the warp's; lanes of odd q have what their neighbours have. */
+template <int DIM>
+UT_DEVICE float span_score(const head_shared<DIM> &s, const uint4 key[DIM / 32])
+{
+    const int g = thread() % 32 / 4, q = thread() % 4;
+    const unsigned char *query = s.queries + ((g >> 1 & 2) | (g & 1)) * s.ROW + q * 16;
+    float c[2][4] = {{0.0f}};
+#pragma unroll
+    for (int k = 0; k < DIM / 32; k++) {
+        const uint4 f = *(const uint4 *)(query + 64 * k);
+        const uint32_t a[4] = {key[k].x, key[k].y, key[k].z, key[k].w};
+        const uint32_t b[2] = {g & 2 ? f.y : f.x, g & 2 ? f.w : f.z};
+        mma_bf16(c[k % 2], a, b);
+    }
+    const float even = (c[0][0] + c[0][1]) + (c[1][0] + c[1][1]);
+    const float odd = (c[0][2] + c[0][3]) + (c[1][2] + c[1][3]);
+    const float half = q & 1 ? odd : even;
+    return half + __shfl_xor_sync(UT_FULL, half, 1);
+}
+
+/* The largest score and the sum of weights of a query of the span. */
+struct span_top {
+    float largest, sum;
+};
+
+/* scores [PAIR, CU_ATT_SPAN] to weights e^(score - largest) [2 PAIR, WEIGHT_ROW] in the warp's
+ * memory, high and low of either query. Lanes 0 .. 15 get what the first query comes to. */
+UT_DEVICE span_top span_weights(const float *scores, unsigned char *weights)
+{
+    const int lane = thread() % 32, query = lane / 16, i = lane % 16;
+    const float4 s = *(const float4 *)(scores + query * CU_ATT_SPAN + 4 * i);
+    const float v[4] = {s.x, s.y, s.z, s.w};
+    span_top top = {fmaxf(fmaxf(s.x, s.y), fmaxf(s.z, s.w)), 0.0f};
+    float w[4];
+#pragma unroll
+    for (int d = 1; d < 16; d *= 2)
+        top.largest = fmaxf(top.largest, __shfl_xor_sync(UT_FULL, top.largest, d));
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        w[k] = v[k] == -INFINITY ? 0.0f : expf(v[k] - top.largest);
+    top.sum = (w[0] + w[1]) + (w[2] + w[3]);
+    uint2 high = {pack_bf16(w[0], w[1]), pack_bf16(w[2], w[3])}, low;
+    low.x = pack_low(w[0], w[1], high.x);
+    low.y = pack_low(w[2], w[3], high.y);
+    *(uint2 *)(weights + 2 * query * WEIGHT_ROW + 8 * i) = high;
+    *(uint2 *)(weights + (2 * query + 1) * WEIGHT_ROW + 8 * i) = low;
+#pragma unroll
+    for (int d = 1; d < 16; d *= 2)
+        top.sum += __shfl_xor_sync(UT_FULL, top.sum, d);
+    __syncwarp();
+    return top;
+}
+
+/* Two dimensions of what a span, or several, come to for a query. */
+struct span_sum {
+    float largest, sum;
+    float2 value;
+};
+
+/* Of query q % 2, dimensions d and d + 1, which are 2g and 2g + 1 of the warp's. */
+template <int DIM>
+UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM> &values, int d,
+                               span_top top)
+{
+    const int g = thread() % 32 / 4, q = thread() % 4;
+    float c[2][4] = {{0.0f}};
+#pragma unroll
+    for (int s = 0; s < SPAN_STEPS; s++) {
+        const uint2 w = *(const uint2 *)(weights + (g & 3) * WEIGHT_ROW + 32 * s + 8 * q);
+        const uint32_t b[2] = {w.x, w.y};
+        uint32_t word[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            word[k] = *values.pair(16 * s + 4 * q + k, d);
+        mma_values(c[s % 2], word, b);
+    }
+    span_sum r;
+    r.largest = __shfl_sync(UT_FULL, top.largest, q % 2 * 16);
+    r.sum = __shfl_sync(UT_FULL, top.sum, q % 2 * 16);
+    r.value.x = (c[0][0] + c[0][1]) + (c[1][0] + c[1][1]);
+    r.value.y = (c[0][2] + c[0][3]) + (c[1][2] + c[1][3]);
+    return r;
+}
+
+/* ---- Several spans --------------------------------------------------------------------------- */
+
+UT_DEVICE span_sum add_spans(const span_sum &a, const span_sum &b)
+{
+    span_sum r = a;
+    r.largest = fmaxf(a.largest, b.largest);
+    const float x = a.largest == -INFINITY ? 0.0f : expf(a.largest - r.largest);
+    const float y = b.largest == -INFINITY ? 0.0f : expf(b.largest - r.largest);
+    r.sum = fmaf(b.sum, y, a.sum * x);
+    r.value.x = fmaf(b.value.x, y, a.value.x * x);
+    r.value.y = fmaf(b.value.y, y, a.value.y * x);
+    return r;
+}
+
+enum { SPANS_AT_ONCE = 4 };
+
+/* Of spans first, first + 2 .. to last, `own` (of span `mine`) among them. from: mail of what span 0
+ * found for the query, `step` apart from span to span: largest score, sum, values; d: dimension. */
+UT_DEVICE span_sum collect_spans(const cu_mail *from, int64_t step, int first, int last, int mine,
+                                 int d, const span_sum &own, uint32_t stamp)
+{
+    span_sum all = {-INFINITY, 0.0f, {0.0f, 0.0f}};
+#pragma unroll 1
+    for (; first <= last; first += 2 * SPANS_AT_ONCE) {
+        mail_pair top[SPANS_AT_ONCE], value[SPANS_AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < SPANS_AT_ONCE; i++) {
+            const int span = first + 2 * i;
+            if (span > last || span == mine)
+                continue;
+            top[i] = mail_look(from + span * step);
+            value[i] = mail_look(from + span * step + 2 + d);
+        }
+#pragma unroll
+        for (int i = 0; i < SPANS_AT_ONCE; i++) {
+            const int span = first + 2 * i;
+            if (span > last)
+                continue;
+            span_sum its = own;
+            if (span != mine) {
+                const float2 t = mail_take_two(from + span * step, top[i], stamp);
+                its.largest = t.x, its.sum = t.y;
+                its.value = mail_take_two(from + span * step + 2 + d, value[i], stamp);
+            }
+            all = add_spans(all, its);
+        }
+    }
+    return all;
+}
+
+/* The sum of what lanes two apart have, in the same order in both. */
+UT_DEVICE span_sum add_lanes(const span_sum &mine)
+{
+    span_sum other;
+    other.largest = __shfl_xor_sync(UT_FULL, mine.largest, 2);
+    other.sum = __shfl_xor_sync(UT_FULL, mine.sum, 2);
+    other.value.x = __shfl_xor_sync(UT_FULL, mine.value.x, 2);
+    other.value.y = __shfl_xor_sync(UT_FULL, mine.value.y, 2);
+    return thread() & 2 ? add_spans(other, mine) : add_spans(mine, other);
+}
+
+/* ---- A task ---------------------------------------------------------------------------------- */
+
+/* Its span, all spans of the slot, and which of them adds up. */
+struct span_range {
+    int span, first, last;
+    bool adds;
+    int row; /* of the caches: where the span's first position is */
+};
+
+/* What the warp's lanes found for a query: to the results, or to the block that adds up. */
+template <int DIM>
+UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, const span_range &r,
+                           int d, span_sum y, const mail_clock &clock)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int q = thread() % 4, its = t.query + q % 2, queries = p.group * a.rows;
+    const bool live = its < p.group, writes = live && q < 2;
+    if (r.first != r.last) {
+        const uint32_t stamp = clock.frame * (uint32_t)p.numbers + (uint32_t)p.number;
+        const int64_t step = (int64_t)queries * (2 + DIM);
+        cu_mail *from = p.part + t.slot * p.part_slot + (int64_t)t.kv * p.spans * step +
+                        (t.row * p.group + (live ? its : 0)) * (2 + DIM);
+        from -= r.first * step; /* there are parts of these spans only */
+        if (!r.adds) {
+            if (writes)
+                mail_send_two(from + r.span * step + 2 + d, y.value.x, y.value.y, stamp);
+            if (writes && d == 0)
+                mail_send_two(from + r.span * step, y.largest, y.sum, stamp);
+            return;
+        }
+        const int odd = (q / 2 ^ r.first) & 1; /* spans of either lane, counted from 0 */
+        y = collect_spans(from, step, r.first + odd, r.last, r.span, d, y, stamp);
+        __syncwarp();
+        y = add_lanes(y);
+    }
+    if (!writes)
+        return;
+    const float share = 1.0f / y.sum;
+    const float2 two = {y.value.x * share, y.value.y * share};
+    const int64_t at = (int64_t)(t.row * a.heads + t.kv * p.group + its) * DIM + d;
+    if (p.y_mail)
+        mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * DIM + at, two.x, two.y,
+                       clock);
+    if (a.y)
+        *(float2 *)(a.y + t.slot * a.y_slot + at) = two;
+}
+
+/* The next attention's rows of the same positions: into the second-level cache. */
+UT_DEVICE void prefetch_span(const cu_frame_attention &p, const head_task &t, int begin, int row,
+                             int64_t base, int dim)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int i = thread() % CU_ATT_SPAN, of = thread() / CU_ATT_SPAN; /* 4 threads a position */
+    if (!p.next_k || begin + i < t.oldest || begin + i >= t.pos || of % 2 * 64 >= dim)
+        return;
+    const int64_t at = base + (int64_t)cache_row(a, row + i) * a.kv_heads * dim + of % 2 * 64;
+    prefetch_line((const uint16_t *)(of < 2 ? p.next_k : p.next_v) + at);
+}
+
+/* A block's shared memory. */
+template <int DIM> struct span_shared {
+    row_tile<DIM> values;   /* of CU_ATT_SPAN positions */
+    head_shared<DIM> heads;
+    float *scores;          /* [PAIR, CU_ATT_SPAN] */
+    unsigned char *weights; /* of each warp [2 PAIR, WEIGHT_ROW] */
+
+    UT_DEVICE_MEMBER span_shared(float *xs)
+        : values{(unsigned char *)xs}, heads(values.rows + CU_ATT_SPAN * values.ROW)
+    {
+        scores = (float *)(heads.queries + heads.BYTES);
+        weights = (unsigned char *)(scores + PAIR * CU_ATT_SPAN) +
+                  thread() / 32 * 2 * PAIR * WEIGHT_ROW;
+    }
+};
+
+/* What each warp does with x: two queries, and where the span has its position, the row's key and
+ * its value. key: of the warp's positions, asked for beside it. */
+template <int DIM>
+UT_DEVICE void span_heads(const cu_frame_attention &p, const head_task &t, const span_range &r,
+                          const span_shared<DIM> &s, uint4 key[DIM / 32], const mail_clock &clock)
+{
+    enum { EACH = DIM / 32 };
+    const cu_qkv_args &a = p.qkv;
+    const int kind = thread() / 32, begin = r.span * CU_ATT_SPAN, fresh = t.pos - begin;
+    const bool here = fresh >= 0 && fresh < CU_ATT_SPAN;
+    const bool takes = kind < HEAD_KEY || (kind < HEAD_KINDS && here);
+    const int64_t base = t.slot * a.cache_slot + t.kv * DIM;
+    head_of_x<DIM> head;
+    float x[EACH];
+    if (takes)
+        head.look(p, t, kind, clock);
+    bring_span_values<DIM>(a, t, begin, r.row, base, s.values);
+    load_span_keys<DIM>(a, t, begin, r.row, base, key);
+    prefetch_span(p, t, begin, r.row, base, DIM);
+    if (takes) {
+        const int d = thread() % 32 * EACH;
+        head.take(p, clock.frame, x);
+        if (kind != HEAD_VALUE)
+            head.turn(a, (kind == HEAD_KEY ? a.k_gain : a.q_gain) != NULL, x);
+        if (kind < HEAD_KEY) {
+            put_query<DIM>(s.heads, kind, x);
+        } else {
+            const int64_t now = base + (int64_t)cache_row(a, r.row + fresh) * a.kv_heads * DIM;
+            put_row<DIM>(kind == HEAD_KEY ? (uint32_t *)s.heads.key + d / 2
+                                          : s.values.pair(fresh, d),
+                         kind == HEAD_KEY ? a.cache_k : a.cache_v, now, t.query == 0, x);
+        }
+    }
+    copy_all_wait();
+}
+
+/* The block meets twice. */
+template <int DIM>
+UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const span_range &r,
+                        const span_shared<DIM> &s, const mail_clock &clock)
+{
+    const int warp = thread() / 32, lane = thread() % 32, g = lane / 4, q = lane % 4;
+    const int i = 8 * warp + g, position = r.span * CU_ATT_SPAN + i, d = warp * 16 + 2 * g;
+    uint4 key[DIM / 32];
+    span_heads<DIM>(p, t, r, s, key, clock);
+    __syncthreads();
+    if (position == t.pos) {
+#pragma unroll
+        for (int k = 0; k < DIM / 32; k++)
+            key[k] = *(const uint4 *)(s.heads.key + 64 * k + q * 16);
+    }
+    __syncwarp();
+    const float score = span_score<DIM>(s.heads, key) * p.scale;
+    if (!(q & 1))
+        s.scores[q / 2 * CU_ATT_SPAN + i] =
+            position >= t.oldest && position <= t.pos ? score : -INFINITY;
+    __syncthreads();
+    if (warp < DIM / 16) {
+        const span_top top = span_weights(s.scores, s.weights);
+        span_finish<DIM>(p, t, r, d, span_values<DIM>(s.weights, s.values, d, top), clock);
+    }
+}
+
+/* Row by row, as each sees the one before. pos: of row 0. */
+template <int DIM>
+UT_DEVICE void span_task(const cu_frame_attention &p, int slot, int kv, int pos,
+                         const span_range &r, float *xs, const mail_clock &clock)
+{
+    const span_shared<DIM> s(xs);
+    head_task t;
+    bool again = false;
+    t.slot = slot;
+    t.kv = kv;
+    for (t.row = 0; t.row < p.qkv.rows; t.row++) {
+        t.pos = pos + t.row;
+        t.oldest = t.pos - p.reach + 1 > 0 ? t.pos - p.reach + 1 : 0;
+        for (t.query = 0; t.query < p.group; t.query += PAIR, again = true) {
+            if (again)
+                __syncthreads();
+            span_run<DIM>(p, t, r, s, clock);
+        }
+    }
+}
+
+#endif
