@@ -132,6 +132,14 @@ static cu_ptr mail_of(const cu_run *r, ut_tid t)
     return f->memory + 256 + f->mail[t];
 }
 
+/* Of products whose results are mail alone, with no bias and the like. */
+static cu_frame_form form_of(const cu_frame_linear *l)
+{
+    if (l->gain && !l->a.residual && !l->residual_mail)
+        return l->swiglu ? CU_FORM_GATED : CU_FORM_NORMED;
+    return !l->gain && !l->swiglu && l->residual_mail ? CU_FORM_ADDED : CU_FORM_ANY;
+}
+
 static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)
 {
     const cu_step *s = &r->e->steps[f->linear];
@@ -160,6 +168,8 @@ static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_f
     out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
     out->residual_mail = mail_of(r, ops[f->linear].in[1]);
     out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
+    if (!out->a.y && out->y_mail && !out->more)
+        out->form = form_of(out);
     const cu_frame *frame = r->e->frame;
     const int32_t ring = r->e->frames == CU_FRAMES_PHASES ? frame->ring_phase : frame->ring_whole;
     *load = (cu_frame_load){.w = out->a.w,

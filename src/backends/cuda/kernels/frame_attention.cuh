@@ -605,7 +605,8 @@ template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run
     int task = (int)blockIdx.x - (lowest > 0 ? lowest % grid * (heads % grid) % grid : 0);
     bool again = false;
     for (task += task < 0 ? grid : 0; task < (highest - lowest + 1) * heads; task += grid) {
-        const int row = task / heads, span = lowest + row, head = task - row * heads;
+        const int row = (int)((unsigned)task / (unsigned)heads), head = task - row * heads;
+        const int span = lowest + row;
         if (a.slots > 1)
             att_find(p, head / a.kv_heads, &t);
         if (span < t.first || span > t.last)

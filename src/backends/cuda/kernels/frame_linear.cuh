@@ -132,31 +132,36 @@ UT_DEVICE result_place result_of_warp(const cu_frame_load &l, const result_range
 
 /* From the sums of all warps. Lanes 8i .. 8i + 7 leave the same eight results in place i of the
  * mail; those without one do what the last does, and leave nothing. r, early: this lane's first
- * result, and its residual. */
+ * result, and its residual. FORM: what p asks for, where that is one of a few. */
+template <int FORM>
 UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
                             const linear_shared &s, const mail_clock &clock,
                             const result_range &mine, result_place r, mail_pair early)
 {
     const int in = thread() % RESULTS_AT_ONCE, place = thread() % 32 / RESULTS_AT_ONCE;
+    constexpr bool ANY = FORM == CU_FORM_ANY;
+    const bool normed = ANY ? p.gain != NULL : FORM != CU_FORM_ADDED;
+    const bool gated = ANY ? p.swiglu != 0 : FORM == CU_FORM_GATED;
+    const bool added = ANY ? p.residual_mail != NULL : FORM == CU_FORM_ADDED;
     cu_mail *to = p.y_mail && place < clock.places ? p.y_mail + place * clock.stride : NULL;
 #pragma unroll 1
     for (int i = 0; i < mine.count;) {
         const bool live = i + in < mine.count;
         float v = sum_warps(s.sums + r.sum * UT_WARPS), scale = 1.0f;
-        if (p.gain)
+        if (normed)
             scale = rsqrtf(fmaf(sum_warps(s.squares + r.m * UT_WARPS), p.inverse_k, p.eps));
         v *= scale;
-        if (p.swiglu)
+        if (gated)
             v = silu(v) * (sum_warps(s.sums + r.other * UT_WARPS) * scale);
-        if (p.more)
+        if (ANY && p.more)
             v = frame_finish(p, v, r.o);
-        if (p.residual_mail)
+        if (added)
             v += mail_value(p.residual_mail + clock.mine + r.at, early, clock.frame);
-        else if (p.a.residual)
+        else if (ANY && p.a.residual)
             v += plain_residual(p, r, l.outputs);
         if (live && to)
             mail_put(to + r.at, v, clock.frame);
-        if (p.a.y && live && place == 0)
+        if (ANY && p.a.y && live && place == 0)
             put_plain(p, r, l.outputs, v);
         i += RESULTS_AT_ONCE;
         if (i < mine.count) {
@@ -199,5 +204,12 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &l
     const cu_frame_linear p = phase;
     ahead_wait();
     __syncthreads();
-    send_results(p, l, s, clock, mine, r, early);
+    if (p.form == CU_FORM_GATED)
+        send_results<CU_FORM_GATED>(p, l, s, clock, mine, r, early);
+    else if (p.form == CU_FORM_NORMED)
+        send_results<CU_FORM_NORMED>(p, l, s, clock, mine, r, early);
+    else if (p.form == CU_FORM_ADDED)
+        send_results<CU_FORM_ADDED>(p, l, s, clock, mine, r, early);
+    else
+        send_results<CU_FORM_ANY>(p, l, s, clock, mine, r, early);
 }

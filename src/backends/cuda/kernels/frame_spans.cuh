@@ -38,16 +38,17 @@ UT_DEVICE void load_span_keys(const cu_qkv_args &a, const head_task &t, int begi
         key[s] = live ? __ldcg((const uint4 *)(k + 32 * s)) : none;
 }
 
-/* Values of the span's other positions to shared memory, of those that the row does not see 0. */
+/* Values of the span's other positions to shared memory, of those that the row does not see 0; by
+ * the warps that take no head. */
 template <int DIM>
 UT_DEVICE void bring_span_values(const cu_qkv_args &a, const head_task &t, int begin, int first,
                                  int64_t base, const row_tile<DIM> &values)
 {
-    enum { CHUNKS = DIM / 8, STEP = CU_THREADS / CHUNKS };
+    enum { CHUNKS = DIM / 8, FIRST = 32 * HEAD_KINDS, STEP = (CU_THREADS - FIRST) / CHUNKS };
     const int chunk = thread() % CHUNKS, step = a.kv_heads * DIM;
     const uint16_t *v = (const uint16_t *)a.cache_v + base + 8 * chunk;
 #pragma unroll
-    for (int i = thread() / CHUNKS; i < CU_ATT_SPAN; i += STEP) {
+    for (int i = (thread() - FIRST) / CHUNKS; i < CU_ATT_SPAN; i += STEP) {
         const bool live = begin + i >= t.oldest && begin + i < t.pos;
         if (begin + i != t.pos)
             copy_async(values.at(i, chunk), v + (live ? cache_row(a, first + i) * step : 0), live);
@@ -249,14 +250,16 @@ UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, cons
 }
 
 /* The next attention's rows of the same positions: into the second-level cache. */
-UT_DEVICE void prefetch_span(const cu_frame_attention &p, const head_task &t, int begin, int row,
-                             int64_t base, int dim)
+UT_DEVICE void prefetch_span(const cu_frame_attention &p, const head_task &t, const span_range &r,
+                             int dim)
 {
     const cu_qkv_args &a = p.qkv;
     const int i = thread() % CU_ATT_SPAN, of = thread() / CU_ATT_SPAN; /* 4 threads a position */
-    if (!p.next_k || begin + i < t.oldest || begin + i >= t.pos || of % 2 * 64 >= dim)
+    const int position = r.span * CU_ATT_SPAN + i, half = of % 2 * 64;
+    if (!p.next_k || position < t.oldest || position >= t.pos || half >= dim)
         return;
-    const int64_t at = base + (int64_t)cache_row(a, row + i) * a.kv_heads * dim + of % 2 * 64;
+    const int64_t at = t.slot * a.cache_slot + half +
+                       (int64_t)(cache_row(a, r.row + i) * a.kv_heads + t.kv) * dim;
     prefetch_line((const uint16_t *)(of < 2 ? p.next_k : p.next_v) + at);
 }
 
@@ -292,9 +295,9 @@ UT_DEVICE void span_heads(const cu_frame_attention &p, const head_task &t, const
     float x[EACH];
     if (takes)
         head.look(p, t, kind, clock);
-    bring_span_values<DIM>(a, t, begin, r.row, base, s.values);
+    else if (kind >= HEAD_KINDS)
+        bring_span_values<DIM>(a, t, begin, r.row, base, s.values);
     load_span_keys<DIM>(a, t, begin, r.row, base, key);
-    prefetch_span(p, t, begin, r.row, base, DIM);
     if (takes) {
         const int d = thread() % 32 * EACH;
         head.take(p, clock.frame, x);
@@ -309,7 +312,6 @@ UT_DEVICE void span_heads(const cu_frame_attention &p, const head_task &t, const
                          kind == HEAD_KEY ? a.cache_k : a.cache_v, now, t.query == 0, x);
         }
     }
-    copy_all_wait();
 }
 
 /* The block meets twice. */
@@ -332,6 +334,7 @@ UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const s
     if (!(q & 1))
         s.scores[q / 2 * CU_ATT_SPAN + i] =
             position >= t.oldest && position <= t.pos ? score : -INFINITY;
+    copy_all_wait();
     __syncthreads();
     if (warp < DIM / 16) {
         const span_top top = span_weights(s.scores, s.weights);
@@ -358,6 +361,7 @@ UT_DEVICE void span_task(const cu_frame_attention &p, int slot, int kv, int pos,
             span_run<DIM>(p, t, r, s, clock);
         }
     }
+    prefetch_span(p, t, r, DIM);
 }
 
 #endif

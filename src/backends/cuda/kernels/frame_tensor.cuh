@@ -154,34 +154,23 @@ UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs, AHEAD 
 
 /* ---- Products -------------------------------------------------------------------------------- */
 
-/* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. w: the
- * warp's columns of row 0; x: the high and the low part. */
-template <int T>
-UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t *x, int slice,
-                       float *sums)
-{
-    const int lane = thread() % 32, g = lane / 4, q = lane % 4;
-    const int first = g & 1 ? 64 : 0, away = g & 1 ? -64 : 64, x_away = g & 4 ? -64 : 64;
-    const unsigned char *row[T];
-    const unsigned char *xp = (const unsigned char *)(x + (g & 1) * slice_pitch(slice)) +
-                              (g & 4 ? 64 : 0) + (g & 2) * 4 + q * 16;
-    float c[T][2][4] = {{{0.0f}}};
-#pragma unroll
-    for (int t = 0; t < T; t++) /* rows past the end are the last one */
-        row[t] = w + (g + 8 * t < n ? g + 8 * t : n - 1) * pitch + q * 16 + first;
-#pragma unroll 2
-    for (int k = 0; k < slice; k += 64) {
-        const uint2 b0 = *(const uint2 *)(xp + 2 * k), b1 = *(const uint2 *)(xp + 2 * k + x_away);
-        const uint32_t x0[2] = {b0.x, b0.y}, x1[2] = {b1.x, b1.y};
-#pragma unroll
-        for (int t = 0; t < T; t++) {
-            const uint4 u = *(const uint4 *)(row[t] + 2 * k);
-            const uint4 v = *(const uint4 *)(row[t] + 2 * k + away);
-            const uint32_t a0[4] = {u.x, u.y, u.z, u.w}, a1[4] = {v.x, v.y, v.z, v.w};
-            mma_bf16(c[t][0], a0, x0);
-            mma_bf16(c[t][1], a1, x1);
-        }
+/* Where a lane reads: rows of the matrix, at their first half of 64 columns or at the second, and
+ * the other half from there; x likewise, in bytes. */
+struct tile_place {
+    int g, q, w, w_away, x, x_away;
+    UT_DEVICE_MEMBER tile_place(int slice)
+    {
+        const int lane = thread() % 32;
+        g = lane / 4, q = lane % 4;
+        w = q * 16 + (g & 1 ? 64 : 0), w_away = g & 1 ? -64 : 64;
+        x = (g & 1) * slice_pitch(slice) * 4 + (g & 4 ? 64 : 0) + (g & 2) * 4 + q * 16;
+        x_away = g & 4 ? -64 : 64;
     }
+};
+
+/* From the sums of T tiles to sums [n, UT_WARPS]. */
+template <int T> UT_DEVICE void put_tiles(const float c[T][2][4], int g, int q, int n, float *sums)
+{
     float sum[T]; /* lanes q = 0, 1 have even rows, 2, 3 odd ones */
 #pragma unroll
     for (int t = 0; t < T; t++) {
@@ -195,57 +184,218 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
         sums[r * UT_WARPS + thread() / 32] = T == 2 && (q & 1) ? sum[T - 1] : sum[0];
 }
 
-/* All rows of this block times all rows of x. */
+/* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. w: the
+ * warp's columns of row 0; x: the high and the low part. */
+template <int T>
+UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t *x, int slice,
+                       float *sums)
+{
+    const tile_place at(slice);
+    const unsigned char *row[T], *xp = (const unsigned char *)x + at.x;
+    float c[T][2][4] = {{{0.0f}}};
+#pragma unroll
+    for (int t = 0; t < T; t++) /* rows past the end are the last one */
+        row[t] = w + (at.g + 8 * t < n ? at.g + 8 * t : n - 1) * pitch + at.w;
+#pragma unroll 2
+    for (int k = 0; k < slice; k += 64) {
+        const uint2 b0 = *(const uint2 *)(xp + 2 * k), b1 = *(const uint2 *)(xp + 2 * k + at.x_away);
+        const uint32_t x0[2] = {b0.x, b0.y}, x1[2] = {b1.x, b1.y};
+#pragma unroll
+        for (int t = 0; t < T; t++) {
+            const uint4 u = *(const uint4 *)(row[t] + 2 * k);
+            const uint4 v = *(const uint4 *)(row[t] + 2 * k + at.w_away);
+            const uint32_t a0[4] = {u.x, u.y, u.z, u.w}, a1[4] = {v.x, v.y, v.z, v.w};
+            mma_bf16(c[t][0], a0, x0);
+            mma_bf16(c[t][1], a1, x1);
+        }
+    }
+    put_tiles<T>(c, at.g, at.q, n, sums);
+}
+
+/* Tiles of rows of the matrix in registers, the warp's 64 STEPS columns. */
+template <int STEPS, int T> struct row_tiles {
+    uint4 first[STEPS][T], second[STEPS][T];
+
+    UT_DEVICE_MEMBER void load(const unsigned char *w, int n, const tile_place &at)
+    {
+        enum { PITCH = 2 * 64 * STEPS * UT_WARPS };
+#pragma unroll
+        for (int t = 0; t < T; t++) { /* rows past the end are the last one */
+            const int r = at.g + 8 * t < n ? at.g + 8 * t : n - 1;
+            const unsigned char *row = w + r * PITCH + at.w;
+#pragma unroll
+            for (int s = 0; s < STEPS; s++) {
+                first[s][t] = *(const uint4 *)(row + 128 * s);
+                second[s][t] = *(const uint4 *)(row + 128 * s + at.w_away);
+            }
+        }
+    }
+};
+
+/* A row of x in registers, likewise. */
+template <int STEPS> struct x_slice {
+    uint2 first[STEPS], second[STEPS];
+
+    UT_DEVICE_MEMBER void load(const uint32_t *x, const tile_place &at)
+    {
+        const unsigned char *xp = (const unsigned char *)x + at.x;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            first[s] = *(const uint2 *)(xp + 128 * s);
+            second[s] = *(const uint2 *)(xp + 128 * s + at.x_away);
+        }
+    }
+    template <int T>
+    UT_DEVICE_MEMBER void times(const row_tiles<STEPS, T> &w, int n, const tile_place &at,
+                                float *sums) const
+    {
+        float c[T][2][4] = {{{0.0f}}};
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            const uint32_t x0[2] = {first[s].x, first[s].y}, x1[2] = {second[s].x, second[s].y};
+#pragma unroll
+            for (int t = 0; t < T; t++) {
+                const uint4 u = w.first[s][t], v = w.second[s][t];
+                const uint32_t a0[4] = {u.x, u.y, u.z, u.w}, a1[4] = {v.x, v.y, v.z, v.w};
+                mma_bf16(c[t][0], a0, x0);
+                mma_bf16(c[t][1], a1, x1);
+            }
+        }
+        put_tiles<T>(c, at.g, at.q, n, sums);
+    }
+};
+
+/* The chunks of this block's rows, one after another. */
+struct chunk_walk {
+    int at, n;              /* the chunk's first output, and rows */
+    const unsigned char *w; /* the warp's columns of its first row */
+    int slice;
+    bool in_turns; /* not all of them are in the ring at once */
+
+    UT_DEVICE_MEMBER chunk_walk(const cu_frame_load &l, const weight_ring &ring, int columns)
+        : at(0), slice(columns)
+    {
+        in_turns = (l.count * l.matrices + l.chunk) * l.ld * 2 > ring.size;
+    }
+    UT_DEVICE_MEMBER void take(const cu_frame_load &l, weight_ring &ring)
+    {
+        n = chunk_outputs(l, at) * l.matrices;
+        w = ring_take(ring, n * l.ld * 2) + thread() / 32 * slice * 2;
+    }
+    UT_DEVICE_MEMBER float *sums(const cu_frame_load &l, const linear_shared &s) const
+    {
+        return s.sums + at * l.matrices * UT_WARPS;
+    }
+    /* Is there another one? Then it is asked for, where it has not been. */
+    UT_DEVICE_MEMBER bool next(const cu_frame_load &l, weight_ring &ring)
+    {
+        at += chunk_outputs(l, at);
+        if (at >= l.count)
+            return false;
+        if (in_turns) {
+            __syncthreads();
+            ring_ask(ring);
+        }
+        return true;
+    }
+};
+
+/* One row of x, and one chunk at least, which is in registers before x is there. */
+template <int STEPS, int T, class AHEAD>
+UT_DEVICE float one_row(const cu_frame_load &l, const x_row &r, const linear_shared &s,
+                        uint32_t *xs, weight_ring &ring, const mail_clock &clock, AHEAD ahead)
+{
+    const tile_place at(64 * STEPS);
+    chunk_walk chunk(l, ring, 64 * STEPS);
+    row_tiles<STEPS, T> w;
+    x_slice<STEPS> x;
+    const float square = bring_groups<STEPS / 2>(r, 0, clock.frame, xs, [&] {
+        ahead();
+        chunk.take(l, ring);
+        w.load(chunk.w, chunk.n, at);
+    });
+    __syncwarp();
+    x.load(xs, at);
+    x.times(w, chunk.n, at, chunk.sums(l, s));
+#pragma unroll 1
+    while (chunk.next(l, ring)) {
+        chunk.take(l, ring);
+        w.load(chunk.w, chunk.n, at);
+        x.times(w, chunk.n, at, chunk.sums(l, s));
+    }
+    return square;
+}
+
+/* The warp's slice of row m of x. */
+UT_DEVICE x_row row_of_x(const cu_frame_linear &p, int m, int slice, const linear_shared &s,
+                         const mail_clock &clock)
+{
+    const int k = p.a.k, lane = thread() % 32, first = thread() / 32 * slice + lane * 4;
+    const int slot = p.a.rows == 1 ? m : m / p.a.rows;
+    x_row r = {NULL, NULL, p.gain ? s.gains + first : NULL, lane * 4, slice};
+    if (p.x_mail)
+        r.mail = p.x_mail + clock.mine + (int64_t)m * k + first;
+    else
+        r.plain = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k + first;
+    return r;
+}
+
+/* Several rows of x, or slices that one_row is not made for. */
+template <class AHEAD>
+UT_DEVICE float many_rows(const cu_frame_linear &p, const cu_frame_load &l, int rows, int slice,
+                          const linear_shared &s, uint32_t *xs, weight_ring &ring,
+                          const mail_clock &clock, AHEAD ahead)
+{
+    const int pitch = l.ld * 2, all_rows = l.count * l.matrices, x_words = 2 * slice_pitch(slice);
+    float square = 0.0f;
+#pragma unroll 1
+    for (int m = 0; m < rows; m++) {
+        square = bring_slice(row_of_x(p, m, slice, s, clock), clock.frame, xs + m * x_words, [&] {
+            if (m == 0)
+                ahead();
+        });
+        if (p.gain && m + 1 < rows)
+            leave_square(s, m, square);
+    }
+    __syncwarp();
+    if (l.count == 0) /* more blocks than rows */
+        return square;
+    chunk_walk chunk(l, ring, slice);
+    do {
+        chunk.take(l, ring);
+        float *sums = chunk.sums(l, s);
+#pragma unroll 1
+        for (int m = 0; m < rows; m++, sums += all_rows * UT_WARPS)
+            if (chunk.n > 8)
+                tile_of<2>(chunk.w, pitch, chunk.n, xs + m * x_words, slice, sums);
+            else
+                tile_of<1>(chunk.w, pitch, chunk.n, xs + m * x_words, slice, sums);
+    } while (chunk.next(l, ring));
+    return square;
+}
+
+/* All rows of this block times all rows of x; a block has some of every matrix (frame_fuse.c). */
 template <class AHEAD>
 UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
                                const linear_shared &s, weight_ring &ring, const mail_clock &clock,
                                AHEAD ahead)
 {
-    const int k = p.a.k, slice = k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
-    const int warp = thread() / 32, lane = thread() % 32;
-    const int x_words = 2 * slice_pitch(slice), first = warp * slice + lane * 4;
-    const bool normed = p.gain != NULL;
-    uint32_t *xs = (uint32_t *)s.xs + warp * rows * x_words;
-    const cu_mail *mail = p.x_mail;
-    float square = 0.0f;
-    if (mail)
-        mail += clock.mine + first;
-#pragma unroll 1
-    for (int m = 0; m < rows; m++) {
-        const float *plain = NULL;
-        if (!mail) {
-            const int slot = p.a.rows == 1 ? m : m / p.a.rows;
-            plain = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k + first;
-        }
-        const x_row r = {mail, plain, normed ? s.gains + first : NULL, lane * 4, slice};
-        square = bring_slice(r, clock.frame, xs + m * x_words, [&] {
-            if (m == 0)
-                ahead();
-        });
-        if (mail)
-            mail += k;
-        if (normed && m + 1 < rows)
-            leave_square(s, m, square);
-    }
-    __syncwarp();
-    const bool in_turns = all_rows * pitch + l.chunk * pitch > ring.size; /* not all at once */
-#pragma unroll 1
-    for (int at = 0; at < l.count;) {
-        const int n = chunk_outputs(l, at), n_rows = n * l.matrices;
-        const unsigned char *w = ring_take(ring, n_rows * pitch) + warp * slice * 2;
-        float *sums = s.sums + at * l.matrices * UT_WARPS;
-#pragma unroll 1
-        for (int m = 0; m < rows; m++, sums += all_rows * UT_WARPS)
-            if (n_rows > 8)
-                tile_of<2>(w, pitch, n_rows, xs + m * x_words, slice, sums);
-            else
-                tile_of<1>(w, pitch, n_rows, xs + m * x_words, slice, sums);
-        at += n;
-        if (in_turns && at < l.count) {
-            __syncthreads();
-            ring_ask(ring);
-        }
-    }
+    const int slice = p.a.k / UT_WARPS, n = chunk_outputs(l, 0) * l.matrices;
+    uint32_t *xs = (uint32_t *)s.xs + thread() / 32 * rows * 2 * slice_pitch(slice);
+    const bool normed = p.gain != NULL, alone = rows == 1 && n > 0;
+    float square;
+    if (alone && slice == 128 && n > 8)
+        square = one_row<2, 2>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
+    else if (alone && slice == 128)
+        square = one_row<2, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
+    else if (alone && slice == 256 && n > 8)
+        square = one_row<4, 2>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
+    else if (alone && slice == 256)
+        square = one_row<4, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
+    else if (alone && slice == 384 && n <= 8)
+        square = one_row<6, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
+    else
+        square = many_rows(p, l, rows, slice, s, xs, ring, clock, ahead);
     if (normed)
         leave_square(s, rows - 1, square);
 }
