@@ -352,7 +352,7 @@ static utter_status make_shaped(decoder *d, const shape *s, int32_t rows, ut_err
     for (int i = 0; i < 2 * LAYERS; i++)
         ut_state_set_add(&d->states, "cache", UT_F32, s->capacity, s->kv_heads * s->dim);
     for (int i = 0; i < 2 * LAYERS; i++)
-        d->states.def[T_CACHES + i].keep = for_tensor_cores(s); /* those may be bf16 */
+        d->states.def[T_CACHES + i].keep = true; /* those may be bf16 */
     ut_state_set_add(&d->states, "code", UT_I32, 1, 1);
     ut_state_set_add(&d->states, "params", UT_F32, 1, UT_SP_COUNT);
     ut_state_set_add(&d->states, "rng", UT_I32, 1, UT_RNG_COUNT);
@@ -387,8 +387,7 @@ static utter_status make_shaped(decoder *d, const shape *s, int32_t rows, ut_err
     }
     d->logits = ut_op_matmul(p, ut_op_last_row(p, x), head, UT_NONE);
     ut_plan_output(p, d->logits, "logits");
-    if (for_tensor_cores(s))
-        decide(d);
+    decide(d);
     ut_op_advance(p, ut_plan_state(p, T_POS), (uint32_t)s->positions, 0);
     return ut_plan_finish(p, err);
 }
@@ -427,9 +426,9 @@ static uint64_t hash_caches(const ut_backend_ops *ops, ut_state *st, const shape
     return hash;
 }
 
-static bool is_as_wanted(const shape *s, const ut_backend *b, const cu_frame *f)
+static bool is_as_wanted(const shape *s, const cu_frame *f)
 {
-    return f && (!for_tensor_cores(s) || f->bf16 == ((const cu_backend *)b)->hopper);
+    return f && (f->bf16 || !for_tensor_cores(s));
 }
 
 static utter_status run_shaped(const decoder *d, const shape *s, ut_backend *b, cu_frames how,
@@ -442,7 +441,7 @@ static utter_status run_shaped(const decoder *d, const shape *s, ut_backend *b, 
     ((cu_backend *)b)->frames = how;
     utter_status st = ops->compile(b, d->plan, slots, 1, &e, err);
     if (st == UTTER_OK)
-        check(how == CU_FRAMES_STEPS || is_as_wanted(s, b, ((cu_exec *)e)->frame), s->name,
+        check(how == CU_FRAMES_STEPS || is_as_wanted(s, ((cu_exec *)e)->frame), s->name,
               "is not in phases, or in those of another kernel");
     if (st == UTTER_OK)
         st = ops->state_new(b, &d->states, slots, &state, err);
@@ -523,6 +522,15 @@ static void compare_shape(const shape *s, ut_backend *b, float tolerance, shaped
     free_decoder(&d);
 }
 
+/* Frames in plain arithmetic do the same with numbers of any type: some shapes are enough for bf16.
+ */
+static bool is_for(const shape *s, size_t i, const ut_backend *b, ut_precision precision)
+{
+    if (for_tensor_cores(s))
+        return ((const cu_backend *)b)->hopper && precision == UT_PRECISION_BF16;
+    return precision == UT_PRECISION_F32 || i % 3 == 0;
+}
+
 static void compare_shapes(shaped_trail t[3])
 {
     /* width; heads, of keys, size; capacity, window; positions, rows; first; state; slots */
@@ -534,7 +542,19 @@ static void compare_shapes(shaped_trail t[3])
         {"few, sixteen queries", 64, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
         {"a span's end", 64, 4, 2, 64, 80, 0, 4, 2, 62, false, 2, {0}},
         {"two rows in two spans", 64, 4, 2, 64, 80, 0, 2, 2, 63, false, 1, {0}},
-        {"spans' ends", 64, 4, 2, 32, 576, 0, 1, 1, 0, true, 8, {62, 63, 64, 126, 127, 128, 300, 510}},
+        {"spans' ends",
+         64,
+         4,
+         2,
+         32,
+         576,
+         0,
+         1,
+         1,
+         0,
+         true,
+         8,
+         {62, 63, 64, 126, 127, 128, 300, 510}},
         {"spans' ends, rows", 64, 4, 2, 32, 320, 0, 2, 2, 0, true, 6, {61, 62, 63, 126, 127, 300}},
         {"heads of 128", 64, 4, 2, 128, 320, 0, 1, 1, 0, true, 3, {5, 129, 300}},
         {"one head per key", 64, 3, 3, 16, 200, 0, 1, 1, 0, true, 2, {0, 190}},
@@ -549,17 +569,17 @@ static void compare_shapes(shaped_trail t[3])
         {"a small ring", 64, 4, 2, 32, 12, 0, 1, 1, 0, true, 3, {10, 63, 64}},
         {"tensor: few", 512, 8, 4, 64, 10, 0, 8, 2, 0, false, 3, {0}},
         {"tensor: few of 128", 512, 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
-        {"tensor: few, a window", 512, 8, 4, 64, 16, 5, 7, 2, 3, false, 8, {0}},
+        {"tensor: few, a window", 512, 8, 4, 64, 16, 5, 7, 2, 3, false, 3, {0}},
         {"tensor: few, one per key", 512, 4, 4, 128, 16, 0, 3, 2, 6, false, 2, {0}},
         {"tensor: few, eight per key", 512, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
         {"tensor: known", 512, 4, 2, 128, 80, 0, 4, 2, 62, false, 2, {0}},
         {"tensor: short", 512, 4, 2, 128, 40, 0, 3, 1, 36, false, 1, {0}},
         {"tensor: two spans", 512, 4, 2, 128, 80, 0, 2, 2, 63, false, 1, {0}},
-        {"tensor: ends", 512, 4, 2, 128, 576, 0, 1, 1, 0, true, 7, {0, 62, 63, 64, 127, 128, 510}},
-        {"tensor: ends, rows", 512, 4, 2, 128, 320, 0, 2, 2, 0, true, 5, {62, 63, 126, 127, 300}},
+        {"tensor: ends", 512, 4, 2, 128, 576, 0, 1, 1, 0, true, 6, {62, 63, 64, 127, 128, 510}},
+        {"tensor: ends, rows", 512, 4, 2, 128, 320, 0, 2, 2, 0, true, 3, {62, 63, 126}},
         {"tensor: one per key", 512, 4, 4, 128, 200, 0, 1, 1, 0, true, 2, {0, 190}},
         {"tensor: four per key", 512, 4, 1, 128, 1300, 0, 1, 1, 0, true, 3, {1200, 511, 512}},
-        {"tensor: a window", 512, 4, 2, 128, 150, 100, 2, 2, 0, true, 4, {40, 99, 163, 1000}},
+        {"tensor: a window", 512, 4, 2, 128, 150, 100, 2, 2, 0, true, 3, {40, 163, 1000}},
         {"tensor: a window of one", 512, 4, 2, 128, 80, 1, 2, 2, 0, true, 2, {63, 500}},
         {"tensor: many", 512, 4, 1, 128, 900, 800, 2, 2, 0, true, 3, {100, 1000, 1343}},
         {"tensor: a ring", 512, 4, 2, 128, 90, 0, 1, 1, 0, true, 3, {88, 89, 200}},
@@ -575,7 +595,7 @@ static void compare_shapes(shaped_trail t[3])
             ut_backend_open(&b, "cuda", &(ut_backend_params){.precision = ways[k].precision}, &err);
         check(st == UTTER_OK, "opening", err.msg);
         for (size_t i = 0; st == UTTER_OK && i < sizeof shapes / sizeof shapes[0]; i++)
-            if (!for_tensor_cores(&shapes[i]) || ways[k].precision == UT_PRECISION_BF16)
+            if (is_for(&shapes[i], i, b, ways[k].precision))
                 compare_shape(&shapes[i], b, ways[k].tolerance, t);
         if (st == UTTER_OK)
             b->ops->close(b);

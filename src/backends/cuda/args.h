@@ -32,7 +32,7 @@
  * n; outputs of a block of the slot kernels, how their sums lie in shared memory, and all of it for
  * a part of so many columns of K. */
 #define CU_MMA_STAGES    3
-#define CU_MMA_SHARED(n) (CU_MMA_STAGES * 2 * (n)*128)
+#define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
 #define CU_SLOTS_N       64
 #define CU_SLOTS_PITCH   (CU_SLOTS_N + 4)
 #define CU_SLOTS_MOST    8 /* parts of a sum where a cluster adds them */
@@ -423,6 +423,8 @@ typedef struct cu_convert_args {
     X(linear_mma_128, cu_tile_args)                                                                \
     X(linear_mma_64, cu_tile_args)                                                                 \
     X(linear_mma_128_f16, cu_tile_args)                                                            \
+    X(linear_mma_tall, cu_tile_args)                                                               \
+    X(linear_mma_tall_f16, cu_tile_args)                                                           \
     X(linear_mma_64_f16, cu_tile_args)                                                             \
     X(linear_mma_finish, cu_tile_args)                                                             \
     X(linear_slots_8, cu_slots_args)                                                               \

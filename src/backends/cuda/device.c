@@ -226,8 +226,10 @@ static void prepare_mma(cu_backend *b)
 {
     static const struct {
         int kernel, shared_bytes;
-    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128)},
-                 {CU_K_linear_mma_128_f16, CU_MMA_SHARED(128)},
+    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128, 128)},
+                 {CU_K_linear_mma_128_f16, CU_MMA_SHARED(128, 128)},
+                 {CU_K_linear_mma_tall, CU_MMA_SHARED(128, 64)},
+                 {CU_K_linear_mma_tall_f16, CU_MMA_SHARED(128, 64)},
                  {CU_K_flash_128, CU_FLASH_SHARED(128)}};
     int version = 0;
     b->mma = b->cc >= 80 &&

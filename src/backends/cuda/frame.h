@@ -29,9 +29,9 @@ struct cu_frame {
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */
     bool bf16;                      /* frame_bf16.cu walks it: rows of matrices are fetched ahead */
-    int32_t brief;     /* dimensions of the heads of brief attention, or 0 */
-    int32_t row_bytes; /* of a matrix, at most */
-    int64_t part_slot; /* mail of a slot's parts of attention */
+    int32_t brief;                  /* dimensions of the heads of brief attention, or 0 */
+    int32_t row_bytes;              /* of a matrix, at most */
+    int64_t part_slot;              /* mail of a slot's parts of attention */
     size_t part_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;

@@ -108,6 +108,9 @@ static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
         cu_launch(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
 }
 
+/* Outputs up to which tiles of many rows are tall. */
+#define CU_TALL_MOST 192
+
 /* ---- Tiles ----------------------------------------------------------------------------------- */
 
 /* x in the matrix's type: a copy of its rows and of the history in front of them where their groups
@@ -186,16 +189,22 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
     } else {
         take_x16(r, s, a);
     }
-    /* large tiles need half of the traffic; they pay where they occupy a third of the device */
-    if (3 * div_up(rows, 128) * div_up(a->n_out, 128) >= r->b->sm_count) {
-        cu_launch(r, half ? CU_K_linear_mma_128_f16 : CU_K_linear_mma_128, div_up(a->n_out, 128),
-                  div_up(rows, 128), 1, CU_MMA_SHARED(128), &t);
+    /* large tiles need half of the traffic; they pay where they occupy a third of the device. Of
+     * few outputs much of a wide tile is waste, and its end, which tall ones do beside the middle
+     * of another, is long. */
+    const int32_t wide = a->n_out <= CU_TALL_MOST ? 64 : 128;
+    if (3 * div_up(rows, 128) * div_up(a->n_out, wide) >= r->b->sm_count) {
+        const int kernel = wide == 64 ? half ? CU_K_linear_mma_tall_f16 : CU_K_linear_mma_tall
+                           : half     ? CU_K_linear_mma_128_f16
+                                      : CU_K_linear_mma_128;
+        cu_launch(r, kernel, div_up(a->n_out, wide), div_up(rows, 128), 1,
+                  CU_MMA_SHARED(128, (size_t)wide), &t);
         return;
     }
     const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);
     a->part = parts > 1 ? r->e->part : 0;
     cu_launch(r, half ? CU_K_linear_mma_64_f16 : CU_K_linear_mma_64, div_up(a->n_out, 64),
-              div_up(rows, 64), parts, CU_MMA_SHARED(64), &t);
+              div_up(rows, 64), parts, CU_MMA_SHARED(64, 64), &t);
     if (parts > 1)
         cu_launch(r, CU_K_linear_mma_finish, div_up(rows * div_up(a->n_out, 4), CU_THREADS), 1, 1,
                   0, &t);

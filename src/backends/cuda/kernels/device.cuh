@@ -376,10 +376,21 @@ UT_DEVICE void copy_words_wait(void)
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 
-UT_DEVICE float snake(float x, float alpha, float beta)
+/* share: snake_share(beta), the same for a whole column. */
+UT_DEVICE float snake_by(float x, float alpha, float share)
 {
     const float s = sinf(alpha * x);
-    return fmaf(s * s, 1.0f / (beta + 1e-9f), x);
+    return fmaf(s * s, share, x);
+}
+
+UT_DEVICE float snake_share(float beta)
+{
+    return 1.0f / (beta + 1e-9f);
+}
+
+UT_DEVICE float snake(float x, float alpha, float beta)
+{
+    return snake_by(x, alpha, snake_share(beta));
 }
 
 UT_DEVICE float silu(float x)

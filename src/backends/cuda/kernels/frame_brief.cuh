@@ -57,9 +57,8 @@ UT_DEVICE brief_weights weights_of(const cu_frame_attention &p, const head_task 
 UT_DEVICE void weights_to_b(const brief_weights &w, uint32_t b[2])
 {
     const int lane = thread() % 32, from = lane % 4 * 8 + (lane >> 3 & 1);
-    const float v[4] = {
-        __shfl_sync(UT_FULL, w.low, from), __shfl_sync(UT_FULL, w.low, from + 4),
-        __shfl_sync(UT_FULL, w.high, from), __shfl_sync(UT_FULL, w.high, from + 4)};
+    const float v[4] = {__shfl_sync(UT_FULL, w.low, from), __shfl_sync(UT_FULL, w.low, from + 4),
+                        __shfl_sync(UT_FULL, w.high, from), __shfl_sync(UT_FULL, w.high, from + 4)};
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const uint32_t high = pack_bf16(v[2 * h], v[2 * h + 1]);
@@ -97,9 +96,9 @@ UT_DEVICE void brief_heads(const cu_frame_attention &p, const head_task &t,
 }
 
 template <int DIM>
-UT_DEVICE void brief_run(const cu_frame_attention &p, const head_task &t,
-                         const head_shared<DIM> &s, const row_tile<DIM> &keys,
-                         const row_tile<DIM> &values, const mail_clock &clock)
+UT_DEVICE void brief_run(const cu_frame_attention &p, const head_task &t, const head_shared<DIM> &s,
+                         const row_tile<DIM> &keys, const row_tile<DIM> &values,
+                         const mail_clock &clock)
 {
     const cu_qkv_args &a = p.qkv;
     const int lane = thread() % 32, g = lane / 4, q = lane % 4;

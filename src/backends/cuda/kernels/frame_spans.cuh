@@ -2,9 +2,9 @@
  * a slot, a key head and a span of CU_ATT_SPAN positions, by a block; spans are counted from
  * position 0, so that what a row's sum adds up does not depend on who else is there.
  *
- * When the row's heads are there a warp finds the scores of an eighth of the span, and when those of
- * the others are there, too, all weights and 16 dimensions of the span's result. What spans find is
- * mail for the block that adds up (att_adds).
+ * When the row's heads are there a warp finds the scores of an eighth of the span, and when those
+ * of the others are there, too, all weights and 16 dimensions of the span's result. What spans find
+ * is mail for the block that adds up (att_adds).
  *
  * A tile of keys is 8 rows that go to the tensor core as they lie: see frame_tensor.cuh. */
 #pragma once
@@ -58,8 +58,7 @@ UT_DEVICE void bring_span_values(const cu_qkv_args &a, const head_task &t, int b
 /* ---- Scores and weights ---------------------------------------------------------------------- */
 
 /* Of query q / 2 and position g of the warp's; lanes of odd q have what their neighbours have. */
-template <int DIM>
-UT_DEVICE float span_score(const head_shared<DIM> &s, const uint4 key[DIM / 32])
+template <int DIM> UT_DEVICE float span_score(const head_shared<DIM> &s, const uint4 key[DIM / 32])
 {
     const int g = thread() % 32 / 4, q = thread() % 4;
     const unsigned char *query = s.queries + ((g >> 1 & 2) | (g & 1)) * s.ROW + q * 16;
@@ -157,8 +156,9 @@ UT_DEVICE span_sum add_spans(const span_sum &a, const span_sum &b)
 
 enum { SPANS_AT_ONCE = 4 };
 
-/* Of spans first, first + 2 .. to last, `own` (of span `mine`) among them. from: mail of what span 0
- * found for the query, `step` apart from span to span: largest score, sum, values; d: dimension. */
+/* Of spans first, first + 2 .. to last, `own` (of span `mine`) among them. from: mail of what span
+ * 0 found for the query, `step` apart from span to span: largest score, sum, values; d: dimension.
+ */
 UT_DEVICE span_sum collect_spans(const cu_mail *from, int64_t step, int first, int last, int mine,
                                  int d, const span_sum &own, uint32_t stamp)
 {
@@ -258,14 +258,14 @@ UT_DEVICE void prefetch_span(const cu_frame_attention &p, const head_task &t, co
     const int position = r.span * CU_ATT_SPAN + i, half = of % 2 * 64;
     if (!p.next_k || position < t.oldest || position >= t.pos || half >= dim)
         return;
-    const int64_t at = t.slot * a.cache_slot + half +
-                       (int64_t)(cache_row(a, r.row + i) * a.kv_heads + t.kv) * dim;
+    const int64_t at =
+        t.slot * a.cache_slot + half + (int64_t)(cache_row(a, r.row + i) * a.kv_heads + t.kv) * dim;
     prefetch_line((const uint16_t *)(of < 2 ? p.next_k : p.next_v) + at);
 }
 
 /* A block's shared memory. */
 template <int DIM> struct span_shared {
-    row_tile<DIM> values;   /* of CU_ATT_SPAN positions */
+    row_tile<DIM> values; /* of CU_ATT_SPAN positions */
     head_shared<DIM> heads;
     float *scores;          /* [PAIR, CU_ATT_SPAN] */
     unsigned char *weights; /* of each warp [2 PAIR, WEIGHT_ROW] */
@@ -274,8 +274,8 @@ template <int DIM> struct span_shared {
         : values{(unsigned char *)xs}, heads(values.rows + CU_ATT_SPAN * values.ROW)
     {
         scores = (float *)(heads.queries + heads.BYTES);
-        weights = (unsigned char *)(scores + PAIR * CU_ATT_SPAN) +
-                  thread() / 32 * 2 * PAIR * WEIGHT_ROW;
+        weights =
+            (unsigned char *)(scores + PAIR * CU_ATT_SPAN) + thread() / 32 * 2 * PAIR * WEIGHT_ROW;
     }
 };
 

@@ -198,7 +198,8 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
         row[t] = w + (at.g + 8 * t < n ? at.g + 8 * t : n - 1) * pitch + at.w;
 #pragma unroll 2
     for (int k = 0; k < slice; k += 64) {
-        const uint2 b0 = *(const uint2 *)(xp + 2 * k), b1 = *(const uint2 *)(xp + 2 * k + at.x_away);
+        const uint2 b0 = *(const uint2 *)(xp + 2 * k),
+                    b1 = *(const uint2 *)(xp + 2 * k + at.x_away);
         const uint32_t x0[2] = {b0.x, b0.y}, x1[2] = {b1.x, b1.y};
 #pragma unroll
         for (int t = 0; t < T; t++) {

@@ -49,62 +49,102 @@ UT_DEVICE_APART float activate_apart(int act, float x)
     return activate(act, x, 0.0f, 0.0f);
 }
 
-UT_DEVICE void snake_four(float v[4], const float *alpha, const float *beta)
+UT_DEVICE void snake_four(float v[4], float4 alpha, float4 share)
 {
-    const float4 a = *(const float4 *)alpha, b = *(const float4 *)beta;
-    v[0] = snake(v[0], a.x, b.x), v[1] = snake(v[1], a.y, b.y);
-    v[2] = snake(v[2], a.z, b.z), v[3] = snake(v[3], a.w, b.w);
+    v[0] = snake_by(v[0], alpha.x, share.x), v[1] = snake_by(v[1], alpha.y, share.y);
+    v[2] = snake_by(v[2], alpha.z, share.z), v[3] = snake_by(v[3], alpha.w, share.w);
 }
 
-/* The sums v of outputs o .. o + 3 of a row, o < n_out, where groups of 4 are whole: bias,
- * activation and the rest, and what is narrow. */
-UT_DEVICE void finish_whole(const cu_tile_args &t, int slot, int row, int o, float4 four)
+UT_DEVICE float4 shares_of(float4 beta)
+{
+    const float4 s = {snake_share(beta.x), snake_share(beta.y), snake_share(beta.z),
+                      snake_share(beta.w)};
+    return s;
+}
+
+UT_DEVICE float4 four_of(const float *p, int o)
+{
+    float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
+    return p ? *(const float4 *)(p + o) : none;
+}
+
+/* What outputs o .. o + 3 have to themselves in every row, o < n_out, where groups of 4 are whole.
+ */
+struct four_outputs {
+    int o;
+    float4 bias, gamma;
+    float4 alpha, share, y_alpha, y_share; /* of snakes, where they are */
+
+    UT_DEVICE_MEMBER void load(const cu_tile_args &t, int first)
+    {
+        const cu_linear_args &a = t.a;
+        o = first;
+        bias = four_of(a.bias, o), gamma = four_of(a.gamma, o);
+        if (a.act == ACT_SNAKE) {
+            alpha = four_of(a.alpha, o);
+            share = shares_of(four_of(a.beta, o));
+        }
+        if (t.y_alpha) {
+            y_alpha = four_of(t.y_alpha, o % t.y_cols);
+            y_share = shares_of(four_of(t.y_beta, o % t.y_cols));
+        }
+    }
+};
+
+/* Row m of all slots, and where it is among the results. */
+struct result_row {
+    int slot, row;
+    UT_DEVICE_MEMBER result_row(const cu_linear_args &a, int m)
+    {
+        slot = a.slots == 1 ? 0 : m / a.rows;
+        row = m - slot * a.rows;
+    }
+};
+
+UT_DEVICE float4 residual_of(const cu_linear_args &a, const result_row &r, int o)
+{
+    const float *p = a.residual;
+    return four_of(p ? p + r.slot * a.residual_slot + (int64_t)r.row * a.n_out : NULL, o);
+}
+
+/* The sums of four outputs of a row: bias, activation and the rest, and what is narrow. */
+UT_DEVICE void finish_whole(const cu_tile_args &t, const four_outputs &f, const result_row &r,
+                            float4 four, float4 residual)
 {
     const cu_linear_args &a = t.a;
-    const int64_t at = (int64_t)row * a.n_out + o;
+    const int64_t at = (int64_t)r.row * a.n_out + f.o;
     float v[4] = {four.x, four.y, four.z, four.w};
-    if (a.bias) {
-        const float4 b = *(const float4 *)(a.bias + o);
-        v[0] += b.x, v[1] += b.y, v[2] += b.z, v[3] += b.w;
-    }
+    if (a.bias)
+        v[0] += f.bias.x, v[1] += f.bias.y, v[2] += f.bias.z, v[3] += f.bias.w;
     if (a.act == ACT_SNAKE)
-        snake_four(v, a.alpha + o, a.beta + o);
+        snake_four(v, f.alpha, f.share);
     else if (a.act)
 #pragma unroll
         for (int j = 0; j < 4; j++)
             v[j] = activate_apart(a.act, v[j]);
-    if (a.gamma) {
-        const float4 g = *(const float4 *)(a.gamma + o);
-        v[0] *= g.x, v[1] *= g.y, v[2] *= g.z, v[3] *= g.w;
-    }
-    if (a.residual) {
-        const float4 r = *(const float4 *)(a.residual + slot * a.residual_slot + at);
-        v[0] += r.x, v[1] += r.y, v[2] += r.z, v[3] += r.w;
-    }
+    if (a.gamma)
+        v[0] *= f.gamma.x, v[1] *= f.gamma.y, v[2] *= f.gamma.z, v[3] *= f.gamma.w;
+    if (a.residual)
+        v[0] += residual.x, v[1] += residual.y, v[2] += residual.z, v[3] += residual.w;
     if (a.y)
-        *(float4 *)(a.y + slot * a.y_slot + at) = float4{v[0], v[1], v[2], v[3]};
+        *(float4 *)(a.y + r.slot * a.y_slot + at) = float4{v[0], v[1], v[2], v[3]};
     if (!t.y16)
         return;
     if (t.y_alpha)
-        snake_four(v, t.y_alpha + o % t.y_cols, t.y_beta + o % t.y_cols);
+        snake_four(v, f.y_alpha, f.y_share);
     const uint2 two = {
         (uint32_t)f32_to_narrow(t.narrow, v[1]) << 16 | f32_to_narrow(t.narrow, v[0]),
         (uint32_t)f32_to_narrow(t.narrow, v[3]) << 16 | f32_to_narrow(t.narrow, v[2])};
-    *(uint2 *)(t.y16 + slot * t.y16_slot + at) = two;
+    *(uint2 *)(t.y16 + r.slot * t.y16_slot + at) = two;
 }
 
-/* The same for row m of all slots; a group at the end of a row may be less than 4. */
-UT_DEVICE void finish_four(const cu_tile_args &t, int m, int o, const float *v)
+/* Where groups of 4 outputs are not whole. */
+UT_DEVICE void finish_rest(const cu_linear_args &a, int m, int o, const float *v)
 {
-    const cu_linear_args &a = t.a;
-    const int slot = m / a.rows, row = m % a.rows;
-    if (a.n_out % 4 == 0) {
-        finish_whole(t, slot, row, o, *(const float4 *)v);
-        return;
-    }
+    const result_row r(a, m);
 #pragma unroll 1
     for (int j = 0; j < 4 && o + j < a.n_out; j++)
-        finish_row(a, slot, row, o + j, v[j]);
+        finish_row(a, r.slot, r.row, o + j, v[j]);
 }
 
 /* The parts' sums to results: 4 outputs to a thread. */
@@ -128,7 +168,14 @@ UT_KERNEL(linear_mma_finish, cu_tile_args)
         for (int k = 0; k < l.ldw; k += CU_K_PART, part += all * l.n_out)
             for (int j = 0; j < 4 && o + j < l.n_out; j++)
                 v[j] += part[j];
-    finish_four(a, m, o, v);
+    if (l.n_out % 4 != 0) {
+        finish_rest(l, m, o, v);
+        return;
+    }
+    const result_row r(l, m);
+    four_outputs f;
+    f.load(a, o);
+    finish_whole(a, f, r, *(const float4 *)v, residual_of(l, r, o));
 }
 
 #if UT_MMA
@@ -283,15 +330,35 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
                     float2{total[i][j][2 * h], total[i][j][2 * h + 1]};
             }
     __syncthreads();
+    /* a thread has the same outputs of every STEP-th row, a few rows at a time */
+    const int STEP = CU_THREADS / (BN / 4), AT_ONCE = BM / 32;
+    const int c = threadIdx.x % (BN / 4) * 4, o = o0 + c;
+    if (o >= a.n_out)
+        return;
+    const bool whole = a.n_out % 4 == 0 && !a.part;
+    four_outputs f;
+    if (whole)
+        f.load(t, o);
 #pragma unroll 1
-    for (int i = threadIdx.x; i < BM * BN / 4; i += CU_THREADS) {
-        const int r = i / (BN / 4), c = i % (BN / 4) * 4;
-        if (m0 + r >= all || o0 + c >= a.n_out)
-            continue;
-        if (a.part)
-            leave_part(a, m0 + r, o0 + c, out + r * PITCH + c);
-        else
-            finish_four(t, m0 + r, o0 + c, out + r * PITCH + c);
+    for (int first = threadIdx.x / (BN / 4); first < BM; first += STEP * AT_ONCE) {
+        float4 residual[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++)
+            if (whole && m0 + first + i * STEP < all)
+                residual[i] = residual_of(a, result_row(a, m0 + first + i * STEP), o);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int r = first + i * STEP, m = m0 + r;
+            const float *v = out + r * PITCH + c;
+            if (m >= all)
+                continue;
+            if (whole)
+                finish_whole(t, f, result_row(a, m), *(const float4 *)v, residual[i]);
+            else if (a.part)
+                leave_part(a, m, o, v);
+            else
+                finish_rest(a, m, o, v);
+        }
     }
 }
 #endif
@@ -299,6 +366,14 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
 UT_KERNEL_AHEAD(linear_mma_128, cu_tile_args)
 {
     UT_MMA_BODY(linear_mma<128, 128, 64, 32, false>(a));
+}
+UT_KERNEL_AHEAD(linear_mma_tall, cu_tile_args)
+{
+    UT_MMA_BODY(linear_mma<128, 64, 32, 32, false>(a));
+}
+UT_KERNEL_AHEAD(linear_mma_tall_f16, cu_tile_args)
+{
+    UT_MMA_BODY(linear_mma<128, 64, 32, 32, true>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_64, cu_tile_args)
 {
