@@ -31,11 +31,11 @@
 /* Tensor cores: buffers of the tile kernels, and what they take of shared memory with tiles of n by
  * n; outputs of a block of the slot kernels, how their sums lie in shared memory, and all of it for
  * a part of so many columns of K. */
-#define CU_MMA_STAGES    3
+#define CU_MMA_STAGES       3
 #define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
-#define CU_SLOTS_N       64
-#define CU_SLOTS_PITCH   (CU_SLOTS_N + 4)
-#define CU_SLOTS_MOST    8 /* parts of a sum where a cluster adds them */
+#define CU_SLOTS_N          64
+#define CU_SLOTS_PITCH      (CU_SLOTS_N + 4)
+#define CU_SLOTS_MOST       8 /* parts of a sum where a cluster adds them */
 #define CU_SLOTS_SHARED(rows, columns)                                                             \
     ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4))
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
