@@ -285,19 +285,13 @@ UT_DEVICE float4 att_add_values(const float w[N], const att_four<TYPE> v[N], flo
 
 /* ---- Many positions -------------------------------------------------------------------------- */
 
-/* What some positions come to, for two dimensions of a query. */
-struct att_sum {
-    float largest, sum; /* of scores; of weights e^(score - largest) */
-    float2 value;
-};
-
 enum { ATT_PARTS = 8 };
 
 /* The sum of ATT_PARTS parts. Lane l knows the largest score and the sum of weights of part
  * l % ATT_PARTS, each lane its own values of all. */
-UT_DEVICE att_sum att_add_parts(float largest, float sum, const float2 value[ATT_PARTS])
+UT_DEVICE span_sum att_add_parts(float largest, float sum, const float2 value[ATT_PARTS])
 {
-    att_sum r = {largest, 0.0f, {0.0f, 0.0f}};
+    span_sum r = {largest, 0.0f, {0.0f, 0.0f}};
 #pragma unroll
     for (int d = ATT_PARTS / 2; d > 0; d /= 2) {
         const float other = __shfl_xor_sync(UT_FULL, r.largest, d);
@@ -317,18 +311,6 @@ UT_DEVICE att_sum att_add_parts(float largest, float sum, const float2 value[ATT
     return r;
 }
 
-UT_DEVICE att_sum att_add_two(const att_sum &a, const att_sum &b)
-{
-    att_sum r = a;
-    r.largest = a.largest > b.largest ? a.largest : b.largest;
-    const float x = a.largest == -INFINITY ? 0.0f : expf(a.largest - r.largest);
-    const float y = b.largest == -INFINITY ? 0.0f : expf(b.largest - r.largest);
-    r.sum = fmaf(b.sum, y, a.sum * x);
-    r.value.x = fmaf(b.value.x, y, a.value.x * x);
-    r.value.y = fmaf(b.value.y, y, a.value.y * x);
-    return r;
-}
-
 /* Mail of what a span found for a query: its largest score, its sum, values [dim]. */
 UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int span, int query)
 {
@@ -339,10 +321,10 @@ UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int 
 /* What all spans found of dimensions d and d + 1 of a query, `own` (of span `mine`) among it: eight
  * spans at a time, counted from position 0. from: mail of span 0's part, if there were one; the
  * parts of spans are `step` apart. */
-UT_DEVICE att_sum att_collect(const cu_mail *from, int64_t step, int first, int last, int mine,
-                              int d, att_sum own, uint32_t stamp)
+UT_DEVICE span_sum att_collect(const cu_mail *from, int64_t step, int first, int last, int mine,
+                               int d, span_sum own, uint32_t stamp)
 {
-    att_sum all = own;
+    span_sum all = own;
     for (int g = first / ATT_PARTS; g <= last / ATT_PARTS; g++) {
         mail_pair seen[ATT_PARTS];
         float2 value[ATT_PARTS];
@@ -369,8 +351,8 @@ UT_DEVICE att_sum att_collect(const cu_mail *from, int64_t step, int first, int 
             else if (span >= first && span <= last)
                 value[i] = mail_take_two(from + span * step + 2 + d, seen[i], stamp);
         }
-        const att_sum these = att_add_parts(top.x, top.y, value);
-        all = g == first / ATT_PARTS ? these : att_add_two(all, these);
+        const span_sum these = att_add_parts(top.x, top.y, value);
+        all = g == first / ATT_PARTS ? these : add_spans(all, these);
     }
     return all;
 }
@@ -389,7 +371,7 @@ UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, bool a
 #pragma unroll
         for (int w = 0; w < ATT_PARTS; w++)
             value[w] = *(const float2 *)(s.value + (w * t.queries + j) * a.dim + d);
-        att_sum y = att_add_parts(top[0], top[1], value);
+        span_sum y = att_add_parts(top[0], top[1], value);
         if (t.first != t.last && !adds) {
             cu_mail *to = att_part(p, t, t.span, j);
             if (i < pairs)

@@ -11,6 +11,24 @@
 
 #include "backends/cuda/kernels/frame_heads.cuh"
 
+/* What some positions come to, for two dimensions of a query. */
+struct span_sum {
+    float largest, sum; /* of scores; of weights e^(score - largest) */
+    float2 value;
+};
+
+UT_DEVICE span_sum add_spans(const span_sum &a, const span_sum &b)
+{
+    span_sum r = a;
+    r.largest = fmaxf(a.largest, b.largest);
+    const float x = a.largest == -INFINITY ? 0.0f : expf(a.largest - r.largest);
+    const float y = b.largest == -INFINITY ? 0.0f : expf(b.largest - r.largest);
+    r.sum = fmaf(b.sum, y, a.sum * x);
+    r.value.x = fmaf(b.value.x, y, a.value.x * x);
+    r.value.y = fmaf(b.value.y, y, a.value.y * x);
+    return r;
+}
+
 #if UT_MMA
 
 enum { SPAN_STEPS = CU_ATT_SPAN / 16 };
@@ -109,12 +127,6 @@ UT_DEVICE span_top span_weights(const float *scores, unsigned char *weights)
     return top;
 }
 
-/* Two dimensions of what a span, or several, come to for a query. */
-struct span_sum {
-    float largest, sum;
-    float2 value;
-};
-
 /* Of query q % 2, dimensions d and d + 1, which are 2g and 2g + 1 of the warp's. */
 template <int DIM>
 UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM> &values, int d,
@@ -141,18 +153,6 @@ UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM>
 }
 
 /* ---- Several spans --------------------------------------------------------------------------- */
-
-UT_DEVICE span_sum add_spans(const span_sum &a, const span_sum &b)
-{
-    span_sum r = a;
-    r.largest = fmaxf(a.largest, b.largest);
-    const float x = a.largest == -INFINITY ? 0.0f : expf(a.largest - r.largest);
-    const float y = b.largest == -INFINITY ? 0.0f : expf(b.largest - r.largest);
-    r.sum = fmaf(b.sum, y, a.sum * x);
-    r.value.x = fmaf(b.value.x, y, a.value.x * x);
-    r.value.y = fmaf(b.value.y, y, a.value.y * x);
-    return r;
-}
 
 enum { SPANS_AT_ONCE = 4 };
 
