@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { ROUNDS = 5, MANY_FRAMES = 100, MAX_SIZES = 8 };
-enum { MAX_POSITIONS = 2048, LONG_PROMPT = 1000 };
+enum { MAX_POSITIONS = 2048, LONG_PROMPT = 1000, SOAK_LENGTHS = 400 };
 
 typedef struct options {
     const char *dir;
@@ -258,7 +258,7 @@ static void report_memory(bench *x)
 /* Utterance number i: prompts and frames of many lengths, every third one given up. */
 static utter_status soak_one(bench *x, int32_t i)
 {
-    utter_status st = read_prompt(x, 0, 20 + 37 * i % 400, 4 + i % 13);
+    utter_status st = read_prompt(x, 0, 20 + 37 * i % SOAK_LENGTHS, 4 + i % 13);
     if (st == UTTER_OK && i % 3)
         return speak(x);
     return st == UTTER_OK ? ut_session_more(x->sessions[0], never, NULL, &x->err) : st;
@@ -266,7 +266,7 @@ static utter_status soak_one(bench *x, int32_t i)
 
 static utter_status soak(bench *x)
 {
-    const int32_t warm = x->o.soak < 60 ? x->o.soak : 60;
+    const int32_t warm = SOAK_LENGTHS; /* until graphs of all lengths have been made */
     size_t device[2] = {0}, host[2] = {0}, total;
     const double start = ut_time_now();
     utter_status st = UTTER_OK;
