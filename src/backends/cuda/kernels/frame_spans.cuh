@@ -269,6 +269,10 @@ template <int DIM> struct span_shared {
     head_shared<DIM> heads;
     float *scores;          /* [PAIR, CU_ATT_SPAN] */
     unsigned char *weights; /* of each warp [2 PAIR, WEIGHT_ROW] */
+    static_assert(CU_ATT_SPAN * row_tile<DIM>::ROW + head_shared<DIM>::BYTES +
+                          4 * PAIR * CU_ATT_SPAN + UT_WARPS * 2 * PAIR * WEIGHT_ROW ==
+                      4 * CU_ATT_TENSOR_SHARED(DIM),
+                  "the host counts what the block needs");
 
     UT_DEVICE_MEMBER span_shared(float *xs)
         : values{(unsigned char *)xs}, heads(values.rows + CU_ATT_SPAN * values.ROW)
