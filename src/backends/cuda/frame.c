@@ -133,11 +133,11 @@ static cu_ptr mail_of(const cu_run *r, ut_tid t)
 }
 
 /* Of products whose results are mail alone, with no bias and the like. */
-static cu_frame_form form_of(const cu_frame_linear *l)
+static cu_product_form form_of(const cu_frame_linear *l)
 {
     if (l->gain && !l->a.residual && !l->residual_mail)
-        return l->swiglu ? CU_FORM_GATED : CU_FORM_NORMED;
-    return !l->gain && !l->swiglu && l->residual_mail ? CU_FORM_ADDED : CU_FORM_ANY;
+        return l->swiglu ? CU_PRODUCT_GATED : CU_PRODUCT_NORMED;
+    return !l->gain && !l->swiglu && l->residual_mail ? CU_PRODUCT_ADDED : CU_PRODUCT_ANY;
 }
 
 static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)

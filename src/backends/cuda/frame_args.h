@@ -42,12 +42,12 @@ typedef struct cu_mail {
 } cu_mail;
 
 /* What a phase of products is made of beside them, where its results are mail alone. */
-typedef enum cu_frame_form {
-    CU_FORM_ANY,
-    CU_FORM_NORMED, /* x has a norm */
-    CU_FORM_GATED,  /* and there is a swiglu */
-    CU_FORM_ADDED   /* a residual, in the mail, and no norm */
-} cu_frame_form;
+typedef enum cu_product_form {
+    CU_PRODUCT_ANY,
+    CU_PRODUCT_NORMED, /* x has a norm */
+    CU_PRODUCT_GATED,  /* and there is a swiglu */
+    CU_PRODUCT_ADDED   /* a residual, in the mail, and no norm */
+} cu_product_form;
 
 /* y = residual + gamma * act(norm(x) W^T + bias), or with swiglu silu(gate) * up, where the rows of
  * W are gate, then up. Blocks share the outputs, threads of a block the columns. */
@@ -61,7 +61,7 @@ typedef struct cu_frame_linear {
     int32_t swiglu;
     int32_t more; /* is there bias, act or gamma? */
     int32_t type; /* of w */
-    int32_t form; /* cu_frame_form */
+    int32_t form; /* cu_product_form */
 } cu_frame_linear;
 
 /* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; one

@@ -108,10 +108,10 @@ static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
         cu_launch(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
 }
 
+/* ---- Tiles ----------------------------------------------------------------------------------- */
+
 /* Outputs up to which tiles of many rows are tall. */
 #define CU_TALL_MOST 192
-
-/* ---- Tiles ----------------------------------------------------------------------------------- */
 
 /* x in the matrix's type: a copy of its rows and of the history in front of them where their groups
  * of 8 elements stay whole, else the rows that the product sees, tap beside tap. */

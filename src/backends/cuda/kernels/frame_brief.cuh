@@ -100,7 +100,6 @@ UT_DEVICE void brief_run(const cu_frame_attention &p, const head_task &t, const 
                          const row_tile<DIM> &keys, const row_tile<DIM> &values,
                          const mail_clock &clock)
 {
-    const cu_qkv_args &a = p.qkv;
     const int lane = thread() % 32, g = lane / 4, q = lane % 4;
     const int d = thread() / 32 * 16 + 2 * g; /* of the result */
     const unsigned char *query = s.queries + (g & 3) * s.ROW + q * 16;
@@ -126,12 +125,7 @@ UT_DEVICE void brief_run(const cu_frame_attention &p, const head_task &t, const 
         return;
     const float share = 1.0f / w.sum;
     const float2 two = {(y[0] + y[1]) * share, (y[2] + y[3]) * share};
-    const int64_t at = (int64_t)(t.row * a.heads + t.kv * p.group + t.query + q) * DIM + d;
-    if (p.y_mail)
-        mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * DIM + at, two.x, two.y,
-                       clock);
-    if (a.y)
-        *(float2 *)(a.y + t.slot * a.y_slot + at) = two;
+    leave_result(p, t, q, DIM, d, two, clock);
 }
 
 /* Of all slots and key heads, a block has some. A row is in the caches when the next one looks. */

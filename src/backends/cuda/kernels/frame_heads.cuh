@@ -172,6 +172,20 @@ UT_DEVICE void put_row(uint32_t *row, void *cache, int64_t at, bool kept, const 
     }
 }
 
+/* Dimensions d and d + 1 of the result for query t.query + which of the row. */
+UT_DEVICE void leave_result(const cu_frame_attention &p, const head_task &t, int which, int dim,
+                            int d, float2 two, const mail_clock &clock)
+{
+    const cu_qkv_args &a = p.qkv;
+    const int head = t.kv * p.group + t.query + which;
+    const int64_t at = (int64_t)(t.row * a.heads + head) * dim + d;
+    if (p.y_mail)
+        mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * dim + at, two.x, two.y,
+                       clock);
+    if (a.y)
+        *(float2 *)(a.y + t.slot * a.y_slot + at) = two;
+}
+
 /* Values of 16 positions, 16 dimensions of them, as rows of A: rows g and g + 8 are dimensions 2g
  * and 2g + 1. word: those dimensions of positions 2q, 2q + 1, 2q + 8, 2q + 9 of B's rows. */
 UT_DEVICE void mma_values(float c[4], const uint32_t word[4], const uint32_t b[2])

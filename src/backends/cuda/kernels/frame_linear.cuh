@@ -139,10 +139,10 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
                             const result_range &mine, result_place r, mail_pair early)
 {
     const int in = thread() % RESULTS_AT_ONCE, place = thread() % 32 / RESULTS_AT_ONCE;
-    constexpr bool ANY = FORM == CU_FORM_ANY;
-    const bool normed = ANY ? p.gain != NULL : FORM != CU_FORM_ADDED;
-    const bool gated = ANY ? p.swiglu != 0 : FORM == CU_FORM_GATED;
-    const bool added = ANY ? p.residual_mail != NULL : FORM == CU_FORM_ADDED;
+    constexpr bool ANY = FORM == CU_PRODUCT_ANY;
+    const bool normed = ANY ? p.gain != NULL : FORM != CU_PRODUCT_ADDED;
+    const bool gated = ANY ? p.swiglu != 0 : FORM == CU_PRODUCT_GATED;
+    const bool added = ANY ? p.residual_mail != NULL : FORM == CU_PRODUCT_ADDED;
     cu_mail *to = p.y_mail && place < clock.places ? p.y_mail + place * clock.stride : NULL;
 #pragma unroll 1
     for (int i = 0; i < mine.count;) {
@@ -204,12 +204,12 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, const cu_frame_load &l
     const cu_frame_linear p = phase;
     ahead_wait();
     __syncthreads();
-    if (p.form == CU_FORM_GATED)
-        send_results<CU_FORM_GATED>(p, l, s, clock, mine, r, early);
-    else if (p.form == CU_FORM_NORMED)
-        send_results<CU_FORM_NORMED>(p, l, s, clock, mine, r, early);
-    else if (p.form == CU_FORM_ADDED)
-        send_results<CU_FORM_ADDED>(p, l, s, clock, mine, r, early);
+    if (p.form == CU_PRODUCT_GATED)
+        send_results<CU_PRODUCT_GATED>(p, l, s, clock, mine, r, early);
+    else if (p.form == CU_PRODUCT_NORMED)
+        send_results<CU_PRODUCT_NORMED>(p, l, s, clock, mine, r, early);
+    else if (p.form == CU_PRODUCT_ADDED)
+        send_results<CU_PRODUCT_ADDED>(p, l, s, clock, mine, r, early);
     else
-        send_results<CU_FORM_ANY>(p, l, s, clock, mine, r, early);
+        send_results<CU_PRODUCT_ANY>(p, l, s, clock, mine, r, early);
 }

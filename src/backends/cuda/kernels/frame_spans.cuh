@@ -216,8 +216,7 @@ template <int DIM>
 UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, const span_range &r,
                            int d, span_sum y, const mail_clock &clock)
 {
-    const cu_qkv_args &a = p.qkv;
-    const int q = thread() % 4, its = t.query + q % 2, queries = p.group * a.rows;
+    const int q = thread() % 4, its = t.query + q % 2, queries = p.group * p.qkv.rows;
     const bool live = its < p.group, writes = live && q < 2;
     if (r.first != r.last) {
         const uint32_t stamp = clock.frame * (uint32_t)p.numbers + (uint32_t)p.number;
@@ -241,12 +240,7 @@ UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, cons
         return;
     const float share = 1.0f / y.sum;
     const float2 two = {y.value.x * share, y.value.y * share};
-    const int64_t at = (int64_t)(t.row * a.heads + t.kv * p.group + its) * DIM + d;
-    if (p.y_mail)
-        mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * DIM + at, two.x, two.y,
-                       clock);
-    if (a.y)
-        *(float2 *)(a.y + t.slot * a.y_slot + at) = two;
+    leave_result(p, t, q, DIM, d, two, clock);
 }
 
 /* The next attention's rows of the same positions: into the second-level cache. */
