@@ -243,10 +243,17 @@ static void report_memory(bench *x)
     const size_t states = ((const cu_state *)x->e->batches->ar)->bytes +
                           ((const cu_state *)x->e->batches->codec)->bytes;
     const double used = (double)(i.device_total - i.device_free) / 1e6;
-    const double plans = (double)(i.work_bytes - (int64_t)states) / 1e6;
+    const double prefill = (double)x->ops->exec_bytes(x->e->prefill) / 1e6;
+    double frames = 0, codec = 0;
+    for (int k = 0; k < x->e->n_frames; k++) {
+        frames += (double)x->ops->exec_bytes(x->e->frames[k]) / 1e6;
+        codec += (double)x->ops->exec_bytes(x->e->decode[k]) / 1e6;
+    }
+    const double plans = prefill + frames + codec;
     printf("memory: %.0f MB in use on the device; %.0f MB of weights, states %.0f MB, plans %.0f "
-           "MB (%d slots)\n",
-           used, (double)i.weight_bytes / 1e6, (double)states / 1e6, plans, x->slots);
+           "MB (frames %.0f, prefill %.0f, codec %.0f; %d slots)\n",
+           used, (double)i.weight_bytes / 1e6, (double)states / 1e6, plans, frames, prefill, codec,
+           x->slots);
     figures_put(&x->figures, "memory_mb", x->slots, used);
     figures_put(&x->figures, "weights_mb", x->slots, (double)i.weight_bytes / 1e6);
     figures_put(&x->figures, "states_mb", x->slots, (double)states / 1e6);
@@ -340,8 +347,8 @@ static utter_status bench_slots(bench *x, int slots)
             st = report_start(x, longest_prompt(x), false);
     }
     const int32_t longest = st == UTTER_OK ? x->e->decode_max_t[x->e->n_frames - 1] : 0;
-    static const int32_t frames[] = {1, 4, 8, 16};
-    for (int i = 0; i < 4 && st == UTTER_OK; i++)
+    static const int32_t frames[] = {1, 4, 8, 16, 64};
+    for (int i = 0; i < 5 && st == UTTER_OK; i++)
         if (frames[i] <= longest)
             st = report_codec(x, frames[i]);
     if (st == UTTER_OK)

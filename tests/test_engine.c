@@ -142,6 +142,30 @@ static void first_frame_is_decoded_alone(void **state)
     utter_stream_close(s);
 }
 
+static double standing(void)
+{
+    return 1.0;
+}
+
+/* Where a listener has heard nothing yet, the second run and those after it are the largest. */
+static void runs_of_the_codec_wait_while_there_is_sound(void **state)
+{
+    fixture *x = *state;
+    utter_stream *s;
+    size_t n;
+    utter_stream_state st;
+    static const size_t frames[] = {1, 6, 6, 6, 6, 1};
+    x->e->clock = standing;
+    assert_int_equal(utter_stream_open(x->e, &x->p, &s), UTTER_OK);
+    assert_int_equal(utter_stream_push(s, "abcdefghijklmnopqrstuvwxyz", 26), UTTER_OK);
+    assert_int_equal(utter_stream_finish(s), UTTER_OK);
+    for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
+        assert_int_equal(utter_stream_read(s, a, MAX_PCM, &n, &st), UTTER_OK);
+        assert_int_equal(n, frames[i] * FAKE_HOP);
+    }
+    utter_stream_close(s);
+}
+
 static void stop_in_the_first_frame_is_not_noticed(void **state)
 {
     fixture *x = *state;
@@ -675,6 +699,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_sentence_is_one_generation),
         TEST(first_frame_is_decoded_alone),
+        TEST(runs_of_the_codec_wait_while_there_is_sound),
         TEST(stop_in_the_first_frame_is_not_noticed),
         TEST(parameters_reach_the_backend),
         TEST(parameters_out_of_range_are_named),

@@ -31,6 +31,7 @@ struct ut_backend { /* the head of each backend's own struct */
     const ut_backend_ops *ops;
     int max_ahead; /* runs of a state worth having started before their results are read; 1 where
                       run() returns when the work is done */
+    int32_t sound_frames; /* of one session in a run of the codec, at most: those that pay */
 };
 struct ut_exec {
     ut_backend *backend;
@@ -70,7 +71,7 @@ struct ut_backend_ops {
     utter_status (*compile)(ut_backend *b, const ut_plan *plan, int n_slots, int32_t max_t,
                             ut_exec **out, ut_err *err);
     void (*exec_free)(ut_exec *e);          /* NULL is fine */
-    size_t (*exec_bytes)(const ut_exec *e); /* arena */
+    size_t (*exec_bytes)(const ut_exec *e); /* memory to work in, less what another exec has */
 
     utter_status (*state_new)(ut_backend *b, const ut_state_set *set, int n_slots, ut_state **out,
                               ut_err *err);
@@ -98,7 +99,7 @@ struct ut_backend_ops {
     /* Is the last run over, so that output() would not wait? */
     bool (*done)(ut_exec *e);
     /* Wait for the last run and give an output's memory, [n_slots, rows, cols], valid until the
-     * next run of this exec; NULL when the device failed. */
+     * next run of an exec of the same plan; NULL when the device failed. */
     const void *(*output)(ut_exec *e, ut_tid t, ut_err *err);
     /* Wait until run number `frame` of the sequence has written its row of the ring state `index`
      * (see ut_op_ring_put) and copy the row to dst. */

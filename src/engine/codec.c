@@ -9,6 +9,8 @@
  * tensor, and any retraining changes them. */
 #define SAMPLE_BYTES 64
 
+#define ENCODED_FRAMES 16 /* in a run of the encoder, at most */
+
 static void hash_weight(ut_sha256 *h, const ut_weight *w)
 {
     ut_sha256_update(h, &w->rows, sizeof w->rows);
@@ -60,6 +62,11 @@ void ut_speaker_fingerprint(const ut_speaker_encoder *s, char id[UT_CODEC_ID_CHA
     ut_sha256_hex(&h, id, UT_CODEC_ID_CHARS);
 }
 
+static int32_t encoded_frames(const ut_codec *c)
+{
+    return c->max_frames < ENCODED_FRAMES ? c->max_frames : ENCODED_FRAMES;
+}
+
 /* The encoder is compiled when first needed: most programs never make a voice. */
 static utter_status compile_encoder(utter_engine *e, ut_err *err)
 {
@@ -70,7 +77,7 @@ static utter_status compile_encoder(utter_engine *e, ut_err *err)
         return ut_fail(err, UTTER_ERR_UNSUPPORTED, "%s: models of family %s cannot take recordings",
                        e->model_dir, e->model->info.family);
     utter_status st =
-        e->backend->ops->compile(e->backend, c->encode, 1, c->max_frames, &e->encode, err);
+        e->backend->ops->compile(e->backend, c->encode, 1, encoded_frames(c), &e->encode, err);
     e->model->ops->release_pages(e->model);
     return st;
 }
@@ -104,8 +111,8 @@ utter_status ut_codec_encode(utter_engine *e, const float *pcm, size_t n_samples
     ops->state_reset(state, 0);
     for (size_t first = 0; first < total;) {
         size_t n = total - first;
-        if (n > (size_t)c->max_frames)
-            n = (size_t)c->max_frames;
+        if (n > (size_t)encoded_frames(c))
+            n = (size_t)encoded_frames(c);
         size_t begin = first * hop, here = n * hop;
         if (here > n_samples - begin)
             here = n_samples - begin;
@@ -184,7 +191,7 @@ utter_status ut_codec_decode(utter_engine *e, const int32_t *codes, int32_t n_fr
         return st;
     ops->state_reset(state, 0);
     for (int32_t first = 0; first < n_frames && st == UTTER_OK;) {
-        int32_t n = n_frames - first < c->max_frames ? n_frames - first : c->max_frames;
+        int32_t n = n_frames - first < e->sound_frames ? n_frames - first : e->sound_frames;
         memcpy(ops->input(e->decode[0], e->codes, n), codes + (size_t)first * n_codebooks,
                (size_t)n * n_codebooks * sizeof *codes);
         st = ops->run(e->decode[0], state, 0, n, err);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define FIRST_PREFILL 256 /* tokens that prefill is compiled for at first */
-#define MOST_DECODED  8   /* of the longest runs of one slot, in a run of many */
+#define MOST_DECODED  4   /* of the longest runs of one slot, in a run of many */
 #define MAX_THREADS   1024
 #define MIN_POSITIONS 64
 #define MAX_POSITIONS (1 << 20)
@@ -89,14 +89,16 @@ static utter_status compile_frames(utter_engine *e, ut_err *err)
 }
 
 /* The codec's plan for as many slots each. The more slots, the fewer frames at a time: the memory
- * in which a run works is bounded. */
+ * in which a run works is bounded. The one that needs most of it comes first, for the others work
+ * there, too. */
 static utter_status compile_decoders(utter_engine *e, ut_err *err)
 {
     const ut_codec *c = &e->model->codec;
+    const int32_t longest = e->sound_frames;
     utter_status st = UTTER_OK;
-    for (int k = 0; st == UTTER_OK && k < e->n_frames; k++) {
-        const int32_t n = MOST_DECODED * c->max_frames / e->frame_slots[k];
-        e->decode_max_t[k] = n < 1 ? 1 : n < c->max_frames ? n : c->max_frames;
+    for (int k = e->n_frames - 1; st == UTTER_OK && k >= 0; k--) {
+        const int32_t n = MOST_DECODED * longest / e->frame_slots[k];
+        e->decode_max_t[k] = n < 1 ? 1 : n < longest ? n : longest;
         st = compile(e, c->decode, e->frame_slots[k], e->decode_max_t[k], &e->decode[k], err);
     }
     return st;
@@ -138,6 +140,9 @@ utter_status ut_engine_new(ut_model *model, ut_backend *backend, const char *mod
     e->backend = backend;
     model->ar.states.urgent = true; /* the codec has time, but for its first run: session.c */
     e->n_slots = n_slots;
+    e->clock = ut_time_now;
+    e->sound_frames = model->codec.max_frames < backend->sound_frames ? model->codec.max_frames
+                                                                      : backend->sound_frames;
     e->model_dir = ut_strdup(model_dir);
     utter_status st = e->model_dir ? compile_plans(e, err)
                                    : ut_fail(err, UTTER_ERR_NOMEM, "%s: no memory", model_dir);

@@ -32,6 +32,7 @@ struct utter_engine {
     int frame_slots[UT_MAX_FRAME_PLANS], n_frames;
     ut_exec *decode[UT_MAX_FRAME_PLANS]; /* the codec's for the same numbers of slots */
     int32_t decode_max_t[UT_MAX_FRAME_PLANS];
+    int32_t sound_frames;  /* of one session in a run of the codec, at most */
     int32_t prefill_max_t; /* T that prefill is compiled for; grows with the prompts */
     ut_tid tokens;         /* input of prefill */
     ut_tid codes, pcm;     /* of decode */
@@ -44,7 +45,8 @@ struct utter_engine {
     char encoder_id[UT_CODEC_ID_CHARS + 1]; /* of the speaker encoder; "" without one */
     ut_precision precision;
     double load_ms;
-    uint64_t n_seeds; /* seeds made up so far */
+    uint64_t n_seeds;      /* seeds made up so far */
+    double (*clock)(void); /* seconds, by which runs of the codec wait; tests have their own */
     ut_err err;
 };
 
@@ -92,23 +94,24 @@ struct ut_session {
     ut_batch *batch; /* its AR loop and codec are slot `slot` of the batch's states */
     int slot;
     bool taken;
-    int32_t *column;    /* [ar.columns] the ring row last read */
-    int32_t *codes;     /* [ar.capacity, n_codebooks] of the present generation */
-    float *pcm;         /* [UT_SOUND_RUNS * codec.max_frames * hop] samples that are the caller's */
-    size_t n_pcm;       /* valid in pcm */
-    float *sound;       /* the same size: samples made since */
-    size_t n_sound;     /* valid in sound */
-    ut_generation now;  /* prompt and context are not kept */
-    int32_t n_prompt;   /* positions of the prompt */
-    int32_t n_later;    /* text tokens behind the prompt's */
-    int32_t n_started;  /* frames whose making was started, frame 0 by prefill */
-    int32_t n_frames;   /* of them, in codes */
-    int32_t n_decoded;  /* of them, given to the codec */
-    int32_t n_speaking; /* of them, in a run of the codec whose sound was not fetched */
-    bool lost;          /* sound of the present generation, by a failure */
-    bool live;          /* a generation's frames are being made */
-    bool ar_done;       /* no more frames will come */
-    bool limited;       /* ... because of the limit, or of what follows */
+    int32_t *column;      /* [ar.columns] the ring row last read */
+    int32_t *codes;       /* [ar.capacity, n_codebooks] of the present generation */
+    float *pcm;           /* [UT_SOUND_RUNS * sound_frames * hop] samples that are the caller's */
+    size_t n_pcm;         /* valid in pcm */
+    float *sound;         /* the same size: samples made since */
+    size_t n_sound;       /* valid in sound */
+    ut_generation now;    /* prompt and context are not kept */
+    int32_t n_prompt;     /* positions of the prompt */
+    int32_t n_later;      /* text tokens behind the prompt's */
+    int32_t n_started;    /* frames whose making was started, frame 0 by prefill */
+    int32_t n_frames;     /* of them, in codes */
+    int32_t n_decoded;    /* of them, given to the codec */
+    int32_t n_speaking;   /* of them, in a run of the codec whose sound was not fetched */
+    double heard_since;   /* when its first samples were handed out; 0: not yet */
+    bool lost;            /* sound of the present generation, by a failure */
+    bool live;            /* a generation's frames are being made */
+    bool ar_done;         /* no more frames will come */
+    bool limited;         /* ... because of the limit, or of what follows */
     const char *runaway;  /* why, in words; NULL: the limit */
     ut_runaway watch;     /* of the present generation */
     bool waits;           /* for text, and `saved` has the slot's small states */

@@ -31,8 +31,7 @@ utter_status ut_session_new(ut_batch *b, int slot, ut_session **out, ut_err *err
     size_t n_codes, n_pcm;
     utter_status st = UTTER_OK;
     if (!ut_size_mul((size_t)ar->capacity, (size_t)codec->n_codebooks, &n_codes) ||
-        !ut_size_mul(UT_SOUND_RUNS * (size_t)codec->max_frames, (size_t)codec->hop_samples,
-                     &n_pcm)) {
+        !ut_size_mul(UT_SOUND_RUNS * (size_t)e->sound_frames, (size_t)codec->hop_samples, &n_pcm)) {
         st = ut_fail(err, UTTER_ERR_LIMIT, "the model's buffers do not fit into memory");
         goto done;
     }
@@ -161,8 +160,8 @@ static utter_status follow_context(ut_session *s, const int32_t *context, int32_
     if (ut_prefix_load_codec(&e->prefixes, context, n_codes, s->batch->codec, s->slot))
         return UTTER_OK;
     utter_status st = UTTER_OK;
-    for (int32_t first = 0; st == UTTER_OK && first < n; first += codec->max_frames) {
-        const int32_t here = n - first < codec->max_frames ? n - first : codec->max_frames;
+    for (int32_t first = 0; st == UTTER_OK && first < n; first += e->sound_frames) {
+        const int32_t here = n - first < e->sound_frames ? n - first : e->sound_frames;
         memcpy(ops->input(e->decode[0], e->codes, here), context + (size_t)first * n_codebooks,
                (size_t)here * n_codebooks * sizeof *context);
         st = ops->run(e->decode[0], s->batch->codec, s->slot, here, err);
@@ -222,6 +221,7 @@ utter_status ut_session_begin(ut_session *s, const ut_generation *g, ut_err *err
     s->now.context = NULL;
     s->n_pcm = s->n_sound = 0;
     s->n_started = s->n_frames = s->n_decoded = s->n_speaking = s->n_later = 0;
+    s->heard_since = 0;
     s->ar_done = s->limited = s->lost = false;
     s->runaway = NULL;
     ut_runaway_start(&s->watch, g->runaway);
@@ -318,6 +318,8 @@ void ut_session_hear(ut_session *s, const float *pcm)
 static void hand_out(ut_session *s)
 {
     float *const free_now = s->pcm;
+    if (s->heard_since == 0 && s->n_sound > 0)
+        s->heard_since = s->engine->clock();
     s->pcm = s->sound;
     s->n_pcm = s->n_sound;
     s->sound = free_now;

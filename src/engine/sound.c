@@ -8,10 +8,12 @@
  *
  * A run begins when enough frames wait for it: one at first, so that the first samples come as
  * early as they can, later half as many as the session has decoded: a listener then never waits as
- * long as the work takes up to 2/3 of the time that its sound lasts. The session with the fewest
- * decides for all. A row of a plan's result does not depend on how many rows or slots there are, so
- * this changes no sample. Sound for a session that did not ask for it waits in its buffer; while
- * that is full, the session is left out. */
+ * long as the work takes up to 2/3 of the time that its sound lasts. Where frames are made faster
+ * than that, a run waits for more of them, since long runs cost less a frame: until a listener who
+ * began with the first samples would have heard half of what was decoded. The session with the
+ * fewest decides for all. A row of a plan's result does not depend on how many rows or slots there
+ * are, so this changes no sample. Sound for a session that did not ask for it waits in its buffer;
+ * while that is full, the session is left out. */
 #include "engine/batch.h"
 #include <string.h>
 
@@ -42,6 +44,14 @@ static int32_t patience(const ut_session *s)
     return s->n_decoded < 2 ? 1 : s->n_decoded / 2;
 }
 
+/* Would one who listens since the first samples have more than half of them yet to hear? */
+static bool has_time(const ut_session *s)
+{
+    const ut_model *m = s->engine->model;
+    const double made = (double)s->n_decoded * m->codec.hop_samples / m->info.sample_rate;
+    return s->heard_since > 0 && s->engine->clock() - s->heard_since < made / 2;
+}
+
 /* Longest run of a plan for as many sessions as speak. */
 static int32_t longest_run(const ut_batch *b)
 {
@@ -68,7 +78,7 @@ static void add(wanted *w, const ut_session *s, int32_t n, int32_t longest)
     const ut_codec *c = &s->engine->model->codec;
     const size_t made = s->n_sound / (size_t)c->hop_samples;
     n = min_i32(n, longest);
-    if (n <= 0 || made + (size_t)n > UT_SOUND_RUNS * (size_t)c->max_frames)
+    if (n <= 0 || made + (size_t)n > UT_SOUND_RUNS * (size_t)s->engine->sound_frames)
         return;
     w->slots |= bit(s->slot);
     w->n_t = w->n_t ? min_i32(w->n_t, n) : n;
@@ -116,7 +126,7 @@ static wanted all_waiting(const ut_batch *b, int32_t longest, int32_t least)
         if (speaks(s) && gets_frames(s) && s->n_frames - s->n_decoded == least)
             add(&w, s, least, longest);
         if (w.slots != before.slots)
-            enough = enough || least >= min_i32(patience(s), longest);
+            enough = enough || least >= longest || (least >= patience(s) && !has_time(s));
     }
     return enough ? w : (wanted){0};
 }

@@ -84,7 +84,7 @@ typedef struct ut_codec {
     int32_t n_codebooks;
     const int32_t *codebook_sizes; /* [n_codebooks]: code q of a frame is 0 .. size[q] - 1 */
     int32_t hop_samples;           /* samples per frame */
-    int32_t max_frames;            /* longest chunk of a run (T) */
+    int32_t max_frames;            /* longest run (T) */
     ut_state_set decode_states, encode_states;
     ut_plan *decode; /* input "codes" i32 [T, n_codebooks] -> output "pcm" [T*hop, 1] */
     ut_plan *encode; /* input "pcm" f32 [T*hop, 1] -> output "codes" [T, n_codebooks]; an input

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SOUND_FRAMES 16 /* more need memory, and are no faster */
+
 static bool probe(int device, char *text, size_t size)
 {
     char features[96];
@@ -49,6 +51,7 @@ static utter_status open_backend(ut_backend **out, const ut_backend_params *para
         return ut_fail(err, UTTER_ERR_NOMEM, "cpu backend: no memory");
     b->head.ops = &ut_backend_cpu;
     b->head.max_ahead = 1;
+    b->head.sound_frames = SOUND_FRAMES;
     b->precision = params->precision;
     ut_kernels_init(&b->k, ut_cpu_flags() & ~params->cpu_flags_off);
     const int threads = params->threads > 0 ? params->threads : ut_physical_cores();

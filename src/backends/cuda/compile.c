@@ -30,34 +30,34 @@ static utter_status no_memory(const ut_plan *p, ut_err *err)
 
 /* ---- Places ---------------------------------------------------------------------------------- */
 
-/* Could the plan run in phases? They run side by side what operations do one after another, so no
- * memory may be used for two tensors. */
-static bool may_be_frame(const cu_exec *e)
+static bool is_fixed(const ut_plan *p, ut_tid t)
 {
-    const ut_plan *p = e->head.plan;
-    if (e->max_t > 1 || !p->states)
-        return false;
-    for (ut_tid t = 0; t < p->n_tensors; t++)
-        if (p->tensors[t].rows_per_t != 0 || p->tensors[t].lead != 0)
-            return false;
-    for (int32_t i = 0; i < p->n_ops; i++)
-        if (p->ops[i].kind == UT_OP_LINEAR &&
-            p->tensors[p->ops[i].in[0]].rows_fixed * e->n_slots > CU_FRAME_ROWS)
-            return false;
-    return true;
+    return t == UT_NONE || (p->tensors[t].rows_per_t == 0 && p->tensors[t].lead == 0);
 }
 
-static void place_densely(cu_exec *e, size_t *offset)
+/* Could the operation be of a phase, whatever T is? */
+static bool may_be_phase(const cu_exec *e, const ut_op *op)
 {
     const ut_plan *p = e->head.plan;
-    for (ut_tid t = 0; t < p->n_tensors; t++) {
-        const ut_tensor *m = &p->tensors[t];
-        if (m->role == UT_STATE || m->role == UT_VIEW)
-            continue;
-        offset[t] = e->arena_bytes;
-        e->arena_bytes +=
-            (4 * (size_t)m->rows_fixed * (size_t)m->cols * (size_t)e->n_slots + 255) / 256 * 256;
-    }
+    for (int i = 0; i < 6; i++)
+        if (!is_fixed(p, op->in[i]))
+            return false;
+    for (int i = 0; i < 2; i++)
+        if (!is_fixed(p, op->out[i]))
+            return false;
+    return op->kind != UT_OP_LINEAR ||
+           p->tensors[op->in[0]].rows_fixed * e->n_slots <= CU_FRAME_ROWS;
+}
+
+/* The first of the operations that could be phases: all of a decoder's, of a prompt's those that
+ * follow its last row. */
+static int32_t find_tail(const cu_exec *e)
+{
+    const ut_plan *p = e->head.plan;
+    int32_t i = p->n_ops;
+    while (i > 0 && may_be_phase(e, &p->ops[i - 1]))
+        i--;
+    return p->states && (i == 0 || !e->heard) ? i : p->n_ops;
 }
 
 static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *when, ut_err *err)
@@ -66,14 +66,10 @@ static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *w
     size_t *offset = ut_calloc((size_t)p->n_tensors + 1, sizeof *offset);
     if (!offset)
         return no_memory(p, err);
-    utter_status st = UTTER_OK;
-    if (e->dense)
-        place_densely(e, offset);
-    else
-        st = ut_plan_place_when(p, when, e->n_slots, e->max_t, offset, &e->arena_bytes, err);
+    size_t bytes;
+    utter_status st = ut_plan_place_when(p, when, e->n_slots, e->max_t, offset, &bytes, err);
     if (st == UTTER_OK)
-        st = cu_alloc(b, e->arena_bytes, &e->arena, err, "plan %s for %d steps of %d slots",
-                      p->name, (int)e->max_t, e->n_slots);
+        st = cu_arena_get(e, bytes, &e->arena_bytes, err);
     for (ut_tid i = 0; st == UTTER_OK && i < p->n_tensors; i++) {
         const ut_tensor *t = &p->tensors[i];
         const ut_tid root = ut_plan_root(p, i);
@@ -373,16 +369,19 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
     ut_op_time *when = ut_calloc((size_t)plan->n_ops + 1, sizeof *when);
     if (!when)
         return no_memory(plan, err);
-    e->dense = may_be_frame(e);
     e->heard = true;
     for (int32_t i = 0; i < plan->n_ops; i++)
         e->heard = e->heard && plan->ops[i].kind != UT_OP_SAMPLE;
+    e->tail = find_tail(e);
     for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
         st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
     if (st == UTTER_OK)
         st = cu_fuse(e, b, when, err);
     if (st == UTTER_OK)
         cu_narrow(e, b, when);
+    /* phases run side by side what operations do one after another */
+    for (int32_t i = e->tail; i < plan->n_ops; i++)
+        when[i] = (ut_op_time){e->tail, plan->n_ops};
     if (st == UTTER_OK)
         st = place_tensors(e, b, when, err);
     ut_free(when);
@@ -470,7 +469,7 @@ void cu_exec_free(ut_exec *exec)
         cu_free_host(b, e->inputs[i].data);
     for (int i = 0; i < e->n_outputs; i++)
         cu_free_host(b, e->outputs[i].data);
-    cu_free(b, e->arena);
+    cu_arena_release(e);
     cu_free(b, e->tables);
     cu_free(b, e->part);
     cu_free(b, e->work);

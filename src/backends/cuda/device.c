@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_AHEAD 8      /* runs: hides the host's pauses, and is little to waste at a stop */
-#define SPIN_S    100e-6 /* of a wait, before sleeping */
-#define SLEEP_S   50e-6
-#define TIMEOUT_S 30.0 /* no run takes as long */
+#define SOUND_FRAMES 64     /* a run of one frame takes a third as long, of launches */
+#define MAX_AHEAD    8      /* runs: hides the host's pauses, and is little to waste at a stop */
+#define SPIN_S       100e-6 /* of a wait, before sleeping */
+#define SLEEP_S      50e-6
+#define TIMEOUT_S    30.0 /* no run takes as long */
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -278,6 +279,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
         return ut_fail(err, UTTER_ERR_NOMEM, "cuda backend: no memory");
     b->head.ops = &ut_backend_cuda;
     b->head.max_ahead = MAX_AHEAD;
+    b->head.sound_frames = SOUND_FRAMES;
     b->precision = params->precision;
     b->attention = params->attention;
     b->ordinal = params->device;

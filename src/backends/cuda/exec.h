@@ -58,13 +58,16 @@ typedef struct cu_staging {
 
 /* ---- The device (device.c) ------------------------------------------------------------------- */
 
-/* How frames run. The results of PHASES and WHOLE are the same bits. */
+/* How frames run, and what of a prompt follows its last row. The results of PHASES and WHOLE are
+ * the same bits. */
 typedef enum cu_frames {
     CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases */
     CU_FRAMES_STEPS,  /* a captured graph of one kernel or two per operation */
     CU_FRAMES_PHASES, /* a captured graph of one kernel per phase */
     CU_FRAMES_WHOLE   /* one kernel for all */
 } cu_frames;
+
+typedef struct cu_arena cu_arena;
 
 typedef struct cu_backend {
     ut_backend head;
@@ -89,6 +92,7 @@ typedef struct cu_backend {
     bool hopper; /* kernels were built for 9.0 or newer: they wait for the one in front themselves,
                     and blocks of a cluster read each other's shared memory */
     cu_weight_set weights;
+    cu_arena *arenas;
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
     cu_result failed;  /* the first failure of a call that cannot report one */
@@ -228,7 +232,8 @@ typedef struct cu_captured {
     int first_slot;
     int32_t n_t;
     uint64_t used; /* run number of the last use */
-    cu_ptr tables; /* of a frame in phases */
+    cu_ptr tables; /* of phases; they stay when the entry is used for another run */
+    bool ready;    /* they are this run's */
     cu_frame_args args;
 } cu_captured;
 
@@ -242,15 +247,30 @@ typedef struct cu_host_copy {
 } cu_host_copy;
 
 typedef struct cu_frame cu_frame;
+typedef struct cu_exec cu_exec;
 
-typedef struct cu_exec {
+/* Memory in which plans work, one run after another: that of all execs of a plan which fit into it
+ * (arena.c). */
+struct cu_arena {
+    cu_arena *next; /* of the backend */
+    const ut_plan *plan;
+    cu_ptr memory;
+    size_t bytes;
+    int users;
+    const cu_exec *last; /* whose run came last; NULL: nobody's who is left */
+};
+
+/* *added: bytes that are new. */
+utter_status cu_arena_get(cu_exec *e, size_t bytes, size_t *added, ut_err *err);
+void cu_arena_release(cu_exec *e); /* none is fine */
+
+struct cu_exec {
     ut_exec head;
     int n_slots;
     int32_t max_t, last_t;
-    cu_ptr arena;
-    size_t arena_bytes;
+    cu_arena *arena;
     cu_ptr tables, part, work;
-    size_t table_bytes, part_bytes, work_bytes;
+    size_t arena_bytes, table_bytes, part_bytes, work_bytes;
     cu_ptr
         n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
     cu_ptr half,
@@ -272,11 +292,12 @@ typedef struct cu_exec {
     uint64_t n_runs;
     bool heard;      /* it chooses no codes */
     bool *narrow;    /* [n_tensors] kept in the type of the products that read it */
-    bool dense;      /* no memory is used for two tensors */
-    cu_frame *frame; /* NULL: not in phases */
+    int32_t tail;    /* operations from here on could be phases: no memory is used for two of
+                        their tensors */
+    cu_frame *frame; /* they are; or NULL */
     cu_ptr trace;
-    cu_frames frames;
-} cu_exec;
+    cu_frames frames; /* how they run */
+};
 
 /* A launch that was asked for. */
 typedef struct cu_record {
@@ -336,7 +357,7 @@ int cu_arguments_of(cu_run *r, const cu_step *s, void *args, size_t size);
 
 /* ---- Frames in phases (frame.c) -------------------------------------------------------------- */
 
-/* e->frame, or none where the plan cannot be phases; then e->frames, by timing. */
+/* e->frame, or none where e->tail cannot be phases; then e->frames, by timing. */
 utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err);
 utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err);
 void cu_frame_free(cu_backend *b, cu_frame *f); /* NULL is fine */

@@ -273,6 +273,8 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
     if (!c->tables)
         st =
             cu_alloc(r->b, t.bytes, &c->tables, err, "the frame of plan %s", r->e->head.plan->name);
+    else if (r->e->stream) /* a run that was before may still read them */
+        st = cu_wait(r->b, r->e->done, r->e->head.plan->name, err);
     if (st == UTTER_OK)
         st = cu_upload(r->b, c->tables, t.memory, t.bytes, err);
     if (st == UTTER_OK) {
@@ -290,6 +292,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .slots = r->e->n_slots,
                               .mail_places = f->mail_places,
                               .mail_stride = (int64_t)(f->mail_bytes / sizeof(cu_mail))};
+    c->ready = st == UTTER_OK;
     ut_free(t.memory);
     return st;
 }
@@ -410,6 +413,11 @@ utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err)
         return UTTER_OK;
     }
     e->frames = CU_FRAMES_WHOLE;
+    if (e->tail > 0) { /* as frames do, which were timed before */
+        if (b->chosen == CU_FRAMES_PHASES)
+            e->frames = b->chosen;
+        return UTTER_OK;
+    }
     if (!e->head.plan->states)
         return UTTER_OK;
     ut_state *s;

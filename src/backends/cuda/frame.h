@@ -45,7 +45,8 @@ bool cu_frame_fetches(const cu_exec *e, const cu_weight *w);
 /* Does op concern every slot by itself (cu_slot_op)? frame_fuse.c */
 bool cu_is_slot_op(const ut_op *op);
 
-/* What a plan is as phases; *out is NULL where it cannot be. frame_fuse.c */
+/* What a plan's operations from e->tail on are as phases; *out is NULL where they cannot be.
+ * frame_fuse.c */
 utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err);
 
 #endif

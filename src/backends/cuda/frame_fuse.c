@@ -442,7 +442,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     const ut_plan *p = e->head.plan;
     const cu_backend *b = (const cu_backend *)e->head.backend;
     *out = NULL;
-    if (!e->dense)
+    if (e->tail == p->n_ops)
         return UTTER_OK;
     fuser x = {.e = e, .p = p};
     x.f = ut_calloc(1, sizeof *x.f);
@@ -463,7 +463,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
         x.norm_of[t] = -1;
-    for (int32_t i = 0; ok && i < p->n_ops; i++)
+    for (int32_t i = e->tail; ok && i < p->n_ops; i++)
         ok = add(&x, i);
     if (ok) {
         end_waiting(&x);

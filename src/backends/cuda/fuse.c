@@ -399,7 +399,7 @@ utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err)
         when[i] = (ut_op_time){i, i};
     }
     /* phases take steps as they are */
-    if (!is_decoding(e) || (e->dense && b->frames != CU_FRAMES_STEPS))
+    if (!is_decoding(e) || (e->tail == 0 && b->frames != CU_FRAMES_STEPS))
         return UTTER_OK;
     fuser f = {.e = e, .b = b, .p = p, .when = when};
     f.x16 = ut_calloc((size_t)p->n_tensors + 1, sizeof *f.x16);

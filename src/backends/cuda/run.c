@@ -20,7 +20,8 @@ cu_view cu_view_of(const cu_run *r, const cu_place *p)
                          .rows = rows,
                          .cols = p->cols};
     }
-    return (cu_view){.p = r->e->arena + p->offset + ut_dtype_size(p->dtype) * (uint64_t)p->lead,
+    return (cu_view){.p = r->e->arena->memory + p->offset +
+                          ut_dtype_size(p->dtype) * (uint64_t)p->lead,
                      .slot = p->lead + (int64_t)rows * p->cols,
                      .rows = rows,
                      .cols = p->cols};
@@ -87,10 +88,14 @@ void cu_launch_step(cu_run *r, int32_t i)
         s->launch(r, s);
 }
 
-static void launch_all(cu_run *r)
+/* All that a graph can have: a kernel for all phases is launched by itself. */
+static void launch_all(cu_run *r, const cu_captured *c)
 {
-    for (int32_t i = 0; i < r->e->n_steps; i++)
+    const int32_t end = r->e->frames == CU_FRAMES_STEPS ? r->e->n_steps : r->e->tail;
+    for (int32_t i = 0; i < end; i++)
         cu_launch_step(r, i);
+    if (r->e->frames == CU_FRAMES_PHASES)
+        cu_frame_launch_phases(r, c);
 }
 
 /* ---- Captured runs --------------------------------------------------------------------------- */
@@ -99,14 +104,17 @@ static void forget(cu_backend *b, cu_captured *c)
 {
     if (c->graph)
         b->d.graph_exec_free(c->graph);
-    cu_free(b, c->tables);
-    *c = (cu_captured){0};
+    *c = (cu_captured){.tables = c->tables};
 }
 
 void cu_exec_forget(cu_exec *e)
 {
-    for (int i = 0; i < CU_GRAPHS; i++)
-        forget((cu_backend *)e->head.backend, &e->graphs[i]);
+    cu_backend *b = (cu_backend *)e->head.backend;
+    for (int i = 0; i < CU_GRAPHS; i++) {
+        forget(b, &e->graphs[i]);
+        cu_free(b, e->graphs[i].tables);
+        e->graphs[i].tables = 0;
+    }
 }
 
 /* The entry of this run, or the one longest unused, emptied. */
@@ -125,7 +133,9 @@ static cu_captured *find_captured(const cu_run *r, bool *known)
             oldest = c;
     }
     forget(r->b, oldest);
-    *oldest = (cu_captured){.state = state, .first_slot = r->first_slot, .n_t = r->n_t};
+    oldest->state = state;
+    oldest->first_slot = r->first_slot;
+    oldest->n_t = r->n_t;
     *known = false;
     return oldest;
 }
@@ -137,10 +147,7 @@ static void capture(cu_run *r, cu_captured *c)
     r->result = d->capture_begin(r->stream, CU_CAPTURE_THREAD_LOCAL);
     if (r->result != CU_OK)
         return;
-    if (r->e->frames == CU_FRAMES_PHASES)
-        cu_frame_launch_phases(r, c);
-    else
-        launch_all(r);
+    launch_all(r, c);
     const cu_result ended = d->capture_end(r->stream, &graph);
     if (r->result == CU_OK)
         r->result = ended;
@@ -178,7 +185,7 @@ static void set_length(cu_run *r, int32_t n_t)
         const size_t from = 4 * (size_t)cu_rows(p, n_t) * (size_t)p->cols;
         const size_t to = 4 * (size_t)cu_rows(p, r->n_t) * (size_t)p->cols;
         if (to > from)
-            r->result = d->set8(e->arena + p->offset + from, 0, to - from, r->stream);
+            r->result = d->set8(e->arena->memory + p->offset + from, 0, to - from, r->stream);
     }
 }
 
@@ -204,7 +211,8 @@ static void copy_inputs(cu_run *r, int32_t n_t)
     for (int i = 0; i < e->n_inputs && r->result == CU_OK; i++) {
         const cu_place *p = &e->places[e->inputs[i].tensor];
         const size_t bytes = 4 * (size_t)cu_rows(p, n_t) * (size_t)p->cols * (size_t)e->n_slots;
-        r->result = r->b->d.to_device(e->arena + p->offset, e->inputs[i].data, bytes, r->stream);
+        r->result =
+            r->b->d.to_device(e->arena->memory + p->offset, e->inputs[i].data, bytes, r->stream);
     }
     if (r->result == CU_OK)
         r->result = r->b->d.event_record(e->copied, r->stream);
@@ -245,8 +253,9 @@ static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int fir
                   .stream = b->stream};
     if (r->s)
         r->stream = r->s->stream;
-    if (e->stream && e->stream != r->stream) /* the arena is still that run's */
-        r->result = b->d.stream_wait(r->stream, e->done, 0);
+    const cu_exec *last = e->arena->last;
+    if (last && last->stream != r->stream) /* the arena is still that run's */
+        r->result = b->d.stream_wait(r->stream, last->done, 0);
     copy_inputs(r, n_t);
     set_length(r, n_t);
     e->last_t = n_t;
@@ -258,6 +267,7 @@ static utter_status end_run(cu_run *r, ut_err *err)
     if (r->result == CU_OK)
         r->result = r->b->d.event_record(r->e->done, r->stream);
     r->e->stream = r->stream;
+    r->e->arena->last = r->e;
     if (r->result != CU_OK)
         return cu_fail(r->b, r->result, r->e->head.plan->name, err);
     return UTTER_OK;
@@ -274,19 +284,20 @@ utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t
     cu_captured *c = find_captured(&r, &known);
     c->used = ++e->n_runs;
     const bool whole = e->frames == CU_FRAMES_WHOLE;
-    if (e->frames != CU_FRAMES_STEPS && !c->tables) {
+    if (e->frames != CU_FRAMES_STEPS && !c->ready) {
         st = cu_frame_prepare(&r, c, err);
         if (st != UTTER_OK)
             return st;
     }
-    if (r.result == CU_OK && !c->graph && !whole && (known || e->max_t == 1))
+    const bool by_graph = !(whole && e->tail == 0) && (known || e->max_t == 1);
+    if (r.result == CU_OK && !c->graph && by_graph)
         capture(&r, c);
-    if (whole)
-        cu_frame_launch_whole(&r, c);
-    else if (c->graph && r.result == CU_OK)
+    if (c->graph && r.result == CU_OK)
         r.result = r.b->d.graph_launch(c->graph, r.stream);
     else
-        launch_all(&r);
+        launch_all(&r, c);
+    if (whole)
+        cu_frame_launch_whole(&r, c);
     return end_run(&r, err);
 }
 
@@ -332,7 +343,7 @@ static cu_result fetch(cu_exec *e, const cu_place *p, uint8_t *dst)
     cu_backend *b = (cu_backend *)e->head.backend;
     const size_t rows = (size_t)cu_rows(p, e->last_t);
     const size_t bytes = 4 * rows * (size_t)p->cols, step = bytes + 4 * (size_t)p->lead;
-    const cu_ptr src = e->arena + p->offset + 4 * (uint64_t)p->lead;
+    const cu_ptr src = e->arena->memory + p->offset + 4 * (uint64_t)p->lead;
     cu_result r = CU_OK;
     if (p->lead == 0)
         r = b->d.to_host(dst, src, bytes * (size_t)e->n_slots, b->stream);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_CHUNK_FRAMES 16 /* codec frames in one run */
+#define MAX_RUN_FRAMES 64 /* codec frames in one run, at most: caches of windows are as long */
 
 static const int32_t dilations[UT_Q3_UNITS] = {1, 3, 9};
 
@@ -44,7 +44,7 @@ static void load_decoder_transformer(ut_loader *l, ut_q3_decoder *d, const ut_q3
     set_sizes(&d->tf, &config->codec.decoder, window);
     d->in = ut_load_matrix(l, dim, latent, "%sinput_proj.weight", prefix);
     d->in_bias = ut_load_vector(l, dim, "%sinput_proj.bias", prefix);
-    ut_tf_load(l, &d->tf, &options, prefix, states, window + MAX_CHUNK_FRAMES - 1);
+    ut_tf_load(l, &d->tf, &options, prefix, states, window + MAX_RUN_FRAMES - 1);
     d->tf.norm = ut_load_vector(l, dim, "%snorm.weight", prefix);
     d->out = ut_load_matrix(l, latent, dim, "%soutput_proj.weight", prefix);
     d->out_bias = ut_load_vector(l, latent, "%soutput_proj.bias", prefix);
@@ -115,7 +115,7 @@ static void load_encoder_transformer(ut_loader *l, ut_q3_encoder *e, const ut_q3
         .layer_scale = true, .layer_norm = true, .gelu = true, .names = &names};
     const int32_t window = config->encoder_window;
     const int32_t capacity =
-        window ? window + e->tf_rows * MAX_CHUNK_FRAMES - 1 : config->codec.encoder_positions;
+        window ? window + e->tf_rows * MAX_RUN_FRAMES - 1 : config->codec.encoder_positions;
     set_sizes(&e->tf, &config->codec.encoder, window);
     ut_tf_load(l, &e->tf, &options, "encoder.encoder_transformer.", states, capacity);
     e->pos = add_pos(l, states);
@@ -202,5 +202,5 @@ void ut_q3_codec_load(ut_loader *l, ut_q3_codec *c, const ut_q3_config *config, 
     codec->n_codebooks = c->n_groups;
     codec->codebook_sizes = c->sizes;
     codec->hop_samples = c->hop_samples;
-    codec->max_frames = MAX_CHUNK_FRAMES;
+    codec->max_frames = MAX_RUN_FRAMES;
 }

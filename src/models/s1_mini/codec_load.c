@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_CHUNK_FRAMES 16 /* codec frames in one run */
+#define MAX_RUN_FRAMES 64 /* codec frames in one run, at most: caches of windows are as long */
 
 static int32_t to_i32(int64_t v)
 {
@@ -69,7 +69,7 @@ static void load_tf(ut_loader *l, ut_tf *t, const ut_s1_config *config, const ch
     t->rope_base = config->codec_rope_base;
     const ut_tf_options options = {.layer_scale = true};
     snprintf(name, sizeof name, "%s.", prefix);
-    ut_tf_load(l, t, &options, name, states, window + rows * MAX_CHUNK_FRAMES - 1);
+    ut_tf_load(l, t, &options, name, states, window + rows * MAX_RUN_FRAMES - 1);
     t->norm = ut_load_vector(l, dim, "%s.norm.weight", prefix);
     if (freqs)
         ut_loader_use(l, freqs);
@@ -253,5 +253,5 @@ void ut_s1_codec_load(ut_loader *l, ut_s1_codec *c, const ut_s1_config *config, 
     codec->n_codebooks = c->rvq.n;
     codec->codebook_sizes = c->rvq.sizes;
     codec->hop_samples = c->hop_samples;
-    codec->max_frames = MAX_CHUNK_FRAMES;
+    codec->max_frames = MAX_RUN_FRAMES;
 }
