@@ -34,6 +34,47 @@ static void test_conv(int32_t channels, int32_t n_out, int32_t in_rows, int32_t 
     test(&c);
 }
 
+/* A codec's residual unit between two snakes, which a GPU may do in one kernel, or not: it has a
+ * third of its multiprocessors to fill. in_rows: rows of a step. */
+static void test_unit(int32_t channels, int32_t in_rows, int32_t taps, int32_t dilation)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "unit of %d channels, %d rows, %d taps, dilation %d", (int)channels,
+             (int)in_rows, (int)taps, (int)dilation);
+    ut_plan *p = begin(&c, name, 6);
+    c.tolerance = 2e-3; /* what lies between is f16 */
+    const int state =
+        ut_state_set_add(&c.states, "history", UT_F32, (taps - 1) * dilation, channels);
+    const ut_tid x = ut_op_copy(p, ut_plan_input(p, "x", UT_F32, in_rows, 0, channels));
+    const float scale = 1.0f / sqrtf((float)(taps * channels));
+    const ut_tid narrow = ut_op_snake(p, x, weight_between(&c, channels, 0.5f, 2.0f));
+    ut_op_conv_history(p, narrow, state);
+    const ut_linear_args first = {.w = weight(&c, channels, taps * channels, UT_BF16, 2 * scale),
+                                  .bias = vector(&c, channels, 0.5f),
+                                  .alpha = weight_between(&c, channels, 0.5f, 2.0f),
+                                  .act = UT_ACT_SNAKE,
+                                  .residual = UT_NONE,
+                                  .taps = taps,
+                                  .dilation = dilation};
+    const ut_linear_args second = {.w = weight(&c, channels, channels, UT_BF16, 2 * scale),
+                                   .bias = vector(&c, channels, 0.5f),
+                                   .residual = x};
+    const ut_tid y = ut_op_linear(p, ut_op_linear(p, narrow, &first), &second);
+    const ut_tid after = ut_op_snake(p, y, weight_between(&c, channels, 0.5f, 2.0f));
+    const ut_linear_args last = {.w = weight(&c, 8, channels, UT_BF16, scale), .residual = UT_NONE};
+    ut_plan_output(p, ut_op_linear(p, after, &last), "narrow");
+    ut_plan_output(p, ut_op_act(p, y, UT_ACT_NONE), "y");
+    test(&c);
+}
+
+static void test_units(void)
+{
+    test_unit(16, 512, 7, 9);
+    test_unit(96, 20, 7, 3);
+    test_unit(48, 30, 2, 1);
+}
+
 static void test_dwconv(int32_t channels, int32_t taps)
 {
     test_case c;
@@ -120,6 +161,7 @@ static void test_whole_signal(int32_t rows, int32_t left, int32_t right)
 void test_signals(void)
 {
     test_convs();
+    test_units();
     test_repeated_history(5, 1, 7);
     test_repeated_history(4, 3, 4);
     for (int i = 0; i < 4; i++) {

@@ -38,6 +38,15 @@
 #define CU_SLOTS_MOST       8 /* parts of a sum where a cluster adds them */
 #define CU_SLOTS_SHARED(rows, columns)                                                             \
     ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4))
+/* linear_unit.cu: rows of a block, the most channels, buffers of W, and shared memory where there
+ * are so many channels and taps see `reach` rows further. With more channels a multiprocessor would
+ * have room for one block only, and one is slower than two products. */
+#define CU_UNIT_ROWS     128
+#define CU_UNIT_CHANNELS 96
+#define CU_UNIT_STAGES   4
+#define CU_UNIT_SHARED(channels, reach)                                                            \
+    (CU_UNIT_ROWS * (CU_UNIT_CHANNELS + 8) * 4 + CU_UNIT_STAGES * CU_UNIT_CHANNELS * 64 +          \
+     (CU_UNIT_ROWS + (reach)) * ((channels) / 8 + 1) * 16)
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, the longest row of logits that it keeps there, too, and the
@@ -95,6 +104,15 @@ typedef struct cu_tile_args {
     UT_DEV(const float) y_alpha;
     UT_DEV(const float) y_beta; /* [y_cols] or 0 */
 } cu_tile_args;
+
+/* Two linears of as many channels: taps, f16 and a snake or the like, whose result only the second
+ * reads, and that (one tap), which may have a residual and all else. dilation: rows from tap to
+ * tap.
+ */
+typedef struct cu_unit_args {
+    cu_tile_args first, second;
+    int32_t taps, dilation;
+} cu_unit_args;
 
 /* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
  * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
@@ -427,6 +445,7 @@ typedef struct cu_convert_args {
     X(linear_mma_tall_f16, cu_tile_args)                                                           \
     X(linear_mma_64_f16, cu_tile_args)                                                             \
     X(linear_mma_finish, cu_tile_args)                                                             \
+    X(linear_unit, cu_unit_args)                                                                   \
     X(linear_slots_8, cu_slots_args)                                                               \
     X(linear_slots_16, cu_slots_args)                                                              \
     X(linear_slots_32, cu_slots_args)                                                              \

@@ -35,18 +35,16 @@ static bool is_fixed(const ut_plan *p, ut_tid t)
     return t == UT_NONE || (p->tensors[t].rows_per_t == 0 && p->tensors[t].lead == 0);
 }
 
-/* Could the operation be of a phase, whatever T is? */
-static bool may_be_phase(const cu_exec *e, const ut_op *op)
+/* Is the operation the same whatever T is? */
+static bool is_fixed_op(const ut_plan *p, const ut_op *op)
 {
-    const ut_plan *p = e->head.plan;
     for (int i = 0; i < 6; i++)
         if (!is_fixed(p, op->in[i]))
             return false;
     for (int i = 0; i < 2; i++)
         if (!is_fixed(p, op->out[i]))
             return false;
-    return op->kind != UT_OP_LINEAR ||
-           p->tensors[op->in[0]].rows_fixed * e->n_slots <= CU_FRAME_ROWS;
+    return true;
 }
 
 /* The first of the operations that could be phases: all of a decoder's, of a prompt's those that
@@ -54,10 +52,14 @@ static bool may_be_phase(const cu_exec *e, const ut_op *op)
 static int32_t find_tail(const cu_exec *e)
 {
     const ut_plan *p = e->head.plan;
-    int32_t i = p->n_ops;
-    while (i > 0 && may_be_phase(e, &p->ops[i - 1]))
-        i--;
-    return p->states && (i == 0 || !e->heard) ? i : p->n_ops;
+    int32_t tail = p->n_ops;
+    while (tail > 0 && is_fixed_op(p, &p->ops[tail - 1]))
+        tail--;
+    for (int32_t i = tail; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_LINEAR &&
+            p->tensors[p->ops[i].in[0]].rows_fixed * e->n_slots > CU_FRAME_ROWS)
+            return p->n_ops;
+    return p->states && (tail == 0 || !e->heard) ? tail : p->n_ops;
 }
 
 static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *when, ut_err *err)
@@ -470,6 +472,8 @@ void cu_exec_free(ut_exec *exec)
     for (int i = 0; i < e->n_outputs; i++)
         cu_free_host(b, e->outputs[i].data);
     cu_arena_release(e);
+    if (b->last == e)
+        b->last = NULL;
     cu_free(b, e->tables);
     cu_free(b, e->part);
     cu_free(b, e->work);

@@ -68,6 +68,7 @@ typedef enum cu_frames {
 } cu_frames;
 
 typedef struct cu_arena cu_arena;
+typedef struct cu_exec cu_exec;
 
 typedef struct cu_backend {
     ut_backend head;
@@ -93,6 +94,7 @@ typedef struct cu_backend {
                     and blocks of a cluster read each other's shared memory */
     cu_weight_set weights;
     cu_arena *arenas;
+    const cu_exec *last; /* whose run came last; NULL: nobody's who is left */
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
     cu_result failed;  /* the first failure of a call that cannot report one */
@@ -204,6 +206,7 @@ typedef struct cu_links {
     bool folded;          /* a norm that is part of the products that read it */
     int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
     int32_t snake;        /* a linear's result goes through it, to what is narrow, or -1 */
+    int32_t unit;         /* a linear's result is only for this one, and is made along, or -1 */
     int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
     int32_t group;        /* steps of slots in one launch, this one the first; 0: none */
     bool no_f32;          /* nobody reads the result as f32 */
@@ -247,7 +250,6 @@ typedef struct cu_host_copy {
 } cu_host_copy;
 
 typedef struct cu_frame cu_frame;
-typedef struct cu_exec cu_exec;
 
 /* Memory in which plans work, one run after another: that of all execs of a plan which fit into it
  * (arena.c). */
@@ -338,11 +340,13 @@ void cu_exec_forget(cu_exec *e);
 /* ---- Narrow tensors (narrow.c) ----------------------------------------------------------------
  */
 
-/* Find tensors that only products on tensor cores read, and snakes that belong to the product in
- * front of them. As cu_fuse. */
+/* Find tensors that only products on tensor cores read, snakes that belong to the product in front
+ * of them, and residual units. As cu_fuse. */
 void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when);
 /* Is the step a product of tiles on tensor cores? */
 bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Could linear_unit.cu do both? */
+bool cu_is_unit(const cu_backend *b, const cu_step *first, const cu_step *second);
 
 /* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
  */

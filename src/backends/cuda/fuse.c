@@ -395,7 +395,8 @@ utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err)
 {
     const ut_plan *p = e->head.plan;
     for (int32_t i = 0; i < p->n_ops; i++) {
-        e->steps[i].links = (cu_links){.swiglu = -1, .qkv = -1, .snake = -1, .norm = -1};
+        e->steps[i].links =
+            (cu_links){.swiglu = -1, .qkv = -1, .snake = -1, .unit = -1, .norm = -1};
         when[i] = (ut_op_time){i, i};
     }
     /* phases take steps as they are */

@@ -176,6 +176,45 @@ static void give_y16(const cu_run *r, const cu_step *s, cu_tile_args *t)
         t->a.y = 0;
 }
 
+/* ---- Residual units -------------------------------------------------------------------------- */
+
+static size_t unit_shared(int32_t channels, int32_t reach)
+{
+    return CU_UNIT_SHARED((size_t)channels, (size_t)reach);
+}
+
+bool cu_is_unit(const cu_backend *b, const cu_step *first, const cu_step *second)
+{
+    const ut_op *f = first->op, *s = second->op;
+    const int32_t channels = f->w[0]->rows, taps = f->u.linear.taps;
+    return first->w[0]->type == CU_F16 && second->w[0]->type == CU_F16 &&
+           f->w[0]->cols == taps * channels && s->u.linear.taps == 1 && s->w[0]->rows == channels &&
+           s->w[0]->cols == channels && channels % 16 == 0 && channels <= CU_UNIT_CHANNELS &&
+           !f->w[2] && f->in[1] == UT_NONE && first->links.snake < 0 &&
+           unit_shared(channels, (taps - 1) * f->u.linear.dilation) <= b->shared_limit;
+}
+
+/* Both products of a unit, where that occupies enough of the device. */
+static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linear)
+{
+    const cu_step *second = &r->e->steps[s->links.unit];
+    const int64_t blocks = div_up(linear->rows, CU_UNIT_ROWS) * linear->slots;
+    if (3 * blocks < r->b->sm_count)
+        return false;
+    cu_unit_args u = {.first = {.a = *linear, .narrow = CU_F16},
+                      .second = {.a = cu_linear_of(r, second), .narrow = CU_F16},
+                      .taps = s->op->u.linear.taps,
+                      .dilation = s->op->u.linear.dilation};
+    take_x16(r, s, &u.first.a);
+    give_y16(r, second, &u.second);
+    const int32_t channels = linear->n_out;
+    cu_launch(r, CU_K_linear_unit, blocks, 1, 1, unit_shared(channels, (u.taps - 1) * u.dilation),
+              &u);
+    return true;
+}
+
+/* ---- All products of many rows --------------------------------------------------------------- */
+
 static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
 {
     cu_tile_args t = {.a = *linear, .narrow = s->w[0]->type};
@@ -212,12 +251,17 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
 
 bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
 {
-    if (cu_is_slots_linear(r->e, r->b, s))
+    if (cu_is_slots_linear(r->e, r->b, s)) {
         launch_slots(r, s, a);
-    else if (cu_is_tile_linear(r->e, r->b, s))
-        launch_tiles(r, s, a);
-    else
+        return true;
+    }
+    if (!cu_is_tile_linear(r->e, r->b, s))
         return false;
+    if (s->links.unit >= 0 && launch_unit(r, s, a))
+        return true;
+    launch_tiles(r, s, a);
+    if (s->links.unit >= 0)
+        cu_launch_linear(r, &r->e->steps[s->links.unit]);
     return true;
 }
 

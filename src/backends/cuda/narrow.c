@@ -99,6 +99,30 @@ static void take_snake(narrower *x, int32_t i, ut_op_time *when)
     when[i].first = maker;
 }
 
+/* A product and the one behind it, if nobody else reads what lies between. */
+static void take_unit(narrower *x, int32_t i, ut_op_time *when)
+{
+    cu_step *first = &x->e->steps[i], *second = first + 1;
+    if (i + 1 == x->p->n_ops || first->op->kind != UT_OP_LINEAR ||
+        second->op->kind != UT_OP_LINEAR || !is_tiles(x, i) || !is_tiles(x, i + 1) ||
+        !cu_is_unit(x->b, first, second))
+        return;
+    const ut_tid between = root_of(x, first->op->out[0]), from = root_of(x, first->op->in[0]);
+    if (!x->e->narrow[from] || !x->e->narrow[between] || maker_of(x, between) != i ||
+        root_of(x, second->op->in[0]) != between)
+        return;
+    int32_t readers = 0;
+    for (int32_t k = 0; k < x->p->n_ops; k++)
+        readers += root_of(x, x->p->ops[k].in[0]) == between;
+    if (readers != 1)
+        return;
+    first->links.unit = i + 1;
+    second->links.merged = true;
+    when[i + 1].first = i;
+    if (second->links.snake >= 0)
+        when[second->links.snake].first = i;
+}
+
 void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when)
 {
     narrower x = {.e = e, .b = b, .p = e->head.plan};
@@ -109,4 +133,6 @@ void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when)
     for (int32_t i = 0; i < x.p->n_ops; i++)
         if (x.p->ops[i].kind == UT_OP_SNAKE && e->narrow[x.p->ops[i].out[0]])
             take_snake(&x, i, when);
+    for (int32_t i = 0; i < x.p->n_ops; i++)
+        take_unit(&x, i, when);
 }

@@ -233,6 +233,18 @@ static utter_status check_run(const cu_exec *e, const ut_state *state, int first
     return UTTER_OK;
 }
 
+static bool takes_all(const cu_exec *e)
+{
+    return e->frames == CU_FRAMES_WHOLE;
+}
+
+/* What is started from here on comes after the last run of an exec, or NULL. */
+static void wait_for_run(cu_run *r, const cu_exec *last)
+{
+    if (r->result == CU_OK && last && last->stream && last->stream != r->stream)
+        r->result = r->b->d.stream_wait(r->stream, last->done, 0);
+}
+
 /* Check a run, order its stream behind the exec's last run, and copy the inputs. */
 static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int first_slot,
                               int32_t n_t, ut_err *err)
@@ -253,9 +265,11 @@ static utter_status begin_run(cu_run *r, ut_exec *exec, ut_state *state, int fir
                   .stream = b->stream};
     if (r->s)
         r->stream = r->s->stream;
-    const cu_exec *last = e->arena->last;
-    if (last && last->stream != r->stream) /* the arena is still that run's */
-        r->result = b->d.stream_wait(r->stream, last->done, 0);
+    wait_for_run(r, e->arena->last); /* the arena is still that run's */
+    /* A kernel for all phases needs all multiprocessors at once: beside others, one would wait for
+     * the other at every turn. */
+    if (b->last && (takes_all(e) || takes_all(b->last)))
+        wait_for_run(r, b->last);
     copy_inputs(r, n_t);
     set_length(r, n_t);
     e->last_t = n_t;
@@ -267,7 +281,7 @@ static utter_status end_run(cu_run *r, ut_err *err)
     if (r->result == CU_OK)
         r->result = r->b->d.event_record(r->e->done, r->stream);
     r->e->stream = r->stream;
-    r->e->arena->last = r->e;
+    r->e->arena->last = r->b->last = r->e;
     if (r->result != CU_OK)
         return cu_fail(r->b, r->result, r->e->head.plan->name, err);
     return UTTER_OK;

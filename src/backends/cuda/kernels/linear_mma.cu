@@ -4,7 +4,7 @@
  * Each result is chains over a part of K from zero, one 16 columns after the other, and the parts
  * are added in order. So a row's bits depend on its x and on K alone, whatever the tile, the cut of
  * the grid, and the other rows are. */
-#include "backends/cuda/kernels/linear.cuh"
+#include "backends/cuda/kernels/finish.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
 /* ---- x in the matrix's type ------------------------------------------------------------------ */
@@ -41,111 +41,7 @@ UT_KERNEL(linear_pack, cu_tile_args)
     *(uint4 *)to = uint4{p[0], p[1], p[2], p[3]};
 }
 
-/* ---- What follows a sum ---------------------------------------------------------------------- */
-
-/* The rare ones, once in a kernel. */
-UT_DEVICE_APART float activate_apart(int act, float x)
-{
-    return activate(act, x, 0.0f, 0.0f);
-}
-
-UT_DEVICE void snake_four(float v[4], float4 alpha, float4 share)
-{
-    v[0] = snake_by(v[0], alpha.x, share.x), v[1] = snake_by(v[1], alpha.y, share.y);
-    v[2] = snake_by(v[2], alpha.z, share.z), v[3] = snake_by(v[3], alpha.w, share.w);
-}
-
-UT_DEVICE float4 shares_of(float4 beta)
-{
-    const float4 s = {snake_share(beta.x), snake_share(beta.y), snake_share(beta.z),
-                      snake_share(beta.w)};
-    return s;
-}
-
-UT_DEVICE float4 four_of(const float *p, int o)
-{
-    float4 none = {0.0f, 0.0f, 0.0f, 0.0f};
-    return p ? *(const float4 *)(p + o) : none;
-}
-
-/* What outputs o .. o + 3 have to themselves in every row, o < n_out, where groups of 4 are whole.
- */
-struct four_outputs {
-    int o;
-    float4 bias, gamma;
-    float4 alpha, share, y_alpha, y_share; /* of snakes, where they are */
-
-    UT_DEVICE_MEMBER void load(const cu_tile_args &t, int first)
-    {
-        const cu_linear_args &a = t.a;
-        o = first;
-        bias = four_of(a.bias, o), gamma = four_of(a.gamma, o);
-        if (a.act == ACT_SNAKE) {
-            alpha = four_of(a.alpha, o);
-            share = shares_of(four_of(a.beta, o));
-        }
-        if (t.y_alpha) {
-            y_alpha = four_of(t.y_alpha, o % t.y_cols);
-            y_share = shares_of(four_of(t.y_beta, o % t.y_cols));
-        }
-    }
-};
-
-/* Row m of all slots, and where it is among the results. */
-struct result_row {
-    int slot, row;
-    UT_DEVICE_MEMBER result_row(const cu_linear_args &a, int m)
-    {
-        slot = a.slots == 1 ? 0 : m / a.rows;
-        row = m - slot * a.rows;
-    }
-};
-
-UT_DEVICE float4 residual_of(const cu_linear_args &a, const result_row &r, int o)
-{
-    const float *p = a.residual;
-    return four_of(p ? p + r.slot * a.residual_slot + (int64_t)r.row * a.n_out : NULL, o);
-}
-
-/* The sums of four outputs of a row: bias, activation and the rest, and what is narrow. */
-UT_DEVICE void finish_whole(const cu_tile_args &t, const four_outputs &f, const result_row &r,
-                            float4 four, float4 residual)
-{
-    const cu_linear_args &a = t.a;
-    const int64_t at = (int64_t)r.row * a.n_out + f.o;
-    float v[4] = {four.x, four.y, four.z, four.w};
-    if (a.bias)
-        v[0] += f.bias.x, v[1] += f.bias.y, v[2] += f.bias.z, v[3] += f.bias.w;
-    if (a.act == ACT_SNAKE)
-        snake_four(v, f.alpha, f.share);
-    else if (a.act)
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            v[j] = activate_apart(a.act, v[j]);
-    if (a.gamma)
-        v[0] *= f.gamma.x, v[1] *= f.gamma.y, v[2] *= f.gamma.z, v[3] *= f.gamma.w;
-    if (a.residual)
-        v[0] += residual.x, v[1] += residual.y, v[2] += residual.z, v[3] += residual.w;
-    if (a.y)
-        *(float4 *)(a.y + r.slot * a.y_slot + at) = float4{v[0], v[1], v[2], v[3]};
-    if (!t.y16)
-        return;
-    if (t.y_alpha)
-        snake_four(v, f.y_alpha, f.y_share);
-    const uint2 two = {
-        (uint32_t)f32_to_narrow(t.narrow, v[1]) << 16 | f32_to_narrow(t.narrow, v[0]),
-        (uint32_t)f32_to_narrow(t.narrow, v[3]) << 16 | f32_to_narrow(t.narrow, v[2])};
-    *(uint2 *)(t.y16 + r.slot * t.y16_slot + at) = two;
-}
-
-/* Where groups of 4 outputs are not whole. */
-UT_DEVICE void finish_rest(const cu_linear_args &a, int m, int o, const float *v)
-{
-    const result_row r(a, m);
-#pragma unroll 1
-    for (int j = 0; j < 4 && o + j < a.n_out; j++)
-        finish_row(a, r.slot, r.row, o + j, v[j]);
-}
+/* ---- Parts ----------------------------------------------------------------------------------- */
 
 /* The parts' sums to results: 4 outputs to a thread. */
 UT_KERNEL(linear_mma_finish, cu_tile_args)
