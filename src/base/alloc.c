@@ -1,5 +1,6 @@
 /* alloc.c - counted, overflow-checked allocation with a switch that makes the n-th call fail. */
 #include "base/alloc.h"
+#include "base/os.h"
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,6 +73,8 @@ void ut_free(void *p)
     free(p);
 }
 
+#define LARGE ((size_t)4 << 20) /* bytes that are worth large pages */
+
 /* The block of calloc starts somewhere before the aligned address; the pointer to it is kept in
  * the word right before that address. calloc, because the system hands out large zero pages
  * lazily. */
@@ -83,6 +86,8 @@ void *ut_alloc_aligned(size_t size)
     void *block = calloc(1, total);
     if (!block)
         return NULL;
+    if (total >= LARGE)
+        ut_memory_large(block, total);
     uintptr_t at = (uintptr_t)block + sizeof(void *);
     at = (at + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
     char *p = (char *)block + (at - (uintptr_t)block);

@@ -20,6 +20,8 @@ utter_status ut_map_open(ut_map *m, const char *path, ut_err *err);
 void ut_map_close(ut_map *m); /* zeroed map is fine */
 /* The pages of [p, p+size) have been copied elsewhere: the system may drop them. A hint. */
 void ut_map_release(const void *p, size_t size);
+/* This memory will be used, all of it: the system may give it in large pages. */
+void ut_memory_large(void *p, size_t size);
 
 FILE *ut_fopen(const char *path, const char *mode); /* sets errno */
 bool ut_file_exists(const char *path);              /* a regular file */

@@ -71,6 +71,19 @@ void ut_map_release(const void *p, size_t size)
         madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+void ut_memory_large(void *p, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)p + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)p + size) & ~(page - 1);
+    if (end > begin)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)p, (void)size;
+#endif
+}
+
 FILE *ut_fopen(const char *path, const char *mode)
 {
     return fopen(path, mode);

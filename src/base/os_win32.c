@@ -133,6 +133,11 @@ void ut_map_release(const void *p, size_t size)
         VirtualUnlock((void *)(uintptr_t)p, size);
 }
 
+void ut_memory_large(void *p, size_t size)
+{
+    (void)p, (void)size; /* needs a privilege */
+}
+
 FILE *ut_fopen(const char *path, const char *mode)
 {
     wchar_t w[PATH_CHARS], wide_mode[PATH_CHARS];

@@ -85,7 +85,8 @@ void ut_convnext_load(ut_loader *l, ut_convnext *c, int32_t channels, ut_state_s
     const int64_t expect[3] = {channels, 1, -1};
     snprintf(name, sizeof name, "%s.dwconv.conv", prefix);
     c->state = -1;
-    float *kernel = ut_conv_kernel(l, name, expect, dim), *data;
+    const float *kernel = ut_conv_kernel(l, name, expect, dim);
+    float *data;
     if (kernel) {
         const int32_t k = (int32_t)dim[2];
         c->dw = ut_weight_new(l, name, channels, k, &data);
@@ -97,7 +98,6 @@ void ut_convnext_load(ut_loader *l, ut_convnext *c, int32_t channels, ut_state_s
             ut_loader_fail(l, UTTER_ERR_LIMIT, "too many convolutions: more than %d state tensors",
                            UT_STATE_MAX);
     }
-    ut_free(kernel);
     c->dw_bias = ut_load_vector(l, channels, "%s.dwconv.conv.bias", prefix);
     c->norm_w = ut_load_vector(l, channels, "%s.norm.weight", prefix);
     c->norm_b = ut_load_vector(l, channels, "%s.norm.bias", prefix);
@@ -131,12 +131,12 @@ static const ut_weight *projection(ut_loader *l, const char *prefix, int32_t row
 {
     const int64_t expect[3] = {rows, cols, 1};
     int64_t dim[3];
-    float *kernel = ut_conv_kernel(l, prefix, expect, dim), *data = NULL;
+    const float *kernel = ut_conv_kernel(l, prefix, expect, dim);
+    float *data = NULL;
     const ut_weight *w =
         kernel ? ut_weight_new(l, prefix, (int32_t)dim[0], (int32_t)dim[1], &data) : NULL;
     for (int64_t i = 0; w && i < dim[0] * dim[1]; i++)
         data[i] = scale * kernel[i];
-    ut_free(kernel);
     if (!bias)
         return w;
     const ut_weight *b = ut_load_vector(l, rows, "%s.bias", prefix);

@@ -46,17 +46,29 @@ static bool apply_gain(ut_loader *l, const char *prefix, const char *suffix, flo
     ut_weight_row_f32(g, 0, gain);
     for (int32_t r = 0; r < rows; r++) {
         float *row = w + (size_t)r * (size_t)cols;
-        double sum = 0;
+        double sums[4] = {0}; /* chains that do not wait for each other */
         for (int32_t c = 0; c < cols; c++)
-            sum += (double)row[c] * (double)row[c];
-        const float scale = gain[r] / (float)sqrt(sum);
+            sums[c % 4] += (double)row[c] * (double)row[c];
+        const float scale = gain[r] / (float)sqrt(sums[0] + sums[1] + (sums[2] + sums[3]));
         for (int32_t c = 0; c < cols; c++)
             row[c] *= scale;
     }
     return true;
 }
 
-float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3], int64_t dim[3])
+/* Memory for a kernel: what the one before had, or more. */
+static float *kernel_memory(ut_loader *l, size_t bytes)
+{
+    if (bytes > l->kernel_bytes) {
+        ut_loader_end(l);
+        l->kernel = ut_malloc(bytes);
+        l->kernel_bytes = l->kernel ? bytes : 0;
+    }
+    return l->kernel;
+}
+
+const float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3],
+                            int64_t dim[3])
 {
     if (l->status != UTTER_OK)
         return NULL;
@@ -74,55 +86,64 @@ float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3],
     }
     const int32_t rows = (int32_t)dim[0], cols = (int32_t)(dim[1] * dim[2]);
     size_t bytes;
-    float *w =
-        ut_size_mul((size_t)rows, (size_t)cols * sizeof *w, &bytes) ? ut_malloc(bytes) : NULL;
+    float *w = ut_size_mul((size_t)rows, (size_t)cols * sizeof *w, &bytes) ? kernel_memory(l, bytes)
+                                                                           : NULL;
     if (!w) {
         ut_loader_fail(l, UTTER_ERR_NOMEM, "no memory for tensor %s", v->name);
         return NULL;
     }
     ut_view_to_f32(v, 0, v->n_elements, w);
     ut_loader_use(l, v);
-    if (gain_suffix && !apply_gain(l, prefix, gain_suffix, w, rows, cols)) {
-        ut_free(w);
-        return NULL;
-    }
-    return w;
+    return gain_suffix && !apply_gain(l, prefix, gain_suffix, w, rows, cols) ? NULL : w;
 }
 
-/* ---- Kernels as linears --------------------------------------------------------------------- */
+/* ---- Kernels as linears ---------------------------------------------------------------------- *
+ * Channels of the input are far apart in one of the two layouts: a line of memory's worth of them
+ * goes at a time, so that lines are read and written once. */
+
+enum { LINE = 16 };
+
+/* dst[i] = src[i * step] of channels i < n. */
+static void gather_channels(float *dst, const float *src, size_t step, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        dst[i] = src[(size_t)i * step];
+}
+
+static int32_t line_of(int32_t first, int32_t n)
+{
+    return n - first < LINE ? n - first : LINE;
+}
 
 /* dst[o, (q + pad) * C + c] = src[o, c, q]: a kernel over rows of `stride` steps; pad aligns a
  * kernel that is no multiple of the stride to the newest step. */
 static void fold_conv(const ut_conv *c, const float *src, float *dst)
 {
-    const int32_t width = c->taps * c->in_rows * c->in_channels;
+    const int32_t width = c->taps * c->in_rows * c->in_channels, n = c->in_channels;
     const int32_t pad = c->taps * c->in_rows - c->kernel;
     for (int32_t o = 0; o < c->out_channels; o++)
-        for (int32_t i = 0; i < c->in_channels; i++)
+        for (int32_t i = 0; i < n; i += LINE)
             for (int32_t q = 0; q < c->kernel; q++)
-                dst[(size_t)o * (size_t)width + (size_t)((q + pad) * c->in_channels + i)] =
-                    src[((size_t)o * (size_t)c->in_channels + (size_t)i) * (size_t)c->kernel +
-                        (size_t)q];
+                gather_channels(dst + (size_t)o * (size_t)width + (size_t)((q + pad) * n + i),
+                                src + ((size_t)o * (size_t)n + (size_t)i) * (size_t)c->kernel +
+                                    (size_t)q,
+                                (size_t)c->kernel, line_of(i, n));
 }
 
 /* Output step n = i*s + r is sum over taps m of src[c, o, r + m*s] x[i - m]; tap j of the linear,
  * oldest first, is m = taps - 1 - j. */
 static void fold_transposed(const ut_conv *c, const float *src, float *dst)
 {
-    const int32_t width = c->taps * c->in_channels;
-    for (int32_t r = 0; r < c->out_rows; r++)
-        for (int32_t o = 0; o < c->out_channels; o++)
-            for (int32_t j = 0; j < c->taps; j++) {
-                const int32_t q = r + (c->taps - 1 - j) * c->out_rows;
-                if (q >= c->kernel)
-                    continue;
-                float *row = dst +
-                             ((size_t)r * (size_t)c->out_channels + (size_t)o) * (size_t)width +
-                             (size_t)(j * c->in_channels);
-                for (int32_t i = 0; i < c->in_channels; i++)
-                    row[i] =
-                        src[((size_t)i * (size_t)c->out_channels + (size_t)o) * (size_t)c->kernel +
-                            (size_t)q];
+    const int32_t width = c->taps * c->in_channels, n = c->in_channels;
+    const size_t step = (size_t)c->out_channels * (size_t)c->kernel;
+    for (int32_t o = 0; o < c->out_channels; o++)
+        for (int32_t i = 0; i < n; i += LINE)
+            for (int32_t q = 0; q < c->kernel; q++) {
+                const int32_t r = q % c->out_rows, j = c->taps - 1 - q / c->out_rows;
+                const size_t row = (size_t)r * (size_t)c->out_channels + (size_t)o;
+                gather_channels(dst + row * (size_t)width + (size_t)(j * n + i),
+                                src + (size_t)i * step + (size_t)o * (size_t)c->kernel + (size_t)q,
+                                step, line_of(i, n));
             }
 }
 
@@ -156,7 +177,7 @@ void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t 
     const int64_t expect[3] = {kind == UT_CONV ? out_channels : in_channels,
                                kind == UT_CONV ? in_channels : out_channels, -1};
     int64_t dim[3];
-    float *stored = ut_conv_kernel(l, prefix, expect, dim);
+    const float *stored = ut_conv_kernel(l, prefix, expect, dim);
     if (!stored)
         return;
     c->out_channels = (int32_t)(kind == UT_CONV ? dim[0] : dim[1]);
@@ -165,7 +186,6 @@ void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t 
     if (stride == 0 && c->kernel % 2) {
         ut_loader_fail(l, UTTER_ERR_MODEL, "%s has a kernel of %d, expected twice its stride",
                        prefix, (int)c->kernel);
-        ut_free(stored);
         return;
     }
     set_geometry(c, kind, stride ? stride : c->kernel / 2, dilation);
@@ -177,7 +197,6 @@ void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t 
         fold_conv(c, stored, folded);
     else if (c->w)
         fold_transposed(c, stored, folded);
-    ut_free(stored);
     if (c->w && c->taps > 1 && states) {
         c->state = ut_state_set_add(states, "conv_history", UT_F32, (c->taps - 1) * c->dilation,
                                     c->in_rows * c->in_channels);

@@ -37,8 +37,9 @@ void ut_conv_load_unbiased(ut_loader *l, ut_conv *c, ut_conv_kind kind, int32_t 
 bool ut_conv_shape(const ut_loader *l, const char *prefix, int64_t dim[3]);
 
 /* w = g * v / |v| over all dimensions but the first, or the plain weight: f32 [dim0, dim1 * k], the
- * caller's (ut_free); NULL after a failure. expect: dimensions, -1 for any. */
-float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3], int64_t dim[3]);
+ * loader's, until the next one; NULL after a failure. expect: dimensions, -1 for any. */
+const float *ut_conv_kernel(ut_loader *l, const char *prefix, const int64_t expect[3],
+                            int64_t dim[3]);
 
 typedef struct ut_conv_args {
     ut_act act;

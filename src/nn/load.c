@@ -1,5 +1,6 @@
 /* load.c - tensors of a checkpoint as weights of a plan; see load.h. */
 #include "nn/load.h"
+#include "base/alloc.h"
 #include "base/log.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,13 @@ void ut_loader_init(ut_loader *l, const ut_weights *weights, ut_arena *arena, ut
     l->used = ut_arena_alloc(arena, (ut_weights_count(weights) + 1) * sizeof *l->used);
     if (!l->used)
         ut_loader_fail(l, UTTER_ERR_NOMEM, "no memory");
+}
+
+void ut_loader_end(ut_loader *l)
+{
+    ut_free(l->kernel);
+    l->kernel = NULL;
+    l->kernel_bytes = 0;
 }
 
 void ut_loader_fail(ut_loader *l, utter_status status, const char *fmt, ...)

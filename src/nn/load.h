@@ -20,10 +20,14 @@ typedef struct ut_loader {
     size_t n_used;
     int64_t n_params; /* elements of the views that were asked for */
     int least_bits;   /* of the weights made from here on, see ut_weight */
+    float *kernel;    /* the last one that ut_conv_kernel gave, of so many bytes at most */
+    size_t kernel_bytes;
 } ut_loader;
 
 /* Where shape lookups start: err is borrowed, status becomes OK or NOMEM. */
 void ut_loader_init(ut_loader *l, const ut_weights *weights, ut_arena *arena, ut_err *err);
+/* Give back what the loader itself has; the weights stay. */
+void ut_loader_end(ut_loader *l);
 /* Record a failure about the file: "FILE: <text>". */
 void ut_loader_fail(ut_loader *l, utter_status status, const char *fmt, ...) UT_PRINTF(3, 4);
 /* Count a view as asked for; the ut_load_ functions do so themselves. */

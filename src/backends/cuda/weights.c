@@ -5,6 +5,7 @@
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
 #include "base/half.h"
+#include "base/os.h"
 #include <math.h>
 #include <string.h>
 
@@ -48,6 +49,42 @@ static utter_status leave_half(cu_backend *b, int half, cu_result r, ut_err *err
     return r == CU_OK ? UTTER_OK : cu_fail(b, r, "uploading", err);
 }
 
+typedef struct copy_share {
+    uint8_t *dst;
+    const uint8_t *src;
+    size_t n;
+} copy_share;
+
+static void do_share(void *arg)
+{
+    const copy_share *s = arg;
+    memcpy(s->dst, s->src, s->n);
+}
+
+/* memcpy; one thread would bring a file's pages more slowly than the device takes them. */
+static void copy_together(void *dst, const void *src, size_t n)
+{
+    enum { MOST = 4 };
+    copy_share share[MOST];
+    ut_thread *others[MOST] = {0};
+    const size_t cores = (size_t)ut_physical_cores(), each = (size_t)1 << 20;
+    size_t count = cores < MOST ? cores : MOST;
+    count = n / each < count ? n / each : count;
+    count = count ? count : 1;
+    for (size_t i = 0; i < count; i++) {
+        const size_t begin = n / count * i, end = i + 1 < count ? begin + n / count : n;
+        share[i] = (copy_share){(uint8_t *)dst + begin, (const uint8_t *)src + begin, end - begin};
+        if (i > 0)
+            others[i] = ut_thread_start(do_share, &share[i], -1);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (others[i])
+            ut_thread_join(others[i]);
+        else
+            do_share(&share[i]);
+    }
+}
+
 utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes, ut_err *err)
 {
     utter_status st = UTTER_OK;
@@ -57,7 +94,7 @@ utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes,
         st = take_half(b, &half, err);
         if (st != UTTER_OK)
             return st;
-        memcpy(b->staging.host[half], (const uint8_t *)src + at, n);
+        copy_together(b->staging.host[half], (const uint8_t *)src + at, n);
         st =
             leave_half(b, half, b->d.to_device(dst + at, b->staging.host[half], n, b->stream), err);
         at += n;
@@ -147,7 +184,8 @@ static utter_status upload_part(cu_backend *b, const cu_weight *item, const ut_w
         if (st != UTTER_OK)
             return st;
         const size_t bytes = (size_t)n * row_bytes;
-        memcpy(b->staging.host[half], (const uint8_t *)part->data + (size_t)r * row_bytes, bytes);
+        copy_together(b->staging.host[half], (const uint8_t *)part->data + (size_t)r * row_bytes,
+                      bytes);
         cu_run run = {.b = b, .stream = b->stream};
         run.result =
             b->d.to_device(b->staging.device[half], b->staging.host[half], bytes, b->stream);

@@ -83,6 +83,7 @@ static utter_status load_tensors(qwen3_tts *q, const ut_model_options *options, 
         ut_q3_speaker_load(&l, &q->speaker, &q->config, &m->speaker);
     if (l.status == UTTER_OK)
         ut_q3_lm_load(&l, &q->lm, &q->config, options, &m->ar);
+    ut_loader_end(&l);
     if (l.status != UTTER_OK)
         return l.status;
     m->info.n_params_lm = l.n_params;
@@ -90,6 +91,7 @@ static utter_status load_tensors(qwen3_tts *q, const ut_model_options *options, 
     ut_loader_init(&l, q->codec_weights, q->arena, err);
     if (l.status == UTTER_OK)
         ut_q3_codec_load(&l, &q->codec, &q->config, &m->codec);
+    ut_loader_end(&l);
     m->info.n_params_codec = l.n_params;
     return l.status;
 }

@@ -172,6 +172,7 @@ static utter_status load_tensors(s1_mini *s, const ut_model_options *options, ut
     ut_loader_init(&l, s->lm_weights, s->arena, err);
     if (l.status == UTTER_OK)
         ut_s1_lm_load(&l, &s->lm, &s->config, &s->ids, options, &m->ar);
+    ut_loader_end(&l);
     if (l.status != UTTER_OK)
         return l.status;
     m->info.n_params_lm = l.n_params;
@@ -179,6 +180,7 @@ static utter_status load_tensors(s1_mini *s, const ut_model_options *options, ut
     ut_loader_init(&l, s->codec_weights, s->arena, err);
     if (l.status == UTTER_OK)
         ut_s1_codec_load(&l, &s->codec, &s->config, &m->codec);
+    ut_loader_end(&l);
     m->info.n_params_codec = l.n_params;
     return l.status;
 }
