@@ -154,6 +154,13 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
         const int k = begin + 64 * s + 8 * chunk;
         x.copy(stage_of(s), x_offset(a, k), k < a.k);
     };
+    auto copy_next = [&](int s) {
+        if (s + STAGES - 1 < steps) {
+            copy_w(s + STAGES - 1);
+            copy_x(s + STAGES - 1);
+        }
+        copy_group_end();
+    };
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++)
         if (s < steps)
@@ -168,13 +175,25 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
     }
     for (int s = 0; s < steps; s++) {
         copy_wait<STAGES - 2>();
+#ifdef UT_MMA_GROUPS
+        group_sees_memory();
+#endif
         __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
-        if (s + STAGES - 1 < steps) {
-            copy_w(s + STAGES - 1);
-            copy_x(s + STAGES - 1);
-        }
-        copy_group_end();
         const uint4 *xs = tiles + s % STAGES * (BM + BN) * 8, *ws = xs + BM * 8;
+#ifdef UT_MMA_GROUPS
+        uint32_t fx[4][4];
+        const int r = wm + lane % 16;
+#pragma unroll
+        for (int kk = 0; kk < 4; kk++)
+            load_matrices(fx[kk], xs + r * 8 + swizzle(r, 2 * kk + lane / 16));
+        group_begin();
+#pragma unroll
+        for (int kk = 0; kk < 4; kk++)
+            group_mma<WN, HALF>::add(sum[0], fx[kk], group_matrix(ws + wn * 8 + 2 * kk));
+        copy_next(s);
+        group_end();
+#else
+        copy_next(s);
 #pragma unroll
         for (int kk = 0; kk < 4; kk++) {
             uint32_t fx[M][4], fw[N / 2][4];
@@ -197,6 +216,7 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
                     else
                         mma_bf16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
         }
+#endif
         if ((s + 1) % (CU_K_PART / 64) == 0 || s + 1 == steps) {
 #pragma unroll
             for (int i = 0; i < M; i++)
@@ -259,27 +279,38 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
 }
 #endif
 
+/* What a warp makes of a tile. */
+#ifdef UT_MMA_GROUPS
+enum { ROWS_OF_WIDE = 16, COLS_OF_WIDE = 128 };
+enum { ROWS_OF_TALL = 16, COLS_OF_TALL = 64 };
+enum { ROWS_OF_SMALL = 16, COLS_OF_SMALL = 32 };
+#else
+enum { ROWS_OF_WIDE = 64, COLS_OF_WIDE = 32 };
+enum { ROWS_OF_TALL = 32, COLS_OF_TALL = 32 };
+enum { ROWS_OF_SMALL = 32, COLS_OF_SMALL = 16 };
+#endif
+
 UT_KERNEL_AHEAD(linear_mma_128, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, 64, 32, false>(a));
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_tall, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, 32, 32, false>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_tall_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, 32, 32, true>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_64, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, 32, 16, false>(a));
+    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_128_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, 64, 32, true>(a));
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_64_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, 32, 16, true>(a));
+    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true>(a));
 }

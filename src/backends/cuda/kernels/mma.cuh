@@ -55,6 +55,75 @@ UT_DEVICE void load_matrices_trans(uint32_t r[4], const void *row)
                  : "memory");
 }
 
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+/* ---- Four warps together ---------------------------------------------------------------------- *
+ * Compute capability 9.0 alone has products by four warps, 16 rows each, of A in registers, as for
+ * mma_f16, and B in shared memory. They run beside the warps until these wait. Twice as fast. */
+#define UT_MMA_GROUPS 1
+
+/* What was written to shared memory, as products read it: before the barrier behind the writes. */
+UT_DEVICE void group_sees_memory(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/* Before the first product after registers of A or C were written. */
+UT_DEVICE void group_begin(void)
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+/* Wait for all products since group_begin. */
+UT_DEVICE void group_end(void)
+{
+    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+/* Columns k .. k + 15 of B's rows, each the column of a tile [rows][8 groups of 16 bytes] that is
+ * swizzled as in swizzle(); at: a row whose number is a multiple of 8, from its group k / 8 on. */
+UT_DEVICE uint64_t group_matrix(const void *at)
+{
+    const uint64_t address = (uint64_t)__cvta_generic_to_shared(at);
+    return (uint64_t)1 << 62 /* rows of 128 bytes */ | (uint64_t)(1024 / 16) << 32 /* 8 rows */ |
+           (uint64_t)1 << 16 | (address & 0x3ffff) >> 4;
+}
+
+#define UT_C4(j)  "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+#define UT_C16(j) UT_C4(j), UT_C4(j + 1), UT_C4(j + 2), UT_C4(j + 3)
+#define UT_R8(a, b, c, d, e, f, g, h)                                                              \
+    "%" #a ", %" #b ", %" #c ", %" #d ", %" #e ", %" #f ", %" #g ", %" #h
+#define UT_R32                                                                                     \
+    UT_R8(0, 1, 2, 3, 4, 5, 6, 7)                                                                  \
+    ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15) ", " UT_R8(16, 17, 18, 19, 20, 21, 22, 23) ", "       \
+                                                                     UT_R8(24, 25, 26, 27, 28, 29, \
+                                                                           30, 31)
+#define UT_R64                                                                                     \
+    UT_R32 ", " UT_R8(32, 33, 34, 35, 36, 37, 38, 39) ", " UT_R8(40, 41, 42, 43, 44, 45, 46,       \
+                                                                 47) ", "                          \
+    UT_R8(48, 49, 50, 51, 52, 53, 54, 55) ", " UT_R8(56, 57, 58, 59, 60, 61, 62, 63)
+
+/* c += a b for N outputs: C of N / 8 tiles of 8. */
+template <int N, bool HALF> struct group_mma;
+#define UT_GROUP_MMA(n, half, type, registers, rest, ...)                                          \
+    template <> struct group_mma<n, half> {                                                        \
+        static UT_DEVICE_MEMBER void add(float (*c)[4], const uint32_t a[4], uint64_t b)           \
+        {                                                                                          \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type           \
+                         " {" registers "}, " rest ", 1, 1, 1, 0;"                                 \
+                         : __VA_ARGS__                                                             \
+                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                    \
+        }                                                                                          \
+    };
+#define UT_GROUP_MMAS(n, registers, rest, ...)                                                     \
+    UT_GROUP_MMA(n, false, "bf16", registers, rest, __VA_ARGS__)                                   \
+    UT_GROUP_MMA(n, true, "f16", registers, rest, __VA_ARGS__)
+UT_GROUP_MMAS(32, UT_R8(0, 1, 2, 3, 4, 5, 6, 7) ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15),
+              "{%16, %17, %18, %19}, %20", UT_C16(0))
+UT_GROUP_MMAS(64, UT_R32, "{%32, %33, %34, %35}, %36", UT_C16(0), UT_C16(4))
+UT_GROUP_MMAS(128, UT_R64, "{%64, %65, %66, %67}, %68", UT_C16(0), UT_C16(4), UT_C16(8),
+              UT_C16(12))
+#endif
+
 /* 16 bytes to shared memory, or zeros where not `live`: there once its group has been waited for
  * and the block has met at a barrier. */
 UT_DEVICE void copy_async(void *shared, const void *src, bool live)
