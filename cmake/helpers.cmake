@@ -37,8 +37,9 @@ function(ut_test name)
     ut_test_properties(${name} "${arg_LABELS}")
 endfunction()
 
-# What every test gets, however it was added.
+# What every test gets, however it was added: a directory of its own, for tests run side by side.
 function(ut_test_properties name labels)
+    file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/test-files/${name})
     set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 900
-        ENVIRONMENT "UT_TEST_TMP=${PROJECT_BINARY_DIR}/test-files")
+        ENVIRONMENT "UT_TEST_TMP=${PROJECT_BINARY_DIR}/test-files/${name}")
 endfunction()
