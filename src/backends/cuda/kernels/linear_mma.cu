@@ -189,7 +189,7 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
         group_begin();
 #pragma unroll
         for (int kk = 0; kk < 4; kk++)
-            group_mma<WN, HALF>::add(sum[0], fx[kk], group_matrix(ws + wn * 8 + 2 * kk));
+            group_mma<WN, HALF>::add(sum[0], fx[kk], group_matrix<8>(ws + wn * 8 + 2 * kk));
         copy_next(s);
         group_end();
 #else

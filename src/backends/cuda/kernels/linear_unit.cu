@@ -43,13 +43,25 @@ UT_DEVICE void copy_step(const cu_linear_args &l, int step, uint4 *stage)
     }
 }
 
-/* A warp's sums of a product, 32 rows by half of the outputs, and where their next columns of x
- * are. */
+/* A warp's sums of a product, and where their next columns of x are. */
 struct unit_sums {
-    enum { M = 2, COLS = N / 2, F = COLS / 8 };
+#ifdef UT_MMA_GROUPS
+    enum { M = 1, COLS = N }; /* tiles of 16 rows, outputs */
+#else
+    enum { M = 2, COLS = N / 2 };
+#endif
+    enum { F = COLS / 8, WARPS_M = CU_UNIT_ROWS / (16 * M) };
     float sum[M][F][4];
     int at, column; /* groups from a row's first; of the tap's columns */
 
+    static UT_DEVICE_MEMBER int first_row()
+    {
+        return threadIdx.x / 32 % WARPS_M * 16 * M;
+    }
+    static UT_DEVICE_MEMBER int first_output()
+    {
+        return threadIdx.x / 32 / WARPS_M * COLS;
+    }
     UT_DEVICE_MEMBER void clear()
     {
 #pragma unroll
@@ -65,25 +77,13 @@ struct unit_sums {
         clear();
         at = column = 0;
     }
-    /* 16 more columns, number `half` of a step. */
-    UT_DEVICE_MEMBER void add(const uint4 *x, const uint4 *w, int half, int channels, int pitch,
-                              int tap)
+    /* x's next 16 columns, of 16 rows each. */
+    UT_DEVICE_MEMBER void take(uint32_t fx[M][4], const uint4 *x, int channels, int pitch, int tap)
     {
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int wm = warp % 4 * 32, wn = warp / 4 * COLS;
-        uint32_t fx[M][4], fw[F / 2][4];
+        const int lane = threadIdx.x % 32;
 #pragma unroll
         for (int i = 0; i < M; i++)
-            load_matrices(fx[i], x + (wm + 16 * i + lane % 16) * pitch + at + lane / 16);
-#pragma unroll
-        for (int j = 0; j < F / 2; j++)
-            load_matrices(fw[j], w + step_group(wn + 16 * j + lane / 16 * 8 + lane % 8,
-                                                2 * half + lane / 8 % 2));
-#pragma unroll
-        for (int i = 0; i < M; i++)
-#pragma unroll
-            for (int j = 0; j < F; j++)
-                mma_f16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
+            load_matrices(fx[i], x + (first_row() + 16 * i + lane % 16) * pitch + at + lane / 16);
         at += 2;
         column += 16;
         if (column == channels) {
@@ -91,18 +91,56 @@ struct unit_sums {
             at += tap - channels / 8;
         }
     }
+    /* A step's columns, 32 or (not whole) 16; meanwhile: what else there is to do. */
+    template <class FN>
+    UT_DEVICE_MEMBER void add(const uint4 *x, const uint4 *w, bool whole, int channels, int pitch,
+                              int tap, const FN &meanwhile)
+    {
+#ifdef UT_MMA_GROUPS
+        uint32_t fx[2][M][4];
+        take(fx[0], x, channels, pitch, tap);
+        if (whole)
+            take(fx[1], x, channels, pitch, tap);
+        group_begin();
+        group_mma<N, true>::add(sum[0], fx[0][0], group_matrix<STEP_GROUPS>(w));
+        if (whole)
+            group_mma<N, true>::add(sum[0], fx[1][0], group_matrix<STEP_GROUPS>(w + 2));
+        meanwhile();
+        group_end();
+#else
+        const int lane = threadIdx.x % 32;
+        meanwhile();
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            if (half && !whole)
+                break;
+            uint32_t fx[M][4], fw[F / 2][4];
+            take(fx, x, channels, pitch, tap);
+#pragma unroll
+            for (int j = 0; j < F / 2; j++)
+                load_matrices(fw[j],
+                              w + step_group(first_output() + 16 * j + lane / 16 * 8 + lane % 8,
+                                             2 * half + lane / 8 % 2));
+#pragma unroll
+            for (int i = 0; i < M; i++)
+#pragma unroll
+                for (int j = 0; j < F; j++)
+                    mma_f16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
+        }
+#endif
+    }
     /* The sums of a part of K, added to what the parts before came to. */
     UT_DEVICE_MEMBER void end_part(float *out, int pitch, bool first)
     {
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int wm = warp % 4 * 32, wn = warp / 4 * COLS;
+        const int lane = threadIdx.x % 32;
 #pragma unroll
         for (int i = 0; i < M; i++)
 #pragma unroll
             for (int j = 0; j < F; j++)
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
-                    const int r = wm + 16 * i + 8 * h + lane / 4, c = wn + 8 * j + lane % 4 * 2;
+                    const int r = first_row() + 16 * i + 8 * h + lane / 4;
+                    const int c = first_output() + 8 * j + lane % 4 * 2;
                     float2 *to = (float2 *)(out + r * pitch + c);
                     float2 v = {sum[i][j][2 * h], sum[i][j][2 * h + 1]};
                     if (!first)
@@ -164,16 +202,18 @@ UT_DEVICE void unit_mma(const cu_unit_args &u)
     sums.start();
     for (int i = 0; i < n; i++) {
         copy_wait<STAGES - 2>();
+#ifdef UT_MMA_GROUPS
+        group_sees_memory();
+#endif
         __syncthreads(); /* step i is there, and its successor's buffer is free */
-        if (i + STAGES - 1 < n)
-            copy_w(i + STAGES - 1);
-        copy_group_end();
         const bool second = i >= n_first;
         const int k = STEP * (second ? i - n_first : i), end = second ? channels : a.k;
         const uint4 *w = s.w + i % STAGES * unit_shared::STAGE;
-        sums.add(s.x, w, 0, channels, pitch, u.dilation * pitch);
-        if (k + 16 < end)
-            sums.add(s.x, w, 1, channels, pitch, u.dilation * pitch);
+        sums.add(s.x, w, k + 16 < end, channels, pitch, u.dilation * pitch, [&] {
+            if (i + STAGES - 1 < n)
+                copy_w(i + STAGES - 1);
+            copy_group_end();
+        });
         const bool over = k + STEP >= end;
         if (over || (k + STEP) % CU_K_PART == 0)
             sums.end_part(s.out, PITCH, k < CU_K_PART);

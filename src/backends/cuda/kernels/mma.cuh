@@ -76,15 +76,17 @@ UT_DEVICE void group_begin(void)
 /* Wait for all products since group_begin. */
 UT_DEVICE void group_end(void)
 {
-    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::
+                     : "memory");
 }
 
-/* Columns k .. k + 15 of B's rows, each the column of a tile [rows][8 groups of 16 bytes] that is
- * swizzled as in swizzle(); at: a row whose number is a multiple of 8, from its group k / 8 on. */
-UT_DEVICE uint64_t group_matrix(const void *at)
+/* 16 columns of a tile [rows][GROUPS of 16 bytes], whose rows are B's columns: swizzled as in
+ * swizzle(), or with 4 groups, as linear_unit.cu has it. at: the first of the columns in a row
+ * whose number is a multiple of 8; the tile begins at a multiple of 8 rows. */
+template <int GROUPS> UT_DEVICE uint64_t group_matrix(const void *at)
 {
     const uint64_t address = (uint64_t)__cvta_generic_to_shared(at);
-    return (uint64_t)1 << 62 /* rows of 128 bytes */ | (uint64_t)(1024 / 16) << 32 /* 8 rows */ |
+    return (uint64_t)(GROUPS == 8 ? 1 : 2) << 62 | (uint64_t)(8 * GROUPS) << 32 /* 8 rows */ |
            (uint64_t)1 << 16 | (address & 0x3ffff) >> 4;
 }
 
@@ -94,13 +96,14 @@ UT_DEVICE uint64_t group_matrix(const void *at)
     "%" #a ", %" #b ", %" #c ", %" #d ", %" #e ", %" #f ", %" #g ", %" #h
 #define UT_R32                                                                                     \
     UT_R8(0, 1, 2, 3, 4, 5, 6, 7)                                                                  \
-    ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15) ", " UT_R8(16, 17, 18, 19, 20, 21, 22, 23) ", "       \
-                                                                     UT_R8(24, 25, 26, 27, 28, 29, \
-                                                                           30, 31)
+    ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15) ", " UT_R8(                                           \
+        16, 17, 18, 19, 20, 21, 22, 23) ", " UT_R8(24, 25, 26, 27, 28, 29, 30, 31)
+#define UT_R48                                                                                     \
+    UT_R32 ", " UT_R8(32, 33, 34, 35, 36, 37, 38, 39) ", " UT_R8(40, 41, 42, 43, 44, 45, 46, 47)
 #define UT_R64                                                                                     \
-    UT_R32 ", " UT_R8(32, 33, 34, 35, 36, 37, 38, 39) ", " UT_R8(40, 41, 42, 43, 44, 45, 46,       \
-                                                                 47) ", "                          \
-    UT_R8(48, 49, 50, 51, 52, 53, 54, 55) ", " UT_R8(56, 57, 58, 59, 60, 61, 62, 63)
+    UT_R32 ", " UT_R8(32, 33, 34, 35, 36, 37, 38, 39) ", " UT_R8(                                  \
+        40, 41, 42, 43, 44, 45, 46, 47) ", " UT_R8(48, 49, 50, 51, 52, 53, 54,                     \
+                                                   55) ", " UT_R8(56, 57, 58, 59, 60, 61, 62, 63)
 
 /* c += a b for N outputs: C of N / 8 tiles of 8. */
 template <int N, bool HALF> struct group_mma;
@@ -120,8 +123,8 @@ template <int N, bool HALF> struct group_mma;
 UT_GROUP_MMAS(32, UT_R8(0, 1, 2, 3, 4, 5, 6, 7) ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15),
               "{%16, %17, %18, %19}, %20", UT_C16(0))
 UT_GROUP_MMAS(64, UT_R32, "{%32, %33, %34, %35}, %36", UT_C16(0), UT_C16(4))
-UT_GROUP_MMAS(128, UT_R64, "{%64, %65, %66, %67}, %68", UT_C16(0), UT_C16(4), UT_C16(8),
-              UT_C16(12))
+UT_GROUP_MMAS(96, UT_R48, "{%48, %49, %50, %51}, %52", UT_C16(0), UT_C16(4), UT_C16(8))
+UT_GROUP_MMAS(128, UT_R64, "{%64, %65, %66, %67}, %68", UT_C16(0), UT_C16(4), UT_C16(8), UT_C16(12))
 #endif
 
 /* 16 bytes to shared memory, or zeros where not `live`: there once its group has been waited for
