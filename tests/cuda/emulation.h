@@ -172,6 +172,13 @@ static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
     return old;
 }
 
+static inline uint32_t atomicExch(uint32_t *p, uint32_t v)
+{
+    const uint32_t old = *p;
+    *p = v;
+    return old;
+}
+
 template <class T> static inline T __shfl_xor_sync(unsigned, T v, int mask)
 {
     return emu_shuffle(v, (threadIdx.x % 32) ^ (unsigned)mask);

@@ -419,78 +419,78 @@ typedef struct cu_convert_args {
 
 /* ---- All kernels ----------------------------------------------------------------------------- */
 
-/* X(name, arguments) */
+/* X(name, arguments, file): what kernels/FILE.cu has. */
 #define CU_KERNELS(X)                                                                              \
-    X(linear_few_f32_1, cu_linear_args)                                                            \
-    X(linear_few_f32_4, cu_linear_args)                                                            \
-    X(linear_few_bf16_1, cu_linear_args)                                                           \
-    X(linear_few_bf16_4, cu_linear_args)                                                           \
-    X(linear_few_f16_1, cu_linear_args)                                                            \
-    X(linear_few_f16_4, cu_linear_args)                                                            \
-    X(linear_tile_f32, cu_linear_args)                                                             \
-    X(linear_tile_bf16, cu_linear_args)                                                            \
-    X(linear_tile_f16, cu_linear_args)                                                             \
-    X(linear_finish, cu_linear_args)                                                               \
-    X(linear_few_q8_1, cu_linear_args)                                                             \
-    X(linear_few_q8_4, cu_linear_args)                                                             \
-    X(linear_few_q4_1, cu_linear_args)                                                             \
-    X(linear_few_q4_4, cu_linear_args)                                                             \
-    X(linear_tile_q8, cu_linear_args)                                                              \
-    X(linear_tile_q4, cu_linear_args)                                                              \
-    X(linear_pack, cu_tile_args)                                                                   \
-    X(linear_mma_128, cu_tile_args)                                                                \
-    X(linear_mma_64, cu_tile_args)                                                                 \
-    X(linear_mma_128_f16, cu_tile_args)                                                            \
-    X(linear_mma_tall, cu_tile_args)                                                               \
-    X(linear_mma_tall_f16, cu_tile_args)                                                           \
-    X(linear_mma_64_f16, cu_tile_args)                                                             \
-    X(linear_mma_finish, cu_tile_args)                                                             \
-    X(linear_unit, cu_unit_args)                                                                   \
-    X(linear_slots_8, cu_slots_args)                                                               \
-    X(linear_slots_16, cu_slots_args)                                                              \
-    X(linear_slots_32, cu_slots_args)                                                              \
-    X(linear_slots_64, cu_slots_args)                                                              \
-    X(linear_slots_8_wide, cu_slots_args)                                                          \
-    X(linear_slots_16_wide, cu_slots_args)                                                         \
-    X(linear_slots_32_wide, cu_slots_args)                                                         \
-    X(linear_slots_64_wide, cu_slots_args)                                                         \
-    X(rms_norm, cu_norm_args)                                                                      \
-    X(layer_norm, cu_norm_args)                                                                    \
-    X(swiglu, cu_map_args)                                                                         \
-    X(snake, cu_map_args)                                                                          \
-    X(activation, cu_map_args)                                                                     \
-    X(scale, cu_scale_args)                                                                        \
-    X(dwconv, cu_dwconv_args)                                                                      \
-    X(history, cu_history_args)                                                                    \
-    X(trim, cu_trim_args)                                                                          \
-    X(reflect, cu_reflect_args)                                                                    \
-    X(pool, cu_pool_args)                                                                          \
-    X(copy, cu_copy_args)                                                                          \
-    X(copy_cols, cu_copy_cols_args)                                                                \
-    X(embed_sum, cu_embed_args)                                                                    \
-    X(gather, cu_gather_args)                                                                      \
-    X(gather_sum, cu_gather_sum_args)                                                              \
-    X(rope_angles, cu_angles_args)                                                                 \
-    X(qkv, cu_qkv_args)                                                                            \
-    X(attention, cu_attention_args)                                                                \
-    X(attention_split_1, cu_split_args)                                                            \
-    X(attention_split_2, cu_split_args)                                                            \
-    X(attention_split_4, cu_split_args)                                                            \
-    X(attention_split_8, cu_split_args)                                                            \
-    X(flash_64, cu_attention_args)                                                                 \
-    X(flash_128, cu_attention_args)                                                                \
-    X(nearest, cu_nearest_args)                                                                    \
-    X(sample, cu_sample_args)                                                                      \
-    X(token_code, cu_token_code_args)                                                              \
-    X(ring_put, cu_ring_args)                                                                      \
-    X(ring_get, cu_ring_get_args)                                                                  \
-    X(advance, cu_advance_args)                                                                    \
-    X(convert, cu_convert_args)                                                                    \
-    X(pack_q8, cu_convert_args)                                                                    \
-    X(pack_q4, cu_convert_args)                                                                    \
-    X(slot_ops, cu_slot_ops_args)                                                                  \
-    X(frame, cu_frame_args)                                                                        \
-    X(frame_bf16_64, cu_frame_args)                                                                \
-    X(frame_bf16_128, cu_frame_args)
+    X(linear_few_f32_1, cu_linear_args, linear)                                                    \
+    X(linear_few_f32_4, cu_linear_args, linear)                                                    \
+    X(linear_few_bf16_1, cu_linear_args, linear)                                                   \
+    X(linear_few_bf16_4, cu_linear_args, linear)                                                   \
+    X(linear_few_f16_1, cu_linear_args, linear)                                                    \
+    X(linear_few_f16_4, cu_linear_args, linear)                                                    \
+    X(linear_tile_f32, cu_linear_args, linear)                                                     \
+    X(linear_tile_bf16, cu_linear_args, linear)                                                    \
+    X(linear_tile_f16, cu_linear_args, linear)                                                     \
+    X(linear_finish, cu_linear_args, linear)                                                       \
+    X(linear_few_q8_1, cu_linear_args, linear_packed)                                              \
+    X(linear_few_q8_4, cu_linear_args, linear_packed)                                              \
+    X(linear_few_q4_1, cu_linear_args, linear_packed)                                              \
+    X(linear_few_q4_4, cu_linear_args, linear_packed)                                              \
+    X(linear_tile_q8, cu_linear_args, linear_packed)                                               \
+    X(linear_tile_q4, cu_linear_args, linear_packed)                                               \
+    X(linear_pack, cu_tile_args, linear_mma)                                                       \
+    X(linear_mma_128, cu_tile_args, linear_mma)                                                    \
+    X(linear_mma_64, cu_tile_args, linear_mma)                                                     \
+    X(linear_mma_128_f16, cu_tile_args, linear_mma)                                                \
+    X(linear_mma_tall, cu_tile_args, linear_mma)                                                   \
+    X(linear_mma_tall_f16, cu_tile_args, linear_mma)                                               \
+    X(linear_mma_64_f16, cu_tile_args, linear_mma)                                                 \
+    X(linear_mma_finish, cu_tile_args, linear_mma)                                                 \
+    X(linear_unit, cu_unit_args, linear_unit)                                                      \
+    X(linear_slots_8, cu_slots_args, linear_slots)                                                 \
+    X(linear_slots_16, cu_slots_args, linear_slots)                                                \
+    X(linear_slots_32, cu_slots_args, linear_slots)                                                \
+    X(linear_slots_64, cu_slots_args, linear_slots)                                                \
+    X(linear_slots_8_wide, cu_slots_args, linear_slots)                                            \
+    X(linear_slots_16_wide, cu_slots_args, linear_slots)                                           \
+    X(linear_slots_32_wide, cu_slots_args, linear_slots)                                           \
+    X(linear_slots_64_wide, cu_slots_args, linear_slots)                                           \
+    X(rms_norm, cu_norm_args, rows)                                                                \
+    X(layer_norm, cu_norm_args, rows)                                                              \
+    X(swiglu, cu_map_args, rows)                                                                   \
+    X(snake, cu_map_args, rows)                                                                    \
+    X(activation, cu_map_args, rows)                                                               \
+    X(scale, cu_scale_args, rows)                                                                  \
+    X(dwconv, cu_dwconv_args, rows)                                                                \
+    X(history, cu_history_args, signal)                                                            \
+    X(trim, cu_trim_args, signal)                                                                  \
+    X(reflect, cu_reflect_args, signal)                                                            \
+    X(pool, cu_pool_args, signal)                                                                  \
+    X(copy, cu_copy_args, rows)                                                                    \
+    X(copy_cols, cu_copy_cols_args, rows)                                                          \
+    X(embed_sum, cu_embed_args, rows)                                                              \
+    X(gather, cu_gather_args, rows)                                                                \
+    X(gather_sum, cu_gather_sum_args, rows)                                                        \
+    X(rope_angles, cu_angles_args, rows)                                                           \
+    X(qkv, cu_qkv_args, attention)                                                                 \
+    X(attention, cu_attention_args, attention)                                                     \
+    X(attention_split_1, cu_split_args, attention_split)                                           \
+    X(attention_split_2, cu_split_args, attention_split)                                           \
+    X(attention_split_4, cu_split_args, attention_split)                                           \
+    X(attention_split_8, cu_split_args, attention_split)                                           \
+    X(flash_64, cu_attention_args, attention_flash)                                                \
+    X(flash_128, cu_attention_args, attention_flash)                                               \
+    X(nearest, cu_nearest_args, decide)                                                            \
+    X(sample, cu_sample_args, decide)                                                              \
+    X(token_code, cu_token_code_args, rows)                                                        \
+    X(ring_put, cu_ring_args, rows)                                                                \
+    X(ring_get, cu_ring_get_args, rows)                                                            \
+    X(advance, cu_advance_args, rows)                                                              \
+    X(convert, cu_convert_args, rows)                                                              \
+    X(pack_q8, cu_convert_args, linear_packed)                                                     \
+    X(pack_q4, cu_convert_args, linear_packed)                                                     \
+    X(slot_ops, cu_slot_ops_args, slot_ops)                                                        \
+    X(frame, cu_frame_args, frame)                                                                 \
+    X(frame_bf16_64, cu_frame_args, frame_bf16)                                                    \
+    X(frame_bf16_128, cu_frame_args, frame_bf16)
 
 #endif

@@ -195,8 +195,10 @@ bool cu_probe(int ordinal, char *text, size_t size)
 
 static utter_status load_kernels(cu_backend *b, ut_err *err)
 {
-    static const char *const names[] = {
-#define X(name, args) #name,
+    static const struct {
+        const char *name, *file;
+    } known[] = {
+#define X(name, args, file) {#name, #file},
         CU_KERNELS(X)
 #undef X
     };
@@ -208,13 +210,11 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
                            b->ordinal, b->name, b->cc / 10, b->cc % 10, cu_driver_text(&b->d, r));
         b->n_modules++;
     }
-    for (int k = 0; k < CU_K_COUNT; k++)
-        for (int i = 0; i < b->n_modules && !b->kernels[k]; i++)
-            if (b->d.module_function(&b->kernels[k], b->modules[i], names[k]) != CU_OK)
-                b->kernels[k] = NULL;
-    for (int k = 0; k < CU_K_COUNT; k++)
-        if (!b->kernels[k])
-            return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", names[k]);
+    for (int k = 0; k < CU_K_COUNT; k++) {
+        const int i = cu_fatbin_of(known[k].file);
+        if (i < 0 || b->d.module_function(&b->kernels[k], b->modules[i], known[k].name) != CU_OK)
+            return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: kernel %s is missing", known[k].name);
+    }
     cu_result r = CU_OK;
     for (int k = CU_K_frame; k <= CU_K_frame_bf16_128 && r == CU_OK; k++)
         r = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit);

@@ -13,7 +13,7 @@
 
 /* Numbers of the kernels. */
 enum {
-#define X(name, args) CU_K_##name,
+#define X(name, args, file) CU_K_##name,
     CU_KERNELS(X)
 #undef X
         CU_K_COUNT

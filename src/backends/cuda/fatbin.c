@@ -1,6 +1,7 @@
 /* fatbin.c - the kernels as nvcc made them, one fatbin per file of kernels. The assembler reads the
  * files: as arrays in C they would take longer to compile than the rest of the library. */
 #include "backends/cuda/fatbin.h"
+#include <string.h>
 
 #if defined(__ELF__)
 #define SECTION      ".section .rodata\n"
@@ -30,4 +31,15 @@ const void *cu_fatbin(int i)
 #undef X
     _Static_assert(sizeof all / sizeof all[0] == CU_FATBINS, "as many modules as files");
     return all[i];
+}
+
+int cu_fatbin_of(const char *file)
+{
+#define X(name) #name,
+    static const char *const names[] = {CU_FATBIN_FILES};
+#undef X
+    for (int i = 0; i < CU_FATBINS; i++)
+        if (strcmp(names[i], file) == 0)
+            return i;
+    return -1;
 }

@@ -6,5 +6,7 @@ enum { CU_FATBINS = 14 };
 
 /* Fatbin i, 0 <= i < CU_FATBINS: what cuModuleLoadData takes. */
 const void *cu_fatbin(int i);
+/* The number of the one that was made of kernels/FILE.cu, or -1. */
+int cu_fatbin_of(const char *file);
 
 #endif

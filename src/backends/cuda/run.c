@@ -31,7 +31,7 @@ static void launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_
                    size_t shared_bytes, bool cluster, const void *args)
 {
     static const size_t args_size[] = {
-#define X(name, args_type) sizeof(args_type),
+#define X(name, args_type, file) sizeof(args_type),
         CU_KERNELS(X)
 #undef X
     };

@@ -43,7 +43,7 @@ UT_DEVICE float penalised(float logit, float penalty)
 UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float penalty)
 {
     if (entry >= 0)
-        owner[entry] = threadIdx.x;
+        atomicExch(&owner[entry], threadIdx.x);
     __syncthreads();
     if (entry >= 0 && owner[entry] == threadIdx.x)
         logits[entry] = penalised(logits[entry], penalty);
@@ -66,8 +66,7 @@ enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of al
 /* Entries by a digit: their sum, in two halves, how many they are, and one of them. */
 struct digit_sums {
     uint32_t low[DIGITS], high[DIGITS], count[DIGITS];
-    float logit[DIGITS];
-    int32_t entry[DIGITS];
+    uint32_t logit[DIGITS], entry[DIGITS]; /* logit: its bits */
 };
 /* One is added to, one is read by slower threads, one is made ready. */
 enum { DIGIT_SUMS = 3 };
@@ -142,8 +141,8 @@ UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, f
             if (atomicAdd(&now.low[d], mass) + mass < mass)
                 atomicAdd(&now.high[d], 1u);
             atomicAdd(&now.count[d], 1u);
-            now.logit[d] = logit;
-            now.entry[d] = i;
+            atomicExch(&now.logit[d], __float_as_uint(logit)); /* one of them, whichever */
+            atomicExch(&now.entry[d], (uint32_t)i);
         }
         __syncthreads();
         const uint64_t own = (uint64_t)now.high[lane] << 32 | now.low[lane];
@@ -163,10 +162,11 @@ UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, f
         before += __shfl_sync(UT_FULL, up_to - own, d);
         prefix = prefix << DIGIT | (uint32_t)d;
         if (now.count[d] == 1 || shift == 0) {
-            kept.least = now.logit[d];
+            const int32_t entry = (int32_t)now.entry[d];
+            kept.least = __uint_as_float(now.logit[d]);
             kept.last = !by_mass                  ? n
-                        : tempered || before == 0 ? now.entry[d] /* the best always stays */
-                                                  : now.entry[d] - 1;
+                        : tempered || before == 0 ? entry /* the best always stays */
+                                                  : entry - 1;
             return;
         }
     }
