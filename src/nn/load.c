@@ -109,6 +109,7 @@ static ut_weight *new_weight(ut_loader *l, const char *name, int32_t rows, int32
     w->rows = rows;
     w->cols = cols;
     w->least_bits = l->least_bits;
+    w->exact = l->exact;
     return w;
 }
 

@@ -20,6 +20,7 @@ typedef struct ut_loader {
     size_t n_used;
     int64_t n_params; /* elements of the views that were asked for */
     int least_bits;   /* of the weights made from here on, see ut_weight */
+    bool exact;       /* the same */
     float *kernel;    /* the last one that ut_conv_kernel gave, of so many bytes at most */
     size_t kernel_bytes;
 } ut_loader;

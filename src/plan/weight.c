@@ -47,7 +47,7 @@ void ut_weight_row_f32(const ut_weight *w, int32_t row, float *dst)
 
 ut_dtype ut_weight_kept_type(const ut_weight *w, ut_precision precision)
 {
-    switch (precision) {
+    switch (w->exact && precision != UT_PRECISION_F32 ? UT_PRECISION_AUTO : precision) {
     case UT_PRECISION_F32:
         return UT_F32;
     case UT_PRECISION_BF16:

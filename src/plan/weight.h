@@ -5,6 +5,7 @@
 #define UT_PLAN_WEIGHT_H
 
 #include "base/dtype.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 #define UT_WEIGHT_MAX_PARTS 32
@@ -20,6 +21,7 @@ typedef struct ut_weight {
     int32_t rows;     /* output features of a linear; entries of a table; 1 for a vector */
     int32_t cols;     /* input features, taps included; width of a row */
     int least_bits;   /* of an element at UT_PRECISION_INT4: 4, 8; 0: no whole numbers at all */
+    bool exact;       /* never in fewer bits than it is stored in: what it makes is compared */
     int n_parts;
     ut_weight_part part[UT_WEIGHT_MAX_PARTS]; /* same cols; rows add up */
 } ut_weight;

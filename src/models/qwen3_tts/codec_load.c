@@ -192,7 +192,9 @@ void ut_q3_codec_load(ut_loader *l, ut_q3_codec *c, const ut_q3_config *config, 
 {
     c->n_groups = config->num_code_groups;
     load_decoder(l, c, config, &codec->decode_states);
+    l->exact = true; /* codes are the nearest of what the encoder makes */
     load_encoder(l, c, config, &codec->encode_states);
+    l->exact = false;
     ut_loader_check_extra(l, owned, NULL);
     if (l->status != UTTER_OK)
         return;

@@ -206,11 +206,13 @@ static void load_rvq(ut_loader *l, ut_s1_codec *c, const ut_s1_config *config, i
                        (int)residual, (int)config->num_codebooks - 1);
         return;
     }
+    l->exact = true; /* of the quantisers by themselves, which only the encoder has */
     ut_rvq_load(l, &c->rvq, "quantizer.semantic_quantizer.quantizers.0");
     for (int32_t i = 0; i < residual; i++) {
         snprintf(name, sizeof name, "quantizer.quantizer.quantizers.%d", (int)i);
         ut_rvq_load(l, &c->rvq, name);
     }
+    l->exact = false;
     ut_rvq_finish(l, &c->rvq);
 }
 
@@ -237,11 +239,13 @@ void ut_s1_codec_load(ut_loader *l, ut_s1_codec *c, const ut_s1_config *config, 
     c->n_resample = count(l, "quantizer.downsample.", 0, ".0.conv.bias");
     if (c->n_resample > UT_S1_MAX_BLOCKS)
         count_ok(l, c->n_resample, "down-sampling stages");
+    l->exact = true; /* codes are the nearest of what the encoder makes */
     load_encoder(l, c, config, enc);
     load_encoder_transformers(l, c, config, enc);
     const int32_t latent = c->enc_out.out_channels;
     if (l->status == UTTER_OK)
         load_tf(l, &c->pre, config, "quantizer.pre_module", latent, config->window, 1, enc);
+    l->exact = false;
     if (l->status == UTTER_OK)
         load_tf(l, &c->post, config, "quantizer.post_module", latent, config->window, 1, dec);
     c->pre_pos = add_pos(l, enc);
