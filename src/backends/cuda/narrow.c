@@ -103,7 +103,7 @@ static void take_snake(narrower *x, int32_t i, ut_op_time *when)
 static void take_unit(narrower *x, int32_t i, ut_op_time *when)
 {
     cu_step *first = &x->e->steps[i], *second = first + 1;
-    if (i + 1 == x->p->n_ops || first->op->kind != UT_OP_LINEAR ||
+    if (i + 1 == x->p->n_ops || first->links.merged || first->op->kind != UT_OP_LINEAR ||
         second->op->kind != UT_OP_LINEAR || !is_tiles(x, i) || !is_tiles(x, i + 1) ||
         !cu_is_unit(x->b, first, second))
         return;

@@ -300,8 +300,10 @@ utter_status cu_run_plan(ut_exec *exec, ut_state *state, int first_slot, int32_t
     const bool whole = e->frames == CU_FRAMES_WHOLE;
     if (e->frames != CU_FRAMES_STEPS && !c->ready) {
         st = cu_frame_prepare(&r, c, err);
-        if (st != UTTER_OK)
+        if (st != UTTER_OK) { /* what has begun is a run, too: others come after it */
+            end_run(&r, NULL);
             return st;
+        }
     }
     const bool by_graph = !(whole && e->tail == 0) && (known || e->max_t == 1);
     if (r.result == CU_OK && !c->graph && by_graph)

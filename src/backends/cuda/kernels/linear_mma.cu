@@ -191,7 +191,7 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
         for (int kk = 0; kk < 4; kk++)
             group_mma<WN, HALF>::add(sum[0], fx[kk], group_matrix<8>(ws + wn * 8 + 2 * kk));
         copy_next(s);
-        group_end();
+        group_end<WN / 8>(sum[0]);
 #else
         copy_next(s);
 #pragma unroll

@@ -106,7 +106,7 @@ struct unit_sums {
         if (whole)
             group_mma<N, true>::add(sum[0], fx[1][0], group_matrix<STEP_GROUPS>(w + 2));
         meanwhile();
-        group_end();
+        group_end<F>(sum[0]);
 #else
         const int lane = threadIdx.x % 32;
         meanwhile();

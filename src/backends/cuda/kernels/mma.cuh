@@ -73,16 +73,21 @@ UT_DEVICE void group_begin(void)
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/* Wait for all products since group_begin. */
-UT_DEVICE void group_end(void)
+/* Wait for all products since group_begin; c: their C [n][4], which nobody reads before. */
+template <int N> UT_DEVICE void group_end(float (*c)[4])
 {
     asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::
                      : "memory");
+#pragma unroll
+    for (int j = 0; j < N; j++)
+        asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])::"memory");
 }
 
 /* 16 columns of a tile [rows][GROUPS of 16 bytes], whose rows are B's columns: swizzled as in
  * swizzle(), or with 4 groups, as linear_unit.cu has it. at: the first of the columns in a row
- * whose number is a multiple of 8; the tile begins at a multiple of 8 rows. */
+ * whose number is a multiple of 8. The device swizzles by address, so a tile has to begin at a
+ * multiple of 8 rows: it does where all shared memory is dynamic and all before it is such a
+ * multiple. */
 template <int GROUPS> UT_DEVICE uint64_t group_matrix(const void *at)
 {
     const uint64_t address = (uint64_t)__cvta_generic_to_shared(at);
