@@ -118,18 +118,25 @@ static void one_sentence_is_one_generation(void **state)
     assert_string_equal(x->log, "");
 }
 
+/* A stream of 26 frames. */
+static utter_stream *begin_alphabet(const fixture *x)
+{
+    utter_stream *s;
+    assert_int_equal(utter_stream_open(x->e, &x->p, &s), UTTER_OK);
+    assert_int_equal(utter_stream_push(s, "abcdefghijklmnopqrstuvwxyz", 26), UTTER_OK);
+    assert_int_equal(utter_stream_finish(s), UTTER_OK);
+    return s;
+}
+
 /* Runs of the codec are half of what is decoded, from 1 to its largest, 6. */
 static void first_frame_is_decoded_alone(void **state)
 {
     fixture *x = *state;
-    utter_stream *s;
     size_t n;
     utter_stream_state st;
     static const size_t frames[] = {1, 1, 1, 1, 2, 3, 4, 6, 6, 1};
     static const int runs[] = {0, 1, 2, 3, 5, 8, 12, 18, 24, 26};
-    assert_int_equal(utter_stream_open(x->e, &x->p, &s), UTTER_OK);
-    assert_int_equal(utter_stream_push(s, "abcdefghijklmnopqrstuvwxyz", 26), UTTER_OK);
-    assert_int_equal(utter_stream_finish(s), UTTER_OK);
+    utter_stream *s = begin_alphabet(x);
     for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
         assert_int_equal(utter_stream_read(s, a, MAX_PCM, &n, &st), UTTER_OK);
         assert_int_equal(n, frames[i] * FAKE_HOP);
@@ -151,14 +158,11 @@ static double standing(void)
 static void runs_of_the_codec_wait_while_there_is_sound(void **state)
 {
     fixture *x = *state;
-    utter_stream *s;
     size_t n;
     utter_stream_state st;
     static const size_t frames[] = {1, 6, 6, 6, 6, 1};
     x->e->clock = standing;
-    assert_int_equal(utter_stream_open(x->e, &x->p, &s), UTTER_OK);
-    assert_int_equal(utter_stream_push(s, "abcdefghijklmnopqrstuvwxyz", 26), UTTER_OK);
-    assert_int_equal(utter_stream_finish(s), UTTER_OK);
+    utter_stream *s = begin_alphabet(x);
     for (size_t i = 0; i < sizeof frames / sizeof frames[0]; i++) {
         assert_int_equal(utter_stream_read(s, a, MAX_PCM, &n, &st), UTTER_OK);
         assert_int_equal(n, frames[i] * FAKE_HOP);

@@ -62,23 +62,25 @@ void ut_map_close(ut_map *m)
     memset(m, 0, sizeof *m);
 }
 
+/* What is said of the whole pages in [p, p + size). */
+static void advise(const void *p, size_t size, int advice)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)p + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)p + size) & ~(page - 1);
+    if (end > begin)
+        madvise((void *)begin, end - begin, advice);
+}
+
 void ut_map_release(const void *p, size_t size)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)p + page - 1) & ~(page - 1);
-    uintptr_t end = ((uintptr_t)p + size) & ~(page - 1);
-    if (end > begin)
-        madvise((void *)begin, end - begin, MADV_DONTNEED);
+    advise(p, size, MADV_DONTNEED);
 }
 
 void ut_memory_large(void *p, size_t size)
 {
 #ifdef MADV_HUGEPAGE
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t begin = ((uintptr_t)p + page - 1) & ~(page - 1);
-    const uintptr_t end = ((uintptr_t)p + size) & ~(page - 1);
-    if (end > begin)
-        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    advise(p, size, MADV_HUGEPAGE);
 #else
     (void)p, (void)size;
 #endif
