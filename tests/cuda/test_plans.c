@@ -1,0 +1,142 @@
+/* test_plans.c - what the CUDA backend makes of plans when it compiles them: that it is there, on
+ * the emulated GPU; that it computes the same is what other tests say. */
+#include "backends/cuda/exec.h"
+#include "models/model.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+typedef struct fixture {
+    ut_model *m;
+    ut_backend *b;
+} fixture;
+
+static int set_up(void **state)
+{
+    static fixture x;
+    ut_err err = {0};
+    const ut_backend_params params = {.precision = UT_PRECISION_BF16};
+    const ut_model_options options = {.max_positions = 160};
+    *state = &x;
+    if (ut_model_open(&x.m, "tests/data/s1-mini/case", &options, &err) == UTTER_OK &&
+        ut_backend_open(&x.b, "cuda", &params, &err) == UTTER_OK)
+        return 0;
+    print_error("%s\n", err.msg);
+    return -1;
+}
+
+static int tear_down(void **state)
+{
+    fixture *x = *state;
+    x->b->ops->close(x->b);
+    ut_model_free(x->m);
+    return 0;
+}
+
+static cu_exec *compile(const fixture *x, const ut_plan *plan, int n_slots, int32_t max_t)
+{
+    ut_err err = {0};
+    ut_exec *e;
+    if (x->b->ops->compile(x->b, plan, n_slots, max_t, &e, &err) != UTTER_OK)
+        fail_msg("%s", err.msg);
+    return (cu_exec *)e;
+}
+
+static void release(cu_exec *e)
+{
+    e->head.backend->ops->exec_free(&e->head);
+}
+
+/* All of a frame, and of a prompt what follows its last row: as many decisions. */
+static void ends_of_prompts_are_phases(void **state)
+{
+    const fixture *x = *state;
+    cu_exec *prefill = compile(x, x->m->ar.prefill, 1, 32);
+    cu_exec *frame = compile(x, x->m->ar.frame, 1, 1);
+    const ut_plan *p = prefill->head.plan;
+    assert_non_null(frame->frame);
+    assert_int_equal(frame->tail, 0);
+    assert_non_null(prefill->frame);
+    assert_int_not_equal(prefill->frames, CU_FRAMES_STEPS);
+    assert_in_range(prefill->tail, 1, p->n_ops - 1);
+    for (int32_t i = 0; i < prefill->tail; i++)
+        assert_int_not_equal(p->ops[i].kind, UT_OP_SAMPLE);
+    release(prefill);
+    release(frame);
+}
+
+/* Where there are more rows than phases take, and where nothing is decided: no phases. */
+static void other_plans_are_steps(void **state)
+{
+    const fixture *x = *state;
+    cu_exec *many = compile(x, x->m->ar.frame, 32, 1);
+    cu_exec *codec = compile(x, x->m->codec.decode, 1, 4);
+    assert_null(many->frame);
+    assert_null(codec->frame);
+    assert_int_equal(many->tail, x->m->ar.frame->n_ops);
+    assert_int_equal(many->frames, CU_FRAMES_STEPS);
+    assert_int_equal(codec->frames, CU_FRAMES_STEPS);
+    release(many);
+    release(codec);
+}
+
+/* Frames 0 .. n - 1 of codes that differ, by a new state. */
+static void decode(const fixture *x, cu_exec *e, int32_t n, float *pcm)
+{
+    const ut_codec *c = &x->m->codec;
+    const ut_backend_ops *ops = x->b->ops;
+    ut_err err = {0};
+    ut_state *s;
+    assert_int_equal(ops->state_new(x->b, &c->decode_states, e->n_slots, &s, &err), UTTER_OK);
+    for (int i = 0; i < e->n_slots; i++)
+        ops->state_reset(s, i);
+    int32_t *codes = ops->input(&e->head, ut_plan_find(c->decode, "codes"), n);
+    for (int32_t i = 0; i < e->n_slots * n * c->n_codebooks; i++)
+        codes[i] = i % (n * c->n_codebooks) % 7;
+    assert_int_equal(ops->run(&e->head, s, 0, n, &err), UTTER_OK);
+    const float *made = ops->output(&e->head, ut_plan_find(c->decode, "pcm"), &err);
+    assert_non_null(made);
+    memcpy(pcm, made, (size_t)n * (size_t)c->hop_samples * sizeof *pcm);
+    ops->state_free(s);
+}
+
+/* The smaller one brings no memory of its own, works beside the larger, and after it is gone. */
+static void execs_of_a_plan_share_memory(void **state)
+{
+    enum { FRAMES = 2, MOST = 8192 };
+    static float first[MOST], pcm[MOST];
+    const fixture *x = *state;
+    const ut_plan *plan = x->m->codec.decode;
+    const size_t bytes = (size_t)FRAMES * (size_t)x->m->codec.hop_samples * sizeof *pcm;
+    assert_in_range(bytes, 1, sizeof pcm);
+    cu_exec *large = compile(x, plan, 2, FRAMES), *small = compile(x, plan, 1, FRAMES);
+    cu_exec *larger = compile(x, plan, 2, 2 * FRAMES);
+    assert_ptr_equal(large->arena, small->arena);
+    assert_ptr_not_equal(large->arena, larger->arena);
+    assert_true(large->arena_bytes > 0);
+    assert_int_equal(small->arena_bytes, 0);
+    decode(x, large, FRAMES, first);
+    decode(x, small, FRAMES, pcm);
+    assert_memory_equal(pcm, first, bytes);
+    decode(x, large, FRAMES, pcm);
+    assert_memory_equal(pcm, first, bytes);
+    release(large);
+    decode(x, small, FRAMES, pcm);
+    assert_memory_equal(pcm, first, bytes);
+    release(small);
+    release(larger);
+    assert_null(((cu_backend *)x->b)->arenas);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(ends_of_prompts_are_phases, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(other_plans_are_steps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
