@@ -344,12 +344,12 @@ static void test_run_ahead(void)
     end(&c);
 }
 
-void test_decisions(bool small)
+void test_decisions(void)
 {
     test_nearest(300, 8);
     test_nearest(5, 33);
-    test_sampling(small);
-    test_tempered_sampling(small);
-    test_hard_logits(small);
+    test_sampling(ops_small);
+    test_tempered_sampling(ops_small);
+    test_hard_logits(ops_small);
     test_run_ahead();
 }

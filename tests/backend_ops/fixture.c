@@ -36,6 +36,7 @@ static float random_float(float scale)
 /* ---- A case: a plan, its weights, its inputs ------------------------------------------------- */
 
 int ops_passed, ops_failed;
+bool ops_small;
 
 void check(bool ok, const char *name, const char *what)
 {

@@ -25,6 +25,7 @@ typedef struct test_case {
 
 extern ut_backend *reference, *tested;
 extern int ops_passed, ops_failed;
+extern bool ops_small; /* leave out what takes long under a memory checker */
 extern const char *const type_names[]; /* of a ut_dtype */
 
 /* Count a check; a failed one is printed. */
@@ -45,13 +46,13 @@ ut_plan *begin(test_case *c, const char *name, int32_t n_t);
 void test(test_case *c);
 void end(test_case *c);
 
-/* The groups; `small` leaves out what takes long under a memory checker. */
+/* The groups. */
 void test_linears(void);
 void test_bf16_linears(void);
 void test_signals(void);
 void test_rows(void);
 void test_look_ups(void);
 void test_attentions(void);
-void test_decisions(bool small);
+void test_decisions(void);
 
 #endif

@@ -3,9 +3,11 @@
  * other slots.
  *
  *     test_backend_ops [BACKEND] [--small | --int8 | --int4] [--attention auto|flash|math]
+ *                      [--only GROUP]
  *
  * The backend is cpu by default. --small leaves out what takes long under a memory checker; --int8
- * and --int4 run products and convolutions alone, at that precision.
+ * and --int4 run products and convolutions alone, at that precision; --only runs one of the groups
+ * below, so that several can run side by side.
  * A backend that is not available here is skipped, and that is no failure. */
 #include "fixture.h"
 #include <stdio.h>
@@ -25,23 +27,55 @@ static bool is_available(const char *name)
     return false;
 }
 
-static bool parse(int argc, char **argv, const char **name, bool *small, ut_backend_params *params)
+/* Products come first: they are the groups that --int8 and --int4 run. */
+enum { PRODUCTS = 2 };
+static const struct group {
+    const char *name;
+    void (*test)(void);
+} groups[] = {{"linears", test_linears},       {"signals", test_signals},
+              {"rows", test_rows},             {"look-ups", test_look_ups},
+              {"attentions", test_attentions}, {"bf16-linears", test_bf16_linears},
+              {"decisions", test_decisions}};
+enum { GROUPS = sizeof groups / sizeof groups[0] };
+
+typedef struct options {
+    const char *name; /* of the backend */
+    const char *only; /* group, or NULL */
+    ut_backend_params params;
+} options;
+
+/* Index of text in a list of names, or -1. */
+static int find(const char *const *names, int n, const char *text)
+{
+    while (n-- > 0 && strcmp(names[n], text) != 0) {}
+    return n;
+}
+
+static bool is_group(const char *text)
+{
+    for (int i = 0; i < GROUPS; i++)
+        if (strcmp(groups[i].name, text) == 0)
+            return true;
+    return false;
+}
+
+static bool parse(int argc, char **argv, options *o)
 {
     static const char *const attention[] = {"auto", "flash", "math"};
     for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--small") == 0) {
-            *small = true;
+            ops_small = true;
         } else if (strcmp(argv[i], "--int8") == 0) {
-            params->precision = UT_PRECISION_INT8;
+            o->params.precision = UT_PRECISION_INT8;
         } else if (strcmp(argv[i], "--int4") == 0) {
-            params->precision = UT_PRECISION_INT4;
-        } else if (strcmp(argv[i], "--attention") == 0 && i + 1 < argc) {
-            i++;
-            for (int k = 0; k < 3; k++)
-                if (strcmp(argv[i], attention[k]) == 0)
-                    params->attention = (ut_attention)k;
+            o->params.precision = UT_PRECISION_INT4;
+        } else if (strcmp(argv[i], "--attention") == 0 && find(attention, 3, value) >= 0) {
+            o->params.attention = (ut_attention)find(attention, 3, argv[++i]);
+        } else if (strcmp(argv[i], "--only") == 0 && is_group(value)) {
+            o->only = argv[++i];
         } else if (argv[i][0] != '-' && i == 1) {
-            *name = argv[i];
+            o->name = argv[i];
         } else {
             return false;
         }
@@ -49,40 +83,42 @@ static bool parse(int argc, char **argv, const char **name, bool *small, ut_back
     return true;
 }
 
+static void usage(void)
+{
+    printf("usage: test_backend_ops [BACKEND] [--small | --int8 | --int4] "
+           "[--attention auto|flash|math] [--only GROUP]\ngroups:");
+    for (int i = 0; i < GROUPS; i++)
+        printf(" %s", groups[i].name);
+    printf("\n");
+}
+
 int main(int argc, char **argv)
 {
-    const char *name = "cpu";
-    bool small = false;
-    ut_backend_params usual = {.threads = 2};
-    if (!parse(argc, argv, &name, &small, &usual)) {
-        printf("usage: test_backend_ops [BACKEND] [--small | --int8 | --int4] "
-               "[--attention auto|flash|math]\n");
+    options o = {.name = "cpu", .params = {.threads = 2}};
+    if (!parse(argc, argv, &o)) {
+        usage();
         return 2;
     }
     const ut_backend_params scalar = {
-        .threads = 1, .precision = usual.precision, .cpu_flags_off = ~0u};
+        .threads = 1, .precision = o.params.precision, .cpu_flags_off = ~0u};
     ut_err err = {0};
-    if (!is_available(name))
+    if (!is_available(o.name))
         return 0;
     if (ut_backend_open(&reference, "cpu", &scalar, &err) != UTTER_OK ||
-        ut_backend_open(&tested, name, &usual, &err) != UTTER_OK) {
+        ut_backend_open(&tested, o.name, &o.params, &err) != UTTER_OK) {
         printf("FAIL %s\n", err.msg);
         return 1;
     }
     char text[256];
     tested->ops->describe(tested, text, sizeof text);
     printf("%s\n", text);
-    static void (*const groups[])(void) = {test_linears,  test_signals,    test_rows,
-                                           test_look_ups, test_attentions, test_bf16_linears};
-    enum { GROUPS = sizeof groups / sizeof groups[0] };
-    const bool all = usual.precision == UT_PRECISION_AUTO;
-    for (int i = 0; i < (all ? GROUPS : 2); i++) {
+    const int n = o.params.precision == UT_PRECISION_AUTO ? GROUPS : PRODUCTS;
+    for (int i = 0; i < n; i++) {
+        if (o.only && strcmp(o.only, groups[i].name) != 0)
+            continue;
         seed((uint64_t)i);
-        groups[i]();
+        groups[i].test();
     }
-    seed(GROUPS);
-    if (all)
-        test_decisions(small);
     tested->ops->close(tested);
     reference->ops->close(reference);
     printf("%d passed, %d failed\n", ops_passed, ops_failed);
