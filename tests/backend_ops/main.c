@@ -32,9 +32,12 @@ enum { PRODUCTS = 2 };
 static const struct group {
     const char *name;
     void (*test)(void);
-} groups[] = {{"linears", test_linears},       {"signals", test_signals},
-              {"rows", test_rows},             {"look-ups", test_look_ups},
-              {"attentions", test_attentions}, {"bf16-linears", test_bf16_linears},
+} groups[] = {{"linears", test_linears},
+              {"signals", test_signals},
+              {"rows", test_rows},
+              {"look-ups", test_look_ups},
+              {"attentions", test_attentions},
+              {"bf16-linears", test_bf16_linears},
               {"decisions", test_decisions}};
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
@@ -47,7 +50,8 @@ typedef struct options {
 /* Index of text in a list of names, or -1. */
 static int find(const char *const *names, int n, const char *text)
 {
-    while (n-- > 0 && strcmp(names[n], text) != 0) {}
+    while (n-- > 0 && strcmp(names[n], text) != 0) {
+    }
     return n;
 }
 

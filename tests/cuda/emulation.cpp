@@ -75,7 +75,7 @@ static void context_swap(context *from, context *to)
 }
 #endif
 
-enum wait { RUNS, AT_WARP, AT_BLOCK, AT_GRID, ENDED };
+enum wait { RUNS, AT_WARP, AT_TEAM, AT_BLOCK, AT_GRID, ENDED };
 
 struct copy {
     void *dst;
@@ -138,6 +138,11 @@ unsigned char *emu_shared(void)
 void __syncthreads(void)
 {
     wait_at(AT_BLOCK);
+}
+
+void block_meet(void)
+{
+    wait_at(AT_TEAM);
 }
 
 void __syncwarp(void)
@@ -238,12 +243,27 @@ static bool release_if_all(unsigned first, unsigned n, wait where)
     return true;
 }
 
+/* Do those of a block that meet all wait for the grid? A warp past them does without it. */
+static bool all_at_grid(unsigned n, unsigned team)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (i % block_threads < team && fibers[i].state != AT_GRID)
+            return false;
+    return true;
+}
+
 /* Let those go on whose barrier all have reached; false: nobody can. */
 static bool release(unsigned n)
 {
-    bool any = release_if_all(0, n, AT_GRID);
-    for (unsigned b = 0; b < n; b += block_threads)
+    const unsigned team = block_threads < CU_THREADS ? block_threads : CU_THREADS;
+    const bool grid = all_at_grid(n, team);
+    bool any = grid;
+    for (unsigned b = 0; b < n; b += block_threads) {
+        if (grid)
+            release_if_all(b, team, AT_GRID);
         any = release_if_all(b, block_threads, AT_BLOCK) || any;
+        any = release_if_all(b, team, AT_TEAM) || any;
+    }
     for (unsigned w = 0; w < n; w += 32)
         any = release_if_all(w, 32, AT_WARP) || any;
     return any;

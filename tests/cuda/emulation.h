@@ -51,7 +51,7 @@ struct emu_kernel {
         sizeof(args_type));                                                                        \
     static void name(const args_type &a)
 
-#define UT_KERNEL_ALONE                               UT_KERNEL
+#define UT_KERNEL_ALONE(name, args_type, threads)     UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD                               UT_KERNEL
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
 static inline void let_next_start(void) {}
@@ -60,6 +60,7 @@ static inline void wait_for_previous(void) {}
 /* ---- Barriers and exchange ------------------------------------------------------------------- */
 
 void __syncthreads(void);
+void block_meet(void);
 void __syncwarp(void);
 int __syncthreads_or(int any);
 static inline void __threadfence_system(void) {}
@@ -109,35 +110,39 @@ static inline int thread(void)
 
 /* Let other threads go on. */
 void emu_yield(void);
-struct mail_pair {
-    uint64_t a, b;
-};
-static inline void mail_put(void *to, float value, uint32_t frame)
+static inline void send_word(void *to, uint32_t word)
 {
-    memcpy(to, &value, 4);
-    memcpy((char *)to + 4, &frame, 4);
+    memcpy(to, &word, sizeof word);
 }
-static inline void mail_send_two(void *to, float first, float second, uint32_t frame)
+template <int N> static inline void send_words(void *to, const uint32_t (&word)[N])
 {
-    mail_put(to, first, frame);
-    mail_put((char *)to + 8, second, frame);
+    memcpy(to, word, sizeof word);
 }
-static inline mail_pair mail_look(const void *from)
+template <int N> static inline void look_at_words(const void *from, uint32_t (&word)[N])
 {
-    mail_pair p;
-    memcpy(&p, from, sizeof p);
-    return p;
+    memcpy(word, from, sizeof word);
 }
 static inline void mail_again(uint32_t)
 {
     emu_yield();
 }
 
-static inline void ahead_start(void *dst, const void *src)
+static inline void give_registers(void) {}
+static inline void take_registers(void) {}
+static inline void tell(uint32_t *p, uint32_t v)
 {
-    memcpy(dst, src, 16);
+    *p = v;
 }
-static inline void ahead_wait(void) {}
+static inline void tell_met(uint32_t *p, uint32_t v)
+{
+    *p = v;
+}
+static inline uint32_t await_told(const uint32_t *p, uint32_t least)
+{
+    while (*p < least)
+        emu_yield();
+    return *p;
+}
 static inline void prefetch_line(const void *) {}
 static inline uint64_t ticks(void)
 {

@@ -8,9 +8,9 @@
 
 /* ---- Room ------------------------------------------------------------------------------------ */
 
-static size_t shared_bytes(const cu_frame *f, int32_t ring, int32_t n_loads)
+static size_t shared_bytes(const cu_frame *f, int32_t ring)
 {
-    return CU_FRAME_SHARED(ring, f->sums, f->x, f->gains, n_loads);
+    return CU_FRAME_SHARED(ring, f->sums, f->x, f->gains);
 }
 
 /* Copies that arrive by themselves, and tensor cores; a warp has whole steps of 16 columns. */
@@ -21,9 +21,9 @@ bool cu_frame_fetches(const cu_exec *e, const cu_weight *w)
 }
 
 /* Bytes of matrices that a block can fetch ahead in so much shared memory. */
-static int32_t ring_in(const cu_frame *f, size_t room, int32_t n_loads)
+static int32_t ring_in(const cu_frame *f, size_t room)
 {
-    const size_t fixed = shared_bytes(f, 0, n_loads);
+    const size_t fixed = shared_bytes(f, 0);
     return fixed < room ? (int32_t)((room - fixed) / 128 * 128) : 0;
 }
 
@@ -51,13 +51,13 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
     utter_status st = cu_frame_fuse(e, &f, err);
     if (st != UTTER_OK || !f)
         return st;
-    if (shared_bytes(f, 0, f->n_loads) > b->shared_limit) {
+    if (shared_bytes(f, 0) > b->shared_limit) {
         cu_frame_free(b, f);
         return UTTER_OK;
     }
     if (f->bf16) {
-        f->ring_whole = ring_in(f, b->shared_limit, f->n_loads);
-        f->ring_phase = ring_in(f, half_of(b), 1);
+        f->ring_whole = ring_in(f, b->shared_limit);
+        f->ring_phase = ring_in(f, half_of(b));
         if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes) { /* or the frame goes in steps */
             cu_frame_free(b, f);
             return UTTER_OK;
@@ -94,28 +94,25 @@ void cu_frame_free(cu_backend *b, cu_frame *f)
 typedef struct tables {
     cu_frame_phase *phases;
     cu_slot_op *ops;
-    cu_frame_load *loads;
-    uint8_t *memory; /* all of them, as on the device */
-    size_t bytes, ops_at, loads_at;
+    uint8_t *memory; /* both, as on the device */
+    size_t bytes, ops_at;
 } tables;
 
 static bool new_tables(tables *t, const cu_frame *f)
 {
     t->ops_at = (size_t)f->n_phases * sizeof *t->phases;
-    t->loads_at = t->ops_at + (size_t)f->n_slot_ops * sizeof *t->ops;
-    t->bytes = t->loads_at + (size_t)f->n_loads * sizeof *t->loads;
+    t->bytes = t->ops_at + (size_t)f->n_slot_ops * sizeof *t->ops;
     t->memory = ut_calloc(1, t->bytes);
     if (!t->memory)
         return false;
     t->phases = (cu_frame_phase *)(void *)t->memory;
     t->ops = (cu_slot_op *)(void *)(t->memory + t->ops_at);
-    t->loads = (cu_frame_load *)(void *)(t->memory + t->loads_at);
     return true;
 }
 
-_Static_assert(sizeof(cu_frame_phase) % 16 == 0 && sizeof(cu_slot_op) % 16 == 0 &&
-                   sizeof(cu_frame_load) % 16 == 0,
-               "the kernel reads tables 16 bytes at a time");
+_Static_assert(sizeof(cu_frame_phase) % 16 == 0 && sizeof(cu_frame_phase) <= 32 * 16 &&
+                   sizeof(cu_slot_op) % 16 == 0,
+               "the kernel reads tables 16 bytes at a time, a phase by a warp");
 _Static_assert(sizeof(cu_qkv_args) <= sizeof(cu_slot_op), "a record holds what is taken from it");
 
 static void arguments_of(cu_run *r, int32_t op, void *args, size_t size)
@@ -132,51 +129,67 @@ static cu_ptr mail_of(const cu_run *r, ut_tid t)
     return f->memory + 256 + f->mail[t];
 }
 
-/* Of products whose results are mail alone, with no bias and the like. */
 static cu_product_form form_of(const cu_frame_linear *l)
 {
-    if (l->gain && !l->a.residual && !l->residual_mail)
-        return l->swiglu ? CU_PRODUCT_GATED : CU_PRODUCT_NORMED;
-    return !l->gain && !l->swiglu && l->residual_mail ? CU_PRODUCT_ADDED : CU_PRODUCT_ANY;
+    const bool added = l->residual || l->residual_mail;
+    if (l->rows * l->slots != 1 || l->more || (l->gain && added))
+        return CU_PRODUCT_ANY;
+    if (l->gain)
+        return l->load.matrices == 2 ? CU_PRODUCT_GATED : CU_PRODUCT_NORMED;
+    return l->load.matrices == 1 && added ? CU_PRODUCT_ADDED : CU_PRODUCT_ANY;
 }
 
-static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out, cu_frame_load *load)
+static void fill_linear(cu_run *r, const cu_fused *f, cu_frame_linear *out)
 {
     const cu_step *s = &r->e->steps[f->linear];
-    out->a = cu_linear_of(r, s);
-    out->type = s->w[0]->type;
+    const cu_frame *frame = r->e->frame;
+    const cu_linear_args a = cu_linear_of(r, s);
+    const ut_op *ops = r->e->head.plan->ops;
+    const int32_t ring = r->e->frames == CU_FRAMES_PHASES ? frame->ring_phase : frame->ring_whole;
+    const bool swiglu = f->swiglu >= 0;
+    *out =
+        (cu_frame_linear){.load = {.w = a.w,
+                                   .outputs = swiglu ? a.n_out / 2 : a.n_out,
+                                   .matrices = swiglu ? 2 : 1,
+                                   .ld = a.ldw,
+                                   .chunk = frame->bf16 ? chunk_rows(ring, a.ldw * 2) : CU_CHUNK},
+                          .x = a.x,
+                          .x_slot = a.x_slot,
+                          .bias = a.bias,
+                          .gamma = a.gamma,
+                          .alpha = a.alpha,
+                          .beta = a.beta,
+                          .residual = a.residual,
+                          .residual_slot = a.residual_slot,
+                          .y = a.y,
+                          .y_slot = a.y_slot,
+                          .k = a.k,
+                          .rows = a.rows,
+                          .slots = a.slots,
+                          .act = a.act,
+                          .more = a.bias || a.act || a.gamma,
+                          .type = s->w[0]->type};
     if (f->norm >= 0) {
         cu_norm_args norm;
         arguments_of(r, f->norm, &norm, sizeof norm);
-        out->a.x = norm.x;
-        out->a.x_slot = norm.x_slot;
+        out->x = norm.x;
+        out->x_slot = norm.x_slot;
         out->gain = norm.gain;
         out->eps = norm.eps;
-        out->inverse_k = 1.0f / (float)out->a.k;
+        out->inverse_k = 1.0f / (float)out->k;
     }
-    if (f->swiglu >= 0) {
+    if (swiglu) {
         cu_map_args map;
         arguments_of(r, f->swiglu, &map, sizeof map);
-        out->a.y = map.y;
-        out->a.y_slot = map.y_slot;
-        out->swiglu = 1;
+        out->y = map.y;
+        out->y_slot = map.y_slot;
     }
     if (f->mail_only)
-        out->a.y = 0;
-    out->more = out->a.bias || out->a.act || out->a.gamma;
-    const ut_op *ops = r->e->head.plan->ops;
+        out->y = 0;
     out->x_mail = mail_of(r, ops[f->norm >= 0 ? f->norm : f->linear].in[0]);
     out->residual_mail = mail_of(r, ops[f->linear].in[1]);
-    out->y_mail = mail_of(r, ops[f->swiglu >= 0 ? f->swiglu : f->linear].out[0]);
-    if (!out->a.y && out->y_mail && !out->more)
-        out->form = form_of(out);
-    const cu_frame *frame = r->e->frame;
-    const int32_t ring = r->e->frames == CU_FRAMES_PHASES ? frame->ring_phase : frame->ring_whole;
-    *load = (cu_frame_load){.w = out->a.w,
-                            .outputs = out->swiglu ? out->a.n_out / 2 : out->a.n_out,
-                            .matrices = out->swiglu ? 2 : 1,
-                            .ld = out->a.ldw,
-                            .chunk = frame->bf16 ? chunk_rows(ring, out->a.ldw * 2) : CU_CHUNK};
+    out->y_mail = mail_of(r, ops[swiglu ? f->swiglu : f->linear].out[0]);
+    out->form = form_of(out);
 }
 
 static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out)
@@ -242,14 +255,13 @@ static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
 static void fill_tables(cu_run *r, tables *t)
 {
     const cu_frame *f = r->e->frame;
-    int32_t load = 0;
     for (int32_t i = 0; i < f->n_phases; i++) {
         const cu_fused *from = &f->phases[i];
         cu_frame_phase *to = &t->phases[i];
         to->kind = (int32_t)from->kind;
         to->barrier = from->barrier;
         if (from->kind == CU_PHASE_LINEAR)
-            fill_linear(r, from, &to->u.linear, &t->loads[load++]);
+            fill_linear(r, from, &to->u.linear);
         else if (from->kind == CU_PHASE_ATTENTION)
             fill_attention(r, from, &to->u.attention);
         else
@@ -283,7 +295,6 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
     }
     c->args = (cu_frame_args){.phases = c->tables,
                               .ops = c->tables + t.ops_at,
-                              .loads = c->tables + t.loads_at,
                               .barrier = f->memory,
                               .frame = f->memory + 128,
                               .sums = f->sums,
@@ -291,7 +302,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .gains = f->gains,
                               .slots = r->e->n_slots,
                               .mail_places = f->mail_places,
-                              .mail_stride = (int64_t)(f->mail_bytes / sizeof(cu_mail))};
+                              .mail_stride = (int32_t)(f->mail_bytes / sizeof(cu_mail))};
     c->ready = st == UTTER_OK;
     ut_free(t.memory);
     return st;
@@ -308,8 +319,8 @@ static void launch(cu_run *r, const cu_frame_args *a, int attribute)
                                         : CU_K_frame_bf16_128;
     cu_launch_attribute how = {.id = attribute, .value = {1}};
     const cu_launch_config config = {.grid = {(unsigned)b->sm_count, 1, 1},
-                                     .block = {CU_THREADS, 1, 1},
-                                     .shared_bytes = (unsigned)shared_bytes(f, a->ring, a->n_loads),
+                                     .block = {CU_FRAME_THREADS, 1, 1},
+                                     .shared_bytes = (unsigned)shared_bytes(f, a->ring),
                                      .stream = r->stream,
                                      .attributes = &how,
                                      .n_attributes = 1};
@@ -325,7 +336,6 @@ void cu_frame_launch_whole(cu_run *r, const cu_captured *c)
     a.first = 0;
     a.count = f->n_phases;
     a.last = 1;
-    a.n_loads = f->n_loads;
     a.ring = f->ring_whole;
     a.trace = r->e->trace;
     launch(r, &a, CU_LAUNCH_COOPERATIVE);
@@ -356,13 +366,9 @@ void cu_frame_launch_phases(cu_run *r, const cu_captured *c)
 {
     const cu_frame *f = r->e->frame;
     cu_frame_args a = c->args;
-    int32_t load = 0;
     a.count = 1;
     a.ring = f->ring_phase;
     for (a.first = 0; a.first < f->n_phases; a.first++) {
-        a.n_loads = f->phases[a.first].kind == CU_PHASE_LINEAR;
-        a.loads = c->args.loads + (uint64_t)load * sizeof(cu_frame_load);
-        load += a.n_loads;
         a.last = a.first + 1 == f->n_phases;
         launch(r, &a, CU_LAUNCH_PROGRAMMATIC);
     }

@@ -24,7 +24,6 @@ struct cu_frame {
     int32_t *slot_ops; /* operations */
     bool *apart;       /* [n_slot_ops] as in cu_slot_op */
     int32_t n_slot_ops;
-    int32_t n_loads;
     int32_t sums, x, gains;         /* as in cu_frame_args */
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
     int32_t mail_places;            /* each of mail_bytes */

@@ -34,34 +34,66 @@
 
 typedef enum cu_phase_kind { CU_PHASE_LINEAR, CU_PHASE_ATTENTION, CU_PHASE_SLOTS } cu_phase_kind;
 
-/* A number on its way from block to block, and the number of its frame: who needs it looks until it
- * is there, and nobody need wait for all. */
+/* A number on its way from block to block: who needs it looks until it is there, and nobody need
+ * wait for all. It is an f32 whose last bit is that of its frame's number: every place gets one
+ * number in every frame, so that what is there is this frame's or that of the frame before. */
 typedef struct cu_mail {
-    float value;
-    uint32_t frame;
+    uint32_t bits;
 } cu_mail;
+/* The same for what a span of attention found. Which spans there are is another matter in every
+ * frame, so that their stamp has to be all of a number. */
+typedef struct cu_part {
+    float value;
+    uint32_t stamp;
+} cu_part;
 
-/* What a phase of products is made of beside them, where its results are mail alone. */
+/* What a phase of products is made of beside them, where x is one row. */
 typedef enum cu_product_form {
     CU_PRODUCT_ANY,
     CU_PRODUCT_NORMED, /* x has a norm */
     CU_PRODUCT_GATED,  /* and there is a swiglu */
-    CU_PRODUCT_ADDED   /* a residual, in the mail, and no norm */
+    CU_PRODUCT_ADDED   /* a residual, and no norm */
 } cu_product_form;
 
-/* y = residual + gamma * act(norm(x) W^T + bias), or with swiglu silu(gate) * up, where the rows of
- * W are gate, then up. Blocks share the outputs, threads of a block the columns. */
+/* The matrix of a phase of products and what of it is whose. */
+typedef struct cu_frame_load {
+    UT_DEV(const void) w;
+    int32_t outputs, ld; /* rows of W: matrices * outputs; elements from row to row */
+    /* Written by the block that reads the record: its outputs, and how many of them a warp sends.
+     */
+    int32_t first, count, each;
+    int16_t matrices, chunk; /* chunk: rows of W that go together, over all matrices */
+    int32_t side;            /* likewise: which of the block's two places has the norm's gain */
+    int32_t way;             /* likewise: the way that frame_row.cuh goes, or 0 */
+} cu_frame_load;
+
+/* y = residual + gamma * act(norm(x) W^T + bias), or with two matrices silu(gate) * up, where the
+ * rows of W are gate, then up. Blocks share the outputs, threads of a block the columns. */
 typedef struct cu_frame_linear {
-    cu_linear_args a; /* cols = k; taps and parts are not there; n_out: rows of W */
+    cu_frame_load load;
+    UT_DEV(const float) x; /* [rows, k] of each slot; or x_mail */
+    int64_t x_slot;
+    UT_DEV(const float) bias;
+    UT_DEV(const float) gamma;
+    UT_DEV(const float) alpha;
+    UT_DEV(const float) beta; /* [outputs] or 0; beta where alpha is */
+    UT_DEV(const float) residual;
+    int64_t residual_slot; /* [rows, outputs] or 0 */
+    UT_DEV(float) y;       /* or 0 */
+    int64_t y_slot;
     UT_DEV(const float) gain;
+    /* Mail is [slots, rows, cols], or 0; of the first two a block that has read the record sees the
+     * place where it looks. */
     UT_DEV(const cu_mail) x_mail;
     UT_DEV(const cu_mail) residual_mail;
-    UT_DEV(cu_mail) y_mail; /* or 0; [slots, rows, cols] */
+    UT_DEV(cu_mail) y_mail;
+    int32_t k, rows, slots; /* columns of x; rows of a slot */
+    int32_t act;            /* ut_act */
     float eps, inverse_k;   /* of the norm of x, where gain is */
-    int32_t swiglu;
-    int32_t more; /* is there bias, act or gamma? */
-    int32_t type; /* of w */
-    int32_t form; /* cu_product_form */
+    int32_t more;           /* is there bias, act or gamma? */
+    int32_t type;           /* of w */
+    int32_t form;           /* cu_product_form */
+    int32_t pad;
 } cu_frame_linear;
 
 /* Rotation, caches and attention in one. Blocks share slots, key heads and spans of positions; one
@@ -75,7 +107,7 @@ typedef struct cu_frame_attention {
     /* Of each slot [kv_heads, spans, queries, 2 + dim]: max, sum, values. All attention phases use
      * it, one after another, and stamp it with frame * numbers + number instead of the frame: who
      * writes has x, which needs what the phase before made of all parts of the slot. */
-    UT_DEV(cu_mail) part;
+    UT_DEV(cu_part) part;
     int64_t part_slot;
     UT_DEV(const void) next_k; /* or 0: caches of the next attention phase, if they are alike */
     UT_DEV(const void) next_v;
@@ -144,30 +176,20 @@ typedef struct cu_slot_ops_args {
     cu_slot_op op[CU_SLOT_OPS];
 } cu_slot_ops_args;
 
-/* The matrix of a linear phase and what of it is whose. */
-typedef struct cu_frame_load {
-    UT_DEV(const void) w;
-    int32_t outputs, ld;     /* rows of W: matrices * outputs */
-    int32_t first, count;    /* outputs of the block that reads this, which fills them in */
-    int16_t matrices, chunk; /* chunk: rows of W that go together, over all matrices */
-    int32_t pad;
-} cu_frame_load;
-
 typedef struct cu_frame_args {
     UT_DEV(const cu_frame_phase) phases;
     UT_DEV(const cu_slot_op) ops;
-    UT_DEV(const cu_frame_load) loads; /* of phases first .. first + count - 1 */
-    UT_DEV(uint32_t) barrier;          /* of the grid; its high bit turns at every barrier */
-    UT_DEV(uint32_t) frame;            /* frames so far */
-    int32_t first, count, n_loads;
+    UT_DEV(uint32_t) barrier; /* of the grid; its high bit turns at every barrier */
+    UT_DEV(uint32_t) frame;   /* frames so far */
+    int32_t first, count;     /* phases of this launch */
     int32_t ring;  /* bytes of matrices that are fetched ahead, a multiple of 128; 0: none */
     int32_t sums;  /* floats for the warps' sums of a phase, a multiple of 4 */
     int32_t x;     /* floats for x and what else a phase needs, a multiple of 4 */
     int32_t gains; /* floats for a norm's gain, a multiple of 4 */
     int32_t slots;
-    int32_t last;        /* is the last phase the frame's? */
-    int32_t mail_places; /* and numbers of mail from one place to the next */
-    int64_t mail_stride;
+    int32_t last;                     /* is the last phase the frame's? */
+    int32_t mail_places, mail_stride; /* numbers of mail from one place to the next */
+    int32_t pad;
     UT_DEV(uint64_t) trace; /* [count] when block 0 begins a phase, in ticks; or 0 */
 } cu_frame_args;
 
@@ -176,17 +198,19 @@ typedef struct cu_frame_args {
 /* Operations of a phase of slots that a block fetches ahead. */
 #define CU_OPS_AHEAD 6
 /* Phases that a block knows: those that come are fetched while others are worked on. */
-#define CU_FRAME_PHASES 4
+#define CU_FRAME_PHASES 8
+/* Threads of a frame's block: those that work, and four warps, of which one fetches; registers go
+ * from one to the other four warps at a time. */
+#define CU_FRAME_THREADS (CU_THREADS + 128)
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: the ring, phases, operations, the ring's barriers and its asker
- * (CU_ASKER bytes), squares, sums and gains of two phases, x, loads. */
-#define CU_ASKER 32
-#define CU_FRAME_SHARED(ring, sums, x, gains, n_loads)                                             \
+/* Shared memory of a block: the ring, phases, operations, the ring's barriers and how far who is
+ * (CU_PROGRESS bytes), squares, sums and gains of two phases, x. */
+#define CU_PROGRESS (16 + 4 * CU_CHUNKS_AHEAD)
+#define CU_FRAME_SHARED(ring, sums, x, gains)                                                      \
     (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \
-     8 * CU_CHUNKS_AHEAD + CU_ASKER + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +          \
-     4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring) +               \
-     (size_t)(n_loads) * sizeof(cu_frame_load))
+     8 * CU_CHUNKS_AHEAD + CU_PROGRESS + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +       \
+     4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring))
 /* Floats of x that attention on tensor cores needs: span_shared, which is more than brief_all. */
 #define CU_ATT_TENSOR_SHARED(dim)                                                                  \
     ((CU_ATT_SPAN * 2 * (dim) + 4 * (2 * (dim) + 64) + 2 * (dim) + 2 * 4 * CU_ATT_SPAN +           \

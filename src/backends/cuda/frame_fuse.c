@@ -202,7 +202,6 @@ static bool add_linear(fuser *x, int32_t i)
     most(&x->f->row_bytes, (int64_t)w->ld * 2);
     if (norm >= 0)
         most(&x->f->gains, columns);
-    x->f->n_loads++;
     return true;
 }
 
@@ -251,7 +250,7 @@ static bool add_attention(fuser *x, int32_t i)
     const int64_t part_slot = op->u.attn.n_kv_heads * spans * queries * (2 + dim);
     if (part_slot > x->f->part_slot)
         x->f->part_slot = part_slot;
-    x->f->part_bytes = sizeof(cu_mail) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
+    x->f->part_bytes = sizeof(cu_part) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
     most(&x->f->x, CU_ATT_SHARED(queries, rows, dim));
     most(&x->f->x, CU_ATT_TENSOR_SHARED(dim));
     f->brief = goes_by_brief(x, op, capacity);

@@ -46,9 +46,9 @@ static __device__ __forceinline__ void wait_for_previous(void)
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks)                                              \
     extern "C" __global__ void __launch_bounds__(CU_THREADS, blocks)                               \
         name(const __grid_constant__ args_type a)
-/* The same for one that has a multiprocessor to itself. */
-#define UT_KERNEL_ALONE(name, args_type)                                                           \
-    extern "C" __global__ void __launch_bounds__(CU_THREADS, 1)                                    \
+/* The same for one that has a multiprocessor to itself, and so many threads. */
+#define UT_KERNEL_ALONE(name, args_type, threads)                                                  \
+    extern "C" __global__ void __launch_bounds__(threads, 1)                                       \
         name(const __grid_constant__ args_type a)
 /* The block's dynamic shared memory. */
 #define UT_SHARED(type, name)                                                                      \
@@ -57,6 +57,12 @@ static __device__ __forceinline__ void wait_for_previous(void)
 #define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__
 #define UT_DEVICE_APART  static __device__ __noinline__ /* a call */
+
+/* The first CU_THREADS threads of the block meet: all of them, unless a warp stands apart. */
+UT_DEVICE void block_meet(void)
+{
+    asm volatile("bar.sync 1, %0;" ::"n"(CU_THREADS) : "memory");
+}
 
 /* 128 bytes will be wanted soon. */
 UT_DEVICE void prefetch_line(const void *p)
@@ -262,7 +268,7 @@ template <class T> UT_DEVICE T block_sum_fresh(T v, T *scratch)
     v = warp_sum(v);
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
-    __syncthreads();
+    block_meet();
     T sum = scratch[0];
 #pragma unroll
     for (int i = 1; i < UT_WARPS; i++)
@@ -273,17 +279,17 @@ template <class T> UT_DEVICE T block_sum_fresh(T v, T *scratch)
 /* The same with scratch that was in use, and is free again at once. */
 template <class T> UT_DEVICE T block_sum(T v, T *scratch)
 {
-    __syncthreads();
+    block_meet();
     return block_sum_fresh(v, scratch);
 }
 
 template <class T> UT_DEVICE T block_max(T v, T *scratch)
 {
     v = warp_max(v);
-    __syncthreads();
+    block_meet();
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
-    __syncthreads();
+    block_meet();
     T best = scratch[0];
 #pragma unroll
     for (int i = 1; i < UT_WARPS; i++)
@@ -346,7 +352,7 @@ UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
     v = warp_best(v);
     if (threadIdx.x % 32 == 0)
         scratch[threadIdx.x / 32] = v;
-    __syncthreads();
+    block_meet();
     return warp_best(scratch[threadIdx.x % UT_WARPS]);
 }
 

@@ -2,7 +2,7 @@
  */
 #include "backends/cuda/kernels/frame_walk.cuh"
 
-UT_KERNEL_ALONE(frame, cu_frame_args)
+UT_KERNEL_ALONE(frame, cu_frame_args, CU_FRAME_THREADS)
 {
     walk<0>(a);
 }

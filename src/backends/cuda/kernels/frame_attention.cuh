@@ -134,7 +134,7 @@ UT_DEVICE void att_bring_rows(const cu_qkv_args &a, const att_task &t, const voi
 /* A head of a row of x on its way to a warp. */
 struct att_head {
     int64_t at; /* of this lane's dimensions in x, or in its mail */
-    mail_pair first, second;
+    mail_look<4> four;
 };
 
 /* Cosines and sines of this lane's dimensions. */
@@ -147,13 +147,11 @@ UT_DEVICE att_head att_look(const cu_frame_attention &p, const att_task &t, int 
 {
     const cu_qkv_args &a = p.qkv;
     const int d = thread() % 32 * 4, columns = (a.heads + 2 * a.kv_heads) * a.dim;
-    att_head h = {row * columns + head * a.dim + d, {0, 0}, {0, 0}};
+    att_head h = {row * columns + head * a.dim + d, {{0, 0, 0, 0}}};
     if (p.x_mail)
         h.at += clock.mine + (int64_t)t.slot * a.rows * columns;
-    if (p.x_mail && d < a.dim) {
-        h.first = mail_look(p.x_mail + h.at);
-        h.second = mail_look(p.x_mail + h.at + 2);
-    }
+    if (p.x_mail && d < a.dim)
+        h.four.at(p.x_mail + h.at);
     return h;
 }
 
@@ -180,14 +178,17 @@ UT_DEVICE float4 att_bring_gain(const cu_qkv_args &a, const float *gain)
     return g;
 }
 
-UT_DEVICE float4 att_take_x(const cu_frame_attention &p, const att_task &t, const att_head &h,
+UT_DEVICE float4 att_take_x(const cu_frame_attention &p, const att_task &t, att_head h,
                             const mail_clock &clock)
 {
     float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
     if (thread() % 32 * 4 >= p.qkv.dim)
         return x;
-    if (p.x_mail)
-        return mail_take(p.x_mail + h.at, h.first, h.second, clock.frame);
+    if (p.x_mail) {
+        h.four.wait(p.x_mail + h.at, clock.frame);
+        x.x = h.four[0], x.y = h.four[1], x.z = h.four[2], x.w = h.four[3];
+        return x;
+    }
     return __ldcg((const float4 *)(p.qkv.x + t.slot * p.qkv.x_slot + h.at));
 }
 
@@ -312,7 +313,7 @@ UT_DEVICE span_sum att_add_parts(float largest, float sum, const float2 value[AT
 }
 
 /* Mail of what a span found for a query: its largest score, its sum, values [dim]. */
-UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int span, int query)
+UT_DEVICE cu_part *att_part(const cu_frame_attention &p, const att_task &t, int span, int query)
 {
     const int64_t of_span = (int64_t)(t.kv * p.spans + span - t.first) * t.queries + query;
     return p.part + t.slot * p.part_slot + of_span * (2 + p.qkv.dim);
@@ -321,26 +322,28 @@ UT_DEVICE cu_mail *att_part(const cu_frame_attention &p, const att_task &t, int 
 /* What all spans found of dimensions d and d + 1 of a query, `own` (of span `mine`) among it: eight
  * spans at a time, counted from position 0. from: mail of span 0's part, if there were one; the
  * parts of spans are `step` apart. */
-UT_DEVICE span_sum att_collect(const cu_mail *from, int64_t step, int first, int last, int mine,
+UT_DEVICE span_sum att_collect(const cu_part *from, int64_t step, int first, int last, int mine,
                                int d, span_sum own, uint32_t stamp)
 {
     span_sum all = own;
     for (int g = first / ATT_PARTS; g <= last / ATT_PARTS; g++) {
-        mail_pair seen[ATT_PARTS];
+        part_look seen[ATT_PARTS];
         float2 value[ATT_PARTS];
 #pragma unroll
         for (int i = 0; i < ATT_PARTS; i++) {
             const int span = g * ATT_PARTS + i;
             if (span >= first && span <= last && span != mine)
-                seen[i] = mail_look(from + span * step + 2 + d);
+                seen[i].at(from + span * step + 2 + d);
         }
         const int other = g * ATT_PARTS + thread() % ATT_PARTS;
         float2 top = {-INFINITY, 0.0f};
         if (other == mine) {
             top.x = own.largest, top.y = own.sum;
         } else if (other >= first && other <= last) {
-            const cu_mail *its = from + other * step;
-            top = mail_take_two(its, mail_look(its), stamp);
+            const cu_part *its = from + other * step;
+            part_look look;
+            look.at(its);
+            top = look.wait(its, stamp);
         }
 #pragma unroll
         for (int i = 0; i < ATT_PARTS; i++) {
@@ -349,7 +352,7 @@ UT_DEVICE span_sum att_collect(const cu_mail *from, int64_t step, int first, int
             if (span == mine)
                 value[i] = own.value;
             else if (span >= first && span <= last)
-                value[i] = mail_take_two(from + span * step + 2 + d, seen[i], stamp);
+                value[i] = seen[i].wait(from + span * step + 2 + d, stamp);
         }
         const span_sum these = att_add_parts(top.x, top.y, value);
         all = g == first / ATT_PARTS ? these : add_spans(all, these);
@@ -373,11 +376,11 @@ UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, bool a
             value[w] = *(const float2 *)(s.value + (w * t.queries + j) * a.dim + d);
         span_sum y = att_add_parts(top[0], top[1], value);
         if (t.first != t.last && !adds) {
-            cu_mail *to = att_part(p, t, t.span, j);
+            cu_part *to = att_part(p, t, t.span, j);
             if (i < pairs)
-                mail_send_two(to + 2 + d, y.value.x, y.value.y, stamp);
+                part_send(to + 2 + d, y.value.x, y.value.y, stamp);
             if (i < pairs && d == 0)
-                mail_send_two(to, y.largest, y.sum, stamp);
+                part_send(to, y.largest, y.sum, stamp);
             continue;
         }
         if (t.first != t.last)
@@ -393,7 +396,7 @@ UT_DEVICE void att_finish(const cu_frame_attention &p, const att_task &t, bool a
             mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * a.dim + at, y.value.x,
                            y.value.y, clock);
         if (a.y)
-            *(float2 *)(a.y + t.slot * a.y_slot + at) = y.value;
+            *(float2 *)(a.y + t.slot * a.y_slot + at) = as_mailed(y.value);
     }
 }
 
@@ -501,7 +504,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att
         if (job + UT_WARPS < jobs)
             now = att_start_job(p, t, job + UT_WARPS, first_new, clock);
     }
-    __syncthreads();
+    block_meet();
     for (int row = first_new; row < last_new; row++) {
         const int i = row - begin;
         if (i % UT_WARPS != warp || d >= a.dim)
@@ -536,7 +539,7 @@ UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att
             }
         }
     }
-    __syncthreads();
+    block_meet();
     att_finish(p, t, adds, s, clock);
 }
 
@@ -599,7 +602,7 @@ template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run
         if (t.first_row >= a.capacity)
             t.first_row %= a.capacity;
         if (again)
-            __syncthreads();
+            block_meet();
         again = true;
         run(t);
     }

@@ -11,12 +11,12 @@
 #define FRAME_BODY(...)
 #endif
 
-UT_KERNEL_ALONE(frame_bf16_64, cu_frame_args)
+UT_KERNEL_ALONE(frame_bf16_64, cu_frame_args, CU_FRAME_THREADS)
 {
     FRAME_BODY(walk<64>(a));
 }
 
-UT_KERNEL_ALONE(frame_bf16_128, cu_frame_args)
+UT_KERNEL_ALONE(frame_bf16_128, cu_frame_args, CU_FRAME_THREADS)
 {
     FRAME_BODY(walk<128>(a));
 }

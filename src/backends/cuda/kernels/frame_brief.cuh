@@ -147,9 +147,9 @@ UT_DEVICE void brief_all(const cu_frame_attention &p, float *xs, const mail_cloc
             t.oldest = t.pos - p.reach + 1;
             for (t.query = 0; t.query < p.group; t.query += PAIR, again = true) {
                 if (again)
-                    __syncthreads();
+                    block_meet();
                 brief_heads<DIM>(p, t, s, keys, values, base, clock);
-                __syncthreads();
+                block_meet();
                 if (thread() < 2 * DIM) /* a warp for 16 dimensions */
                     brief_run<DIM>(p, t, s, keys, values, clock);
             }

@@ -13,11 +13,19 @@ UT_DEVICE int thread(void)
 {
     int t;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    __builtin_assume(t >= 0 && t < CU_FRAME_THREADS);
     return t;
 }
 
 /* Polls of a barrier before the kernel gives up: seconds. */
 #define UT_PATIENCE (1u << 24)
+
+/* A store to nowhere, which ends the kernel with an error. In a kernel that can trap ptxas gives no
+ * thread more registers than it began with (take_registers). */
+UT_DEVICE void give_up(void)
+{
+    asm volatile("st.global.u32 [%0], %1;" ::"l"((uint64_t)0), "r"(0) : "memory");
+}
 
 UT_DEVICE uint32_t load_acquire(const uint32_t *p)
 {
@@ -43,9 +51,9 @@ UT_DEVICE void grid_wait(const uint32_t *counter, uint32_t turn)
         uint32_t polls = 0;
         while (((load_acquire(counter) ^ turn) & 0x80000000u) == 0)
             if (++polls == UT_PATIENCE)
-                __trap();
+                give_up();
     }
-    __syncthreads();
+    block_meet();
 }
 
 UT_DEVICE uint32_t grid_turn(const uint32_t *counter)
@@ -55,62 +63,105 @@ UT_DEVICE uint32_t grid_turn(const uint32_t *counter)
 
 /* ---- Mail ------------------------------------------------------------------------------------ */
 
-UT_DEVICE void mail_put(cu_mail *to, float value, uint32_t frame)
+UT_DEVICE void send_word(void *to, uint32_t word)
 {
-    const uint64_t both = (uint64_t)frame << 32 | __float_as_uint(value);
-    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(both) : "memory");
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(word) : "memory");
 }
 
-/* Two that lie together, at an address that is a multiple of 16. */
-UT_DEVICE void mail_send_two(cu_mail *to, float first, float second, uint32_t frame)
+/* Two or four that lie together. */
+UT_DEVICE void send_words(void *to, const uint32_t (&word)[2])
 {
-    const uint64_t a = (uint64_t)frame << 32 | __float_as_uint(first);
-    const uint64_t b = (uint64_t)frame << 32 | __float_as_uint(second);
-    asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(a), "l"(b)
+    asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]),
+                 "r"(word[1])
                  : "memory");
 }
 
-struct mail_pair {
-    uint64_t a, b;
-};
-
-UT_DEVICE mail_pair mail_look(const cu_mail *from)
+UT_DEVICE void send_words(void *to, const uint32_t (&word)[4])
 {
-    mail_pair p;
-    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-                 : "=l"(p.a), "=l"(p.b)
+    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]),
+                 "r"(word[1]), "r"(word[2]), "r"(word[3])
+                 : "memory");
+}
+
+UT_DEVICE void look_at_words(const void *from, uint32_t (&word)[1])
+{
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(word[0]) : "l"(from) : "memory");
+}
+
+UT_DEVICE void look_at_words(const void *from, uint32_t (&word)[2])
+{
+    asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(word[0]), "=r"(word[1])
                  : "l"(from)
                  : "memory");
-    return p;
+}
+
+UT_DEVICE void look_at_words(const void *from, uint32_t (&word)[4])
+{
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+                 : "l"(from)
+                 : "memory");
 }
 
 /* Before looking again, the polls so far. */
 UT_DEVICE void mail_again(uint32_t polls)
 {
     if (polls == UT_PATIENCE)
-        __trap();
+        give_up();
 }
 
-/* ---- Small copies into shared memory --------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
-/* 16 bytes, on their way until this thread calls ahead_wait. */
-UT_DEVICE void ahead_start(void *dst, const void *src)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile(
-        "cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(dst)),
-        "l"(src)
-        : "memory");
+/* A block of CU_FRAME_THREADS begins with as many registers for every thread. */
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(__CUDA_ARCH_FEAT_SM120_ALL)
+#define UT_REGISTERS(how, n) asm volatile("setmaxnreg." how ".sync.aligned.u32 " n ";")
 #else
-    *(uint4 *)dst = *(const uint4 *)src;
+#define UT_REGISTERS(how, n) (void)0
 #endif
+
+/* By the four warps that fetch, and by those that work. */
+UT_DEVICE void give_registers(void)
+{
+    UT_REGISTERS("dec", "40");
 }
 
-UT_DEVICE void ahead_wait(void)
+UT_DEVICE void take_registers(void)
 {
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
+    UT_REGISTERS("inc", "232");
+}
+
+/* ---- Words in shared memory that threads wait for -------------------------------------------- */
+
+/* After what this thread wrote, or saw that others wrote, before. */
+UT_DEVICE void tell(uint32_t *p, uint32_t v)
+{
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(p)),
+                 "r"(v)
+                 : "memory");
+}
+
+/* That the block has met, where what others read before it is in their registers. */
+UT_DEVICE void tell_met(uint32_t *p, uint32_t v)
+{
+    asm volatile("st.relaxed.cta.shared.u32 [%0], %1;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(p)),
+                 "r"(v)
+                 : "memory");
+}
+
+/* What *p is, once it is not less than `least`. */
+UT_DEVICE uint32_t await_told(const uint32_t *p, uint32_t least)
+{
+    uint32_t v;
+    do {
+        asm volatile("ld.acquire.cta.shared.u32 %0, [%1];"
+                     : "=r"(v)
+                     : "r"((uint32_t)__cvta_generic_to_shared(p))
+                     : "memory");
+    } while (v < least);
+    return v;
 }
 
 /* The time, for profiles. */
@@ -180,78 +231,83 @@ UT_DEVICE void copy_wait(uint64_t *done, uint32_t parity)
 
 #endif /* emulation.h has its own */
 
-/* 0 where both are there. */
-UT_DEVICE uint32_t mail_missing(mail_pair p, uint32_t frame)
+/* ---- Mail, opened ---------------------------------------------------------------------------- */
+
+UT_DEVICE uint32_t mail_of(float value, uint32_t frame)
 {
-    return ((uint32_t)(p.a >> 32) ^ frame) | ((uint32_t)(p.b >> 32) ^ frame);
+    return (__float_as_uint(value) & ~1u) | (frame & 1);
 }
 
-UT_DEVICE bool mail_is_there(mail_pair p, uint32_t frame)
+UT_DEVICE float mail_value(uint32_t word)
 {
-    return mail_missing(p, frame) == 0;
+    return __uint_as_float(word & ~1u);
 }
 
-/* Four numbers that lie together, waited for; first, second: what was there before. */
-UT_DEVICE float4 mail_take(const cu_mail *from, mail_pair first, mail_pair second, uint32_t frame)
+/* Two results as mail has them: who finds them elsewhere works with the same numbers. */
+UT_DEVICE float2 as_mailed(float2 v)
 {
-    uint32_t polls = 0;
-    while (!mail_is_there(first, frame) || !mail_is_there(second, frame)) {
-        mail_again(++polls);
-        first = mail_look(from);
-        second = mail_look(from + 2);
+    const float2 r = {mail_value(__float_as_uint(v.x)), mail_value(__float_as_uint(v.y))};
+    return r;
+}
+
+/* N numbers that lie together, at an address that is a multiple of theirs, as they were when they
+ * were looked at. */
+template <int N> struct mail_look {
+    uint32_t word[N];
+
+    UT_DEVICE_MEMBER void at(const cu_mail *from) { look_at_words(from, word); }
+    /* 0 where all are there. */
+    UT_DEVICE_MEMBER uint32_t missing(uint32_t frame) const
+    {
+        uint32_t any = 0;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            any |= word[i] ^ frame;
+        return any & 1;
     }
-    const float4 v = {__uint_as_float((uint32_t)first.a), __uint_as_float((uint32_t)first.b),
-                      __uint_as_float((uint32_t)second.a), __uint_as_float((uint32_t)second.b)};
-    return v;
-}
-
-/* Two that lie together, waited for; seen: what was there before. */
-UT_DEVICE float2 mail_take_two(const cu_mail *from, mail_pair seen, uint32_t frame)
-{
-    uint32_t polls = 0;
-    while (!mail_is_there(seen, frame)) {
-        mail_again(++polls);
-        seen = mail_look(from);
+    /* Look until they are there. */
+    UT_DEVICE_MEMBER void wait(const cu_mail *from, uint32_t frame)
+    {
+        for (uint32_t polls = 0; missing(frame); at(from))
+            mail_again(++polls);
     }
-    const float2 v = {__uint_as_float((uint32_t)seen.a), __uint_as_float((uint32_t)seen.b)};
-    return v;
-}
-
-/* The pair of numbers that this one is in, at an address that is a multiple of 16. */
-UT_DEVICE mail_pair mail_look_near(const cu_mail *from)
-{
-    return mail_look(((uintptr_t)from & 8) != 0 ? from - 1 : from);
-}
-
-/* One number, waited for; p: what was there before. */
-UT_DEVICE float mail_value(const cu_mail *from, mail_pair p, uint32_t frame)
-{
-    const bool odd = ((uintptr_t)from & 8) != 0;
-    uint32_t polls = 0;
-    while ((uint32_t)((odd ? p.b : p.a) >> 32) != frame) {
-        mail_again(++polls);
-        p = mail_look_near(from);
-    }
-    return __uint_as_float((uint32_t)(odd ? p.b : p.a));
-}
-
-UT_DEVICE float mail_take_one(const cu_mail *from, uint32_t frame)
-{
-    return mail_value(from, mail_look_near(from), frame);
-}
+    UT_DEVICE_MEMBER float operator[](int i) const { return mail_value(word[i]); }
+};
 
 /* What is now and here: the frame's number, and the places where mail is left. */
 struct mail_clock {
     uint32_t frame;
     int places;
-    int64_t stride, mine; /* from place to place; to the one that this block reads */
+    int stride, mine; /* from place to place; to the one that this block reads */
 };
 
 /* Two results that lie together, to all places. */
 UT_DEVICE void mail_leave_two(cu_mail *to, float first, float second, const mail_clock &clock)
 {
+    const uint32_t word[2] = {mail_of(first, clock.frame), mail_of(second, clock.frame)};
 #pragma unroll
     for (int i = 0; i < CU_MAIL_PLACES; i++)
         if (i < clock.places)
-            mail_send_two(to + i * clock.stride, first, second, clock.frame);
+            send_words(to + i * clock.stride, word);
 }
+
+/* Two numbers of a part that lie together, at an address that is a multiple of 16. */
+UT_DEVICE void part_send(cu_part *to, float first, float second, uint32_t stamp)
+{
+    const uint32_t word[4] = {__float_as_uint(first), stamp, __float_as_uint(second), stamp};
+    send_words(to, word);
+}
+
+/* And as they were when they were looked at. */
+struct part_look {
+    uint32_t word[4];
+
+    UT_DEVICE_MEMBER void at(const cu_part *from) { look_at_words(from, word); }
+    UT_DEVICE_MEMBER float2 wait(const cu_part *from, uint32_t stamp)
+    {
+        for (uint32_t polls = 0; word[1] != stamp || word[3] != stamp; at(from))
+            mail_again(++polls);
+        const float2 v = {__uint_as_float(word[0]), __uint_as_float(word[2])};
+        return v;
+    }
+};

@@ -63,7 +63,7 @@ enum head_kind { HEAD_QUERY, HEAD_OTHER_QUERY, HEAD_KEY, HEAD_VALUE, HEAD_KINDS 
 template <int DIM> struct head_of_x {
     enum { EACH = DIM / 32 };
     int64_t at; /* of the lane's dimensions in the mail, or in x */
-    mail_pair seen[EACH / 2];
+    mail_look<EACH> seen;
     float angle[2 * EACH]; /* the first half is enough where neighbours are pairs */
     float gain[EACH];
 
@@ -78,7 +78,7 @@ template <int DIM> struct head_of_x {
         at = t.row * columns + head * DIM + d;
         at += p.x_mail ? clock.mine + (int64_t)t.slot * a.rows * columns : t.slot * a.x_slot;
         if (p.x_mail)
-            look_again(p);
+            seen.at(p.x_mail + at);
         const float *angles = a.angles + t.slot * a.angles_slot + t.row * DIM;
         const float *gains = kind < HEAD_KEY ? a.q_gain : a.k_gain;
         if (kind == HEAD_VALUE)
@@ -89,28 +89,15 @@ template <int DIM> struct head_of_x {
         if (gains)
             load_floats<EACH>(gains + d, gain);
     }
-    UT_DEVICE_MEMBER void look_again(const cu_frame_attention &p)
-    {
-#pragma unroll
-        for (int k = 0; k < EACH / 2; k++)
-            seen[k] = mail_look(p.x_mail + at + 2 * k);
-    }
     UT_DEVICE_MEMBER void take(const cu_frame_attention &p, uint32_t frame, float x[EACH])
     {
-        uint32_t polls = 0;
-        if (!p.x_mail)
-            load_floats<EACH>(p.qkv.x + at, x);
-        for (; p.x_mail; look_again(p)) {
-            uint32_t missing = 0;
+        if (p.x_mail) {
+            seen.wait(p.x_mail + at, frame);
 #pragma unroll
-            for (int k = 0; k < EACH / 2; k++) {
-                missing |= mail_missing(seen[k], frame);
-                x[2 * k] = __uint_as_float((uint32_t)seen[k].a);
-                x[2 * k + 1] = __uint_as_float((uint32_t)seen[k].b);
-            }
-            if (!missing)
-                break;
-            mail_again(++polls);
+            for (int k = 0; k < EACH; k++)
+                x[k] = seen[k];
+        } else {
+            load_floats<EACH>(p.qkv.x + at, x);
         }
         __syncwarp(); /* what follows goes from lane to lane */
     }
@@ -183,7 +170,7 @@ UT_DEVICE void leave_result(const cu_frame_attention &p, const head_task &t, int
         mail_leave_two(p.y_mail + (int64_t)t.slot * a.rows * a.heads * dim + at, two.x, two.y,
                        clock);
     if (a.y)
-        *(float2 *)(a.y + t.slot * a.y_slot + at) = two;
+        *(float2 *)(a.y + t.slot * a.y_slot + at) = as_mailed(two);
 }
 
 /* Values of 16 positions, 16 dimensions of them, as rows of A: rows g and g + 8 are dimensions 2g

@@ -73,20 +73,24 @@ UT_DEVICE void plain_rows(const unsigned char *w, int n, int ld, const float *x,
 UT_DEVICE float bring_columns(const cu_frame_linear &p, const linear_shared &s, int m, int padded,
                               const mail_clock &clock)
 {
-    const int k = p.a.k, slot = p.a.rows == 1 ? m : m / p.a.rows;
-    const float *x = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k;
+    const int k = p.k, slot = p.rows == 1 ? m : m / p.rows;
+    const float *x = p.x + slot * p.x_slot + (int64_t)(m - slot * p.rows) * k;
+    const float *gains = s.gains + p.load.side * s.gains_size;
     float square = 0.0f;
 #pragma unroll 1
     for (int c = thread() * 4; c < padded; c += CU_UNIT) {
         float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
         if (c < k && p.x_mail) {
-            const cu_mail *mail = p.x_mail + clock.mine + (int64_t)m * k + c;
-            v = mail_take(mail, mail_look(mail), mail_look(mail + 2), clock.frame);
+            const cu_mail *mail = p.x_mail + (int64_t)m * k + c;
+            mail_look<4> four;
+            four.at(mail);
+            four.wait(mail, clock.frame);
+            v.x = four[0], v.y = four[1], v.z = four[2], v.w = four[3];
         } else if (c < k) {
             v = __ldcg((const float4 *)(x + c));
         }
         if (p.gain && c < k) {
-            const float4 g = *(const float4 *)(s.gains + c);
+            const float4 g = *(const float4 *)(gains + c);
             square = fmaf(v.x, v.x, square);
             square = fmaf(v.y, v.y, square);
             square = fmaf(v.z, v.z, square);

@@ -156,23 +156,23 @@ UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM>
 
 enum { SPANS_AT_ONCE = 4 };
 
-/* Of spans first, first + 2 .. to last, `own` (of span `mine`) among them. from: mail of what span
+/* Of spans first, first + 2 .. to last, `own` (of span `mine`) among them. from: what span
  * 0 found for the query, `step` apart from span to span: largest score, sum, values; d: dimension.
  */
-UT_DEVICE span_sum collect_spans(const cu_mail *from, int64_t step, int first, int last, int mine,
+UT_DEVICE span_sum collect_spans(const cu_part *from, int64_t step, int first, int last, int mine,
                                  int d, const span_sum &own, uint32_t stamp)
 {
     span_sum all = {-INFINITY, 0.0f, {0.0f, 0.0f}};
 #pragma unroll 1
     for (; first <= last; first += 2 * SPANS_AT_ONCE) {
-        mail_pair top[SPANS_AT_ONCE], value[SPANS_AT_ONCE];
+        part_look top[SPANS_AT_ONCE], value[SPANS_AT_ONCE];
 #pragma unroll
         for (int i = 0; i < SPANS_AT_ONCE; i++) {
             const int span = first + 2 * i;
             if (span > last || span == mine)
                 continue;
-            top[i] = mail_look(from + span * step);
-            value[i] = mail_look(from + span * step + 2 + d);
+            top[i].at(from + span * step);
+            value[i].at(from + span * step + 2 + d);
         }
 #pragma unroll
         for (int i = 0; i < SPANS_AT_ONCE; i++) {
@@ -181,9 +181,9 @@ UT_DEVICE span_sum collect_spans(const cu_mail *from, int64_t step, int first, i
                 continue;
             span_sum its = own;
             if (span != mine) {
-                const float2 t = mail_take_two(from + span * step, top[i], stamp);
+                const float2 t = top[i].wait(from + span * step, stamp);
                 its.largest = t.x, its.sum = t.y;
-                its.value = mail_take_two(from + span * step + 2 + d, value[i], stamp);
+                its.value = value[i].wait(from + span * step + 2 + d, stamp);
             }
             all = add_spans(all, its);
         }
@@ -221,14 +221,14 @@ UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, cons
     if (r.first != r.last) {
         const uint32_t stamp = clock.frame * (uint32_t)p.numbers + (uint32_t)p.number;
         const int64_t step = (int64_t)queries * (2 + DIM);
-        cu_mail *from = p.part + t.slot * p.part_slot + (int64_t)t.kv * p.spans * step +
+        cu_part *from = p.part + t.slot * p.part_slot + (int64_t)t.kv * p.spans * step +
                         (t.row * p.group + (live ? its : 0)) * (2 + DIM);
         from -= r.first * step; /* there are parts of these spans only */
         if (!r.adds) {
             if (writes)
-                mail_send_two(from + r.span * step + 2 + d, y.value.x, y.value.y, stamp);
+                part_send(from + r.span * step + 2 + d, y.value.x, y.value.y, stamp);
             if (writes && d == 0)
-                mail_send_two(from + r.span * step, y.largest, y.sum, stamp);
+                part_send(from + r.span * step, y.largest, y.sum, stamp);
             return;
         }
         const int odd = (q / 2 ^ r.first) & 1; /* spans of either lane, counted from 0 */
@@ -321,7 +321,7 @@ UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const s
     const int i = 8 * warp + g, position = r.span * CU_ATT_SPAN + i, d = warp * 16 + 2 * g;
     uint4 key[DIM / 32];
     span_heads<DIM>(p, t, r, s, key, clock);
-    __syncthreads();
+    block_meet();
     if (position == t.pos) {
 #pragma unroll
         for (int k = 0; k < DIM / 32; k++)
@@ -333,7 +333,7 @@ UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const s
         s.scores[q / 2 * CU_ATT_SPAN + i] =
             position >= t.oldest && position <= t.pos ? score : -INFINITY;
     copy_all_wait();
-    __syncthreads();
+    block_meet();
     if (warp < DIM / 16) {
         const span_top top = span_weights(s.scores, s.weights);
         span_finish<DIM>(p, t, r, d, span_values<DIM>(s.weights, s.values, d, top), clock);
@@ -355,7 +355,7 @@ UT_DEVICE void span_task(const cu_frame_attention &p, int slot, int kv, int pos,
         t.oldest = t.pos - p.reach + 1 > 0 ? t.pos - p.reach + 1 : 0;
         for (t.query = 0; t.query < p.group; t.query += PAIR, again = true) {
             if (again)
-                __syncthreads();
+                block_meet();
             span_run<DIM>(p, t, r, s, clock);
         }
     }

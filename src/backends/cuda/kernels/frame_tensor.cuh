@@ -30,18 +30,18 @@ UT_DEVICE int slice_pitch(int slice)
 
 /* Four columns of x in each of U groups of 128, by a lane: c .. c + 3, c + 128 .. */
 template <int U> struct x_groups {
-    mail_pair first[U], second[U];
+    mail_look<4> four[U];
 
     /* Those from `slice` on are 0, and there. */
     UT_DEVICE_MEMBER void look(const cu_mail *x, int c, int slice, uint32_t frame)
     {
 #pragma unroll
         for (int i = 0; i < U; i++) {
-            first[i].a = first[i].b = second[i].a = second[i].b = (uint64_t)frame << 32;
-            if (c + 128 * i < slice) {
-                first[i] = mail_look(x + 128 * i);
-                second[i] = mail_look(x + 128 * i + 2);
-            }
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                four[i].word[k] = frame & 1;
+            if (c + 128 * i < slice)
+                four[i].at(x + 128 * i);
         }
     }
     UT_DEVICE_MEMBER void take(const cu_mail *x, uint32_t frame)
@@ -51,17 +51,15 @@ template <int U> struct x_groups {
             missing = 0;
 #pragma unroll
             for (int i = 0; i < U; i++) {
-                const uint32_t a = mail_missing(first[i], frame),
-                               b = mail_missing(second[i], frame);
-                if (a)
-                    first[i] = mail_look(x + 128 * i);
-                if (b)
-                    second[i] = mail_look(x + 128 * i + 2);
-                missing |= a | b;
+                const uint32_t these = four[i].missing(frame);
+                if (these)
+                    four[i].at(x + 128 * i);
+                missing |= these;
             }
             mail_again(++polls);
         } while (missing);
     }
+    /* As mail would have them. */
     UT_DEVICE_MEMBER void load(const float *x, int c, int slice)
     {
 #pragma unroll
@@ -69,8 +67,8 @@ template <int U> struct x_groups {
             float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
             if (c + 128 * i < slice)
                 v = __ldcg((const float4 *)(x + 128 * i));
-            first[i].a = __float_as_uint(v.x), first[i].b = __float_as_uint(v.y);
-            second[i].a = __float_as_uint(v.z), second[i].b = __float_as_uint(v.w);
+            four[i].word[0] = __float_as_uint(v.x), four[i].word[1] = __float_as_uint(v.y);
+            four[i].word[2] = __float_as_uint(v.z), four[i].word[3] = __float_as_uint(v.w);
         }
     }
 };
@@ -97,9 +95,7 @@ UT_DEVICE float put_groups(const x_groups<U> &x, int c, int slice, const float *
     for (int i = 0; i < U; i++) {
         if (c + 128 * i >= slice)
             continue;
-        float4 f = {
-            __uint_as_float((uint32_t)x.first[i].a), __uint_as_float((uint32_t)x.first[i].b),
-            __uint_as_float((uint32_t)x.second[i].a), __uint_as_float((uint32_t)x.second[i].b)};
+        float4 f = {x.four[i][0], x.four[i][1], x.four[i][2], x.four[i][3]};
         if (gains) {
             const float4 g = *(const float4 *)(gains + 128 * i);
             square = fmaf(f.w, f.w, fmaf(f.z, f.z, fmaf(f.y, f.y, fmaf(f.x, f.x, square))));
@@ -118,37 +114,30 @@ struct x_row {
     int c, slice;
 };
 
-/* ahead(): what is to be asked for while they are on their way. */
-template <int U, class AHEAD>
-UT_DEVICE float bring_groups(const x_row &r, int done, uint32_t frame, uint32_t *xs, AHEAD ahead)
+template <int U>
+UT_DEVICE float bring_groups(const x_row &r, int done, uint32_t frame, uint32_t *xs)
 {
     const int c = r.c + done;
     x_groups<U> x;
     if (r.mail) {
         x.look(r.mail + done, c, r.slice, frame);
-        ahead();
         x.take(r.mail + done, frame);
     } else {
         x.load(r.plain + done, c, r.slice);
-        ahead();
     }
     return put_groups<U>(x, c, r.slice, r.gains ? r.gains + done : NULL, xs);
 }
 
-template <class AHEAD>
-UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs, AHEAD ahead)
+UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs)
 {
     if (r.slice <= 128)
-        return bring_groups<1>(r, 0, frame, xs, ahead);
+        return bring_groups<1>(r, 0, frame, xs);
     if (r.slice <= 256)
-        return bring_groups<2>(r, 0, frame, xs, ahead);
+        return bring_groups<2>(r, 0, frame, xs);
     float square = 0.0f;
 #pragma unroll 1
     for (int done = 0; done < r.slice; done += 384)
-        square += bring_groups<3>(r, done, frame, xs, [&] {
-            if (done == 0)
-                ahead();
-        });
+        square += bring_groups<3>(r, done, frame, xs);
     return square;
 }
 
@@ -213,59 +202,6 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
     put_tiles<T>(c, at.g, at.q, n, sums);
 }
 
-/* Tiles of rows of the matrix in registers, the warp's 64 STEPS columns. */
-template <int STEPS, int T> struct row_tiles {
-    uint4 first[STEPS][T], second[STEPS][T];
-
-    UT_DEVICE_MEMBER void load(const unsigned char *w, int n, const tile_place &at)
-    {
-        enum { PITCH = 2 * 64 * STEPS * UT_WARPS };
-#pragma unroll
-        for (int t = 0; t < T; t++) { /* rows past the end are the last one */
-            const int r = at.g + 8 * t < n ? at.g + 8 * t : n - 1;
-            const unsigned char *row = w + r * PITCH + at.w;
-#pragma unroll
-            for (int s = 0; s < STEPS; s++) {
-                first[s][t] = *(const uint4 *)(row + 128 * s);
-                second[s][t] = *(const uint4 *)(row + 128 * s + at.w_away);
-            }
-        }
-    }
-};
-
-/* A row of x in registers, likewise. */
-template <int STEPS> struct x_slice {
-    uint2 first[STEPS], second[STEPS];
-
-    UT_DEVICE_MEMBER void load(const uint32_t *x, const tile_place &at)
-    {
-        const unsigned char *xp = (const unsigned char *)x + at.x;
-#pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            first[s] = *(const uint2 *)(xp + 128 * s);
-            second[s] = *(const uint2 *)(xp + 128 * s + at.x_away);
-        }
-    }
-    template <int T>
-    UT_DEVICE_MEMBER void times(const row_tiles<STEPS, T> &w, int n, const tile_place &at,
-                                float *sums) const
-    {
-        float c[T][2][4] = {{{0.0f}}};
-#pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            const uint32_t x0[2] = {first[s].x, first[s].y}, x1[2] = {second[s].x, second[s].y};
-#pragma unroll
-            for (int t = 0; t < T; t++) {
-                const uint4 u = w.first[s][t], v = w.second[s][t];
-                const uint32_t a0[4] = {u.x, u.y, u.z, u.w}, a1[4] = {v.x, v.y, v.z, v.w};
-                mma_bf16(c[t][0], a0, x0);
-                mma_bf16(c[t][1], a1, x1);
-            }
-        }
-        put_tiles<T>(c, at.g, at.q, n, sums);
-    }
-};
-
 /* The chunks of this block's rows, one after another. */
 struct chunk_walk {
     int at, n;              /* the chunk's first output, and rows */
@@ -287,80 +223,52 @@ struct chunk_walk {
     {
         return s.sums + at * l.matrices * UT_WARPS;
     }
-    /* Is there another one? Then it is asked for, where it has not been. */
+    /* Is there another one? Then there is room for it, where there was not. */
     UT_DEVICE_MEMBER bool next(const cu_frame_load &l, weight_ring &ring)
     {
         at += chunk_outputs(l, at);
         if (at >= l.count)
             return false;
         if (in_turns) {
-            __syncthreads();
-            ring_ask(ring);
+            block_meet();
+            ring_free(ring);
         }
         return true;
     }
 };
 
-/* One row of x, and one chunk at least, which is in registers before x is there. */
-template <int STEPS, int T, class AHEAD>
-UT_DEVICE float one_row(const cu_frame_load &l, const x_row &r, const linear_shared &s,
-                        uint32_t *xs, weight_ring &ring, const mail_clock &clock, AHEAD ahead)
-{
-    const tile_place at(64 * STEPS);
-    chunk_walk chunk(l, ring, 64 * STEPS);
-    row_tiles<STEPS, T> w;
-    x_slice<STEPS> x;
-    const float square = bring_groups<STEPS / 2>(r, 0, clock.frame, xs, [&] {
-        ahead();
-        chunk.take(l, ring);
-        w.load(chunk.w, chunk.n, at);
-    });
-    __syncwarp();
-    x.load(xs, at);
-    x.times(w, chunk.n, at, chunk.sums(l, s));
-#pragma unroll 1
-    while (chunk.next(l, ring)) {
-        chunk.take(l, ring);
-        w.load(chunk.w, chunk.n, at);
-        x.times(w, chunk.n, at, chunk.sums(l, s));
-    }
-    return square;
-}
-
 /* The warp's slice of row m of x. */
-UT_DEVICE x_row row_of_x(const cu_frame_linear &p, int m, int slice, const linear_shared &s,
-                         const mail_clock &clock)
+UT_DEVICE x_row row_of_x(const cu_frame_linear &p, const cu_frame_load &l, int m, int slice,
+                         const linear_shared &s)
 {
-    const int k = p.a.k, lane = thread() % 32, first = thread() / 32 * slice + lane * 4;
-    const int slot = p.a.rows == 1 ? m : m / p.a.rows;
-    x_row r = {NULL, NULL, p.gain ? s.gains + first : NULL, lane * 4, slice};
+    const int k = p.k, lane = thread() % 32, first = thread() / 32 * slice + lane * 4;
+    const int slot = p.rows == 1 ? m : m / p.rows;
+    const float *gains = p.gain ? s.gains + l.side * s.gains_size + first : NULL;
+    x_row r = {NULL, NULL, gains, lane * 4, slice};
     if (p.x_mail)
-        r.mail = p.x_mail + clock.mine + (int64_t)m * k + first;
+        r.mail = p.x_mail + (int64_t)m * k + first;
     else
-        r.plain = p.a.x + slot * p.a.x_slot + (int64_t)(m - slot * p.a.rows) * k + first;
+        r.plain = p.x + slot * p.x_slot + (int64_t)(m - slot * p.rows) * k + first;
     return r;
 }
 
-/* Several rows of x, or slices that one_row is not made for. */
-template <class AHEAD>
-UT_DEVICE float many_rows(const cu_frame_linear &p, const cu_frame_load &l, int rows, int slice,
-                          const linear_shared &s, uint32_t *xs, weight_ring &ring,
-                          const mail_clock &clock, AHEAD ahead)
+/* All rows of this block times all rows of x. */
+UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
+                               const linear_shared &s, weight_ring &ring, const mail_clock &clock)
 {
-    const int pitch = l.ld * 2, all_rows = l.count * l.matrices, x_words = 2 * slice_pitch(slice);
-    float square = 0.0f;
+    const int slice = p.k / UT_WARPS, pitch = l.ld * 2, all_rows = l.count * l.matrices;
+    const int x_words = 2 * slice_pitch(slice);
+    uint32_t *xs = (uint32_t *)s.xs + thread() / 32 * rows * x_words;
 #pragma unroll 1
     for (int m = 0; m < rows; m++) {
-        square = bring_slice(row_of_x(p, m, slice, s, clock), clock.frame, xs + m * x_words, [&] {
-            if (m == 0)
-                ahead();
-        });
-        if (p.gain && m + 1 < rows)
+        const float square =
+            bring_slice(row_of_x(p, l, m, slice, s), clock.frame, xs + m * x_words);
+        if (p.gain)
             leave_square(s, m, square);
     }
     __syncwarp();
     if (l.count == 0) /* more blocks than rows */
-        return square;
+        return;
     chunk_walk chunk(l, ring, slice);
     do {
         chunk.take(l, ring);
@@ -372,33 +280,6 @@ UT_DEVICE float many_rows(const cu_frame_linear &p, const cu_frame_load &l, int 
             else
                 tile_of<1>(chunk.w, pitch, chunk.n, xs + m * x_words, slice, sums);
     } while (chunk.next(l, ring));
-    return square;
-}
-
-/* All rows of this block times all rows of x; a block has some of every matrix (frame_fuse.c). */
-template <class AHEAD>
-UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l, int rows,
-                               const linear_shared &s, weight_ring &ring, const mail_clock &clock,
-                               AHEAD ahead)
-{
-    const int slice = p.a.k / UT_WARPS, n = chunk_outputs(l, 0) * l.matrices;
-    uint32_t *xs = (uint32_t *)s.xs + thread() / 32 * rows * 2 * slice_pitch(slice);
-    const bool normed = p.gain != NULL, alone = rows == 1 && n > 0;
-    float square;
-    if (alone && slice == 128 && n > 8)
-        square = one_row<2, 2>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
-    else if (alone && slice == 128)
-        square = one_row<2, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
-    else if (alone && slice == 256 && n > 8)
-        square = one_row<4, 2>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
-    else if (alone && slice == 256)
-        square = one_row<4, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
-    else if (alone && slice == 384 && n <= 8)
-        square = one_row<6, 1>(l, row_of_x(p, 0, slice, s, clock), s, xs, ring, clock, ahead);
-    else
-        square = many_rows(p, l, rows, slice, s, xs, ring, clock, ahead);
-    if (normed)
-        leave_square(s, rows - 1, square);
 }
 
 #endif

@@ -3,10 +3,11 @@
 #pragma once
 
 #include "backends/cuda/kernels/frame_attention.cuh"
+#include "backends/cuda/kernels/frame_fetch.cuh"
 #include "backends/cuda/kernels/frame_linear.cuh"
 #include "backends/cuda/kernels/slot_op.cuh"
 
-/* Bytes of shared memory by all threads, 16 at a time. */
+/* Bytes of shared memory by the threads that work, 16 at a time. */
 UT_DEVICE void bring(void *dst, const void *src, size_t bytes)
 {
     for (size_t i = thread(); i < bytes / 16; i += CU_THREADS)
@@ -35,10 +36,10 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
     for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
             const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
-            __syncthreads(); /* what the operation before wrote is there */
+            block_meet(); /* what the operation before wrote is there */
             if (i % CU_OPS_AHEAD == 0 && p.count > CU_OPS_AHEAD) {
                 bring_ops(a, p, i, ops);
-                __syncthreads();
+                block_meet();
             }
             if (!apart || op.apart == (k >= a.slots))
                 slot_op(op, k % a.slots, xs);
@@ -47,102 +48,76 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* Table entry number i of the frame's phases, by all threads: it is there after ahead_wait. */
-UT_DEVICE void bring_phase(const cu_frame_args &a, cu_frame_phase *phases, int i)
-{
-    if (i < a.count && thread() < (int)(sizeof *phases / 16))
-        ahead_start((uint4 *)&phases[i % CU_FRAME_PHASES] + thread(),
-                    (const uint4 *)(a.phases + a.first + i) + thread());
-}
-
 /* BRIEF: all matrices are bf16, whose rows come ahead, and attention is as frame_attention wants
  * it; or 0, then they may be anything. */
 template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
 {
     constexpr bool BF16 = BRIEF > 0;
     UT_SHARED(unsigned char, shared);
-    unsigned char *places = shared; /* [a.ring] first: its copies are faster into whole lines */
-    cu_frame_phase *phases = (cu_frame_phase *)(places + a.ring); /* [CU_FRAME_PHASES] */
-    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES);   /* [CU_OPS_AHEAD] */
-    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);            /* [CU_CHUNKS_AHEAD] */
-    ring_asker *asker = (ring_asker *)(done + CU_CHUNKS_AHEAD);
-    float *squares = (float *)(asker + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    unsigned char *rows = shared; /* [a.ring] first: its copies are faster into whole lines */
+    cu_frame_phase *phases = (cu_frame_phase *)(rows + a.ring); /* [CU_FRAME_PHASES] */
+    cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
+    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
+    frame_progress *progress = (frame_progress *)(done + CU_CHUNKS_AHEAD);
+    float *squares = (float *)(progress + 1);             /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
     float *xs = sums + 2 * a.sums;                        /* [a.x] */
     float *gains = xs + a.x;                              /* [2, a.gains] */
-    cu_frame_load *loads = (cu_frame_load *)(gains + 2 * a.gains);
+    weight_ring ring = {rows, done, progress, a.ring, 0, 0};
+
+    const int mine = (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride;
 
     let_next_start();
-    bring_phase(a, phases, 0);
-    bring_phase(a, phases, 1);
-    bring(loads, a.loads, (size_t)a.n_loads * sizeof *loads);
-    weight_ring ring = {places, done, asker, loads, a.n_loads, a.ring, 0, 0, 0};
-    if (is_asker())
-        *asker = ring_asker{};
     if (thread() < CU_CHUNKS_AHEAD)
         copy_init(&done[thread()]);
-    ahead_wait();
+    if (thread() == 0)
+        progress->brought = progress->over = progress->taken = 0;
     __syncthreads();
-    for (int i = thread(); i < a.n_loads; i += CU_THREADS) {
-        const output_range o = outputs_of_block(loads[i].outputs);
-        loads[i].first = o.first;
-        loads[i].count = o.count;
+    if (thread() >= CU_THREADS) {
+        give_registers();
+        if (thread() < CU_THREADS + 32)
+            fetch_frame<BF16>(a, ring, {phases, gains, a.gains}, mine);
+        return;
     }
-    __syncthreads();
-    if (BF16)
-        ring_ask(ring);
-    if (phases[0].kind == CU_PHASE_LINEAR)
-        bring_gain(phases[0].u.linear, gains);
+    take_registers();
+    await_told(&progress->brought, 1);
     if (phases[0].kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
         bring_ops(a, phases[0].u.slots, 0, ops);
-    ahead_wait();
-    __syncthreads();
     wait_for_previous();
     uint32_t turn = grid_turn(a.barrier);
-    const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride,
-                              (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride};
-    int kind = phases[0].kind;
-    for (int i = 0, load = 0; i < a.count; i++) {
+    const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride, mine};
+    for (int i = 0, side = 0; i < a.count; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
         const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
-        const int next_kind = i + 1 < a.count ? next.kind : -1;
-        const bool barrier = i + 1 < a.count && next.barrier;
         if (a.trace && blockIdx.x == 0 && thread() == 0)
             a.trace[i] = ticks();
-        /* of what comes, while this phase waits */
-        const auto ahead = [&] {
-            if (BF16 && ring.freed)
-                ring_ask(ring);
-            bring_phase(a, phases, i + 2);
-            if (next_kind == CU_PHASE_LINEAR)
-                bring_gain(next.u.linear, gains + (i + 1) % 2 * a.gains);
-        };
-        if (kind == CU_PHASE_LINEAR) {
-            const int side = load % 2;
+        if (p.kind == CU_PHASE_LINEAR) {
             const linear_shared s = {xs, sums + side * a.sums,
-                                     squares + side * CU_FRAME_ROWS * UT_WARPS,
-                                     gains + i % 2 * a.gains};
-            frame_linear<BF16>(p.u.linear, loads[load++], s, ring, clock, ahead);
+                                     squares + side * CU_FRAME_ROWS * UT_WARPS, gains, a.gains};
+            side ^= 1;
+            frame_linear<BF16>(p.u.linear, i, s, ring, clock);
         } else {
-            ahead();
-            if (kind == CU_PHASE_ATTENTION)
+            if (p.kind == CU_PHASE_ATTENTION)
                 frame_attention<BRIEF>(p.u.attention, xs, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
-            ahead_wait();
-            __syncthreads();
+            block_meet();
+            phases_over(ring, i);
         }
+        if (i + 1 == a.count)
+            break;
+        await_told(&progress->brought, (uint32_t)i + 2);
+        const bool barrier = next.barrier;
         if (barrier) {
-            __syncthreads();
+            block_meet();
             grid_arrive(a.barrier);
         }
-        if (next_kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+        if (next.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
             bring_ops(a, next.u.slots, 0, ops);
         if (barrier) {
             grid_wait(a.barrier, turn);
             turn ^= 0x80000000u;
         }
-        kind = next_kind;
     }
     if (a.last && blockIdx.x == 0 && thread() == 0)
         *a.frame = clock.frame;

@@ -44,10 +44,10 @@ UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float pen
 {
     if (entry >= 0)
         atomicExch(&owner[entry], threadIdx.x);
-    __syncthreads();
+    block_meet();
     if (entry >= 0 && owner[entry] == threadIdx.x)
         logits[entry] = penalised(logits[entry], penalty);
-    __syncthreads();
+    block_meet();
 }
 
 /* ---- Top-k and top-p ------------------------------------------------------------------------- *
@@ -144,7 +144,7 @@ UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, f
             atomicExch(&now.logit[d], __float_as_uint(logit)); /* one of them, whichever */
             atomicExch(&now.entry[d], (uint32_t)i);
         }
-        __syncthreads();
+        block_meet();
         const uint64_t own = (uint64_t)now.high[lane] << 32 | now.low[lane];
         uint64_t up_to = own;
 #pragma unroll 1
@@ -215,7 +215,7 @@ UT_DEVICE uint64_t block_sum_wide(uint32_t low, uint32_t high, uint32_t *scratch
         scratch[threadIdx.x / 32] = low;
         scratch[UT_WARPS + threadIdx.x / 32] = high;
     }
-    __syncthreads();
+    block_meet();
     const int lane = threadIdx.x % 32;
     const uint64_t own = lane < 2 * UT_WARPS ? scratch[lane] : 0;
     return warp_sum(lane < UT_WARPS ? own : own << 16);
@@ -284,7 +284,7 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
     const int32_t before = listed ? entry_before(a, slot, frame) : -1;
     copy_words_wait();
     if (listed) {
-        __syncthreads(); /* entries of other threads are there */
+        block_meet(); /* entries of other threads are there */
         penalise(logits, (uint32_t *)ratios, before, penalty);
     }
 

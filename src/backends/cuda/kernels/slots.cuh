@@ -242,7 +242,7 @@ UT_DEVICE void ring_put_slot(const cu_ring_args &a, int slot)
                       c] = column[c];
     }
     __threadfence_system();
-    __syncthreads();
+    block_meet();
     if (threadIdx.x == 0)
         *(volatile uint64_t *)(a.stamp + (int64_t)slot * a.ring_rows + row) =
             (uint64_t)a.epoch[slot] << 32 | (uint32_t)(frame + 1);

@@ -1,0 +1,120 @@
+/* frame_fetch.cuh - the warp of a frame's block that fetches what the phases to come need, while
+ * the others work: a phase's record, the gain of its norm, its rows of the matrix. It goes through
+ * the phases in order, as far ahead as there is room. */
+#pragma once
+
+#include "backends/cuda/kernels/frame_linear.cuh"
+
+/* Where it puts what. */
+struct fetch_places {
+    cu_frame_phase *phases; /* [CU_FRAME_PHASES] */
+    float *gains;           /* [2, gains_size], for norms by turns */
+    int gains_size;
+};
+
+/* Outputs of this block: [*first, *first + *count). */
+UT_DEVICE void outputs_of_block(int outputs, int32_t *first, int32_t *count)
+{
+    const unsigned b = blockIdx.x, n = gridDim.x, all = (unsigned)outputs; /* all * n < 2^32 */
+    *first = (int32_t)(all * b / n);
+    *count = (int32_t)(all * (b + 1) / n) - *first;
+}
+
+/* A norm's gain, by the warp. */
+UT_DEVICE void fetch_gain(const float *gain, int k, float *to)
+{
+#pragma unroll 4
+    for (int c = thread() % 32 * 4; c < k; c += 128)
+        *(float4 *)(to + c) = __ldg((const float4 *)(gain + c));
+}
+
+/* The end of the ring at which chunks are asked for, by one thread. */
+struct ring_end {
+    int at, used; /* bytes */
+    uint32_t asked, freed;
+
+    /* Wait for room. */
+    UT_DEVICE_MEMBER void need(const weight_ring &r, int bytes)
+    {
+        while (used + bytes > r.size || asked - freed >= CU_CHUNKS_AHEAD) {
+            const uint32_t taken = await_told(&r.progress->taken, freed + 1);
+            for (; freed != taken; freed++)
+                used -= (int)r.progress->held[freed % CU_CHUNKS_AHEAD];
+        }
+    }
+    UT_DEVICE_MEMBER void ask(const weight_ring &r, const cu_frame_load &l)
+    {
+        const int row = l.ld * 2;
+#pragma unroll 1
+        for (int output = 0; output < l.count; output += chunk_outputs(l, output)) {
+            const int n = chunk_outputs(l, output), bytes = n * l.matrices * row;
+            int skipped;
+            const int to = chunk_place(r.size, at, bytes, &skipped);
+            need(r, skipped + bytes);
+            uint64_t *done = &r.done[asked % CU_CHUNKS_AHEAD];
+            const unsigned char *w =
+                (const unsigned char *)l.w + (size_t)(l.first + output) * (size_t)row;
+            for (int m = 0; m < l.matrices; m++)
+                copy_start(r.bytes + to + m * n * row,
+                           w + (size_t)m * (size_t)l.outputs * (size_t)row, (uint32_t)(n * row),
+                           done);
+            copy_expect(done, (uint32_t)bytes);
+            r.progress->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + bytes);
+            at = to + bytes;
+            used += skipped + bytes;
+            asked++;
+        }
+    }
+};
+
+/* MATRICES: do their rows come ahead? mine: as in mail_clock. */
+template <bool MATRICES>
+UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const fetch_places &to,
+                           int mine)
+{
+    enum { WORDS = sizeof(cu_frame_phase) / 16 };
+    const int lane = thread() % 32;
+    const uint4 *from = (const uint4 *)(a.phases + a.first) + lane;
+    uint4 record = {0, 0, 0, 0};
+    ring_end end = {0, 0, 0, 0};
+    uint32_t before = 0, last = 0; /* phases that are over when a place for gains is free */
+    int side = 0;
+    if (lane < WORDS)
+        record = __ldg(from);
+#pragma unroll 1
+    for (int i = 0; i < a.count; i++) {
+        cu_frame_phase &p = to.phases[i % CU_FRAME_PHASES];
+        if (i >= CU_FRAME_PHASES)
+            await_told(&r.progress->over, (uint32_t)(i + 1 - CU_FRAME_PHASES));
+        if (lane < WORDS)
+            ((uint4 *)&p)[lane] = record;
+        if (lane < WORDS && i + 1 < a.count)
+            record = __ldg(from += WORDS);
+        __syncwarp();
+        cu_frame_linear &l = p.u.linear;
+        const bool linear = p.kind == CU_PHASE_LINEAR;
+        if (linear && l.gain) {
+            await_told(&r.progress->over, before);
+            fetch_gain(l.gain, l.k, to.gains + side * to.gains_size);
+            before = last;
+            last = (uint32_t)i + 1;
+        }
+        if (linear && lane == 0) {
+            outputs_of_block(l.load.outputs, &l.load.first, &l.load.count);
+            l.load.each = (l.load.count + UT_WARPS - 1) / UT_WARPS;
+            l.load.side = side;
+            l.load.way = MATRICES ? row_way(l) : 0;
+            l.x_mail += l.x_mail ? mine : 0;
+            l.residual_mail += l.residual_mail ? mine : 0;
+        }
+        if (linear && l.gain)
+            side ^= 1;
+        __syncwarp();
+        if (lane == 0) {
+            tell(&r.progress->brought, (uint32_t)i + 1);
+            if (MATRICES && linear)
+                end.ask(r, l.load);
+        }
+        __syncwarp();
+    }
+}
