@@ -259,7 +259,9 @@ static void fill_tables(cu_run *r, tables *t)
         const cu_fused *from = &f->phases[i];
         cu_frame_phase *to = &t->phases[i];
         to->kind = (int32_t)from->kind;
-        to->barrier = from->barrier;
+        if (i + 1 < f->n_phases)
+            to->end = (from[1].barrier ? CU_END_BARRIER : 0) |
+                      (from[1].kind == CU_PHASE_SLOTS ? CU_END_SLOTS : 0);
         if (from->kind == CU_PHASE_LINEAR)
             fill_linear(r, from, &to->u.linear);
         else if (from->kind == CU_PHASE_ATTENTION)

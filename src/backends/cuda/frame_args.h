@@ -64,7 +64,7 @@ typedef struct cu_frame_load {
     int32_t first, count, each;
     int16_t matrices, chunk; /* chunk: rows of W that go together, over all matrices */
     int32_t side;            /* likewise: which of the block's two places has the norm's gain */
-    int32_t way;             /* likewise: the way that frame_row.cuh goes, or 0 */
+    int32_t pad;
 } cu_frame_load;
 
 /* y = residual + gamma * act(norm(x) W^T + bias), or with two matrices silu(gate) * up, where the
@@ -122,10 +122,13 @@ typedef struct cu_frame_slots {
     int32_t first, count;
 } cu_frame_slots;
 
+typedef enum cu_phase_end { CU_END_BARRIER = 1, CU_END_SLOTS = 2 } cu_phase_end;
+
 typedef struct cu_frame_phase {
     int32_t kind;
-    int32_t barrier; /* before it */
-    int32_t pad[2];
+    int32_t end; /* cu_phase_end: is there a barrier behind it, is the next one of slots? */
+    int32_t way; /* the way that frame_row.cuh goes, or 0: written by the block that reads this */
+    int32_t pad;
     union {
         cu_frame_linear linear;
         cu_frame_attention attention;

@@ -42,26 +42,36 @@ struct ring_end {
                 used -= (int)r.progress->held[freed % CU_CHUNKS_AHEAD];
         }
     }
+    /* n rows at w, of which there are `before` in the chunk already. */
+    UT_DEVICE_MEMBER void copy(const weight_ring &r, const unsigned char *w, int before, int n,
+                               int front, int row, uint64_t *done) const
+    {
+        const int fit = front < before ? 0 : front - before < n ? front - before : n;
+        if (fit > 0)
+            copy_start(r.bytes + at + before * row, w, (uint32_t)(fit * row), done);
+        if (fit < n)
+            copy_start(r.bytes + (before + fit - front) * row, w + (size_t)fit * (size_t)row,
+                       (uint32_t)((n - fit) * row), done);
+    }
     UT_DEVICE_MEMBER void ask(const weight_ring &r, const cu_frame_load &l)
     {
         const int row = l.ld * 2;
 #pragma unroll 1
         for (int output = 0; output < l.count; output += chunk_outputs(l, output)) {
-            const int n = chunk_outputs(l, output), bytes = n * l.matrices * row;
-            int skipped;
-            const int to = chunk_place(r.size, at, bytes, &skipped);
-            need(r, skipped + bytes);
+            const int n = chunk_outputs(l, output), all = n * l.matrices;
+            const int front = rows_in_front(r.size, at, all, row);
+            const int skipped = front < all ? r.size - at - front * row : 0;
             uint64_t *done = &r.done[asked % CU_CHUNKS_AHEAD];
             const unsigned char *w =
                 (const unsigned char *)l.w + (size_t)(l.first + output) * (size_t)row;
+            need(r, skipped + all * row);
             for (int m = 0; m < l.matrices; m++)
-                copy_start(r.bytes + to + m * n * row,
-                           w + (size_t)m * (size_t)l.outputs * (size_t)row, (uint32_t)(n * row),
-                           done);
-            copy_expect(done, (uint32_t)bytes);
-            r.progress->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + bytes);
-            at = to + bytes;
-            used += skipped + bytes;
+                copy(r, w + (size_t)m * (size_t)l.outputs * (size_t)row, m * n, n, front, row,
+                     done);
+            copy_expect(done, (uint32_t)(all * row));
+            r.progress->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + all * row);
+            at = front < all ? (all - front) * row : at + all * row;
+            used += skipped + all * row;
             asked++;
         }
     }
@@ -84,8 +94,9 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
 #pragma unroll 1
     for (int i = 0; i < a.count; i++) {
         cu_frame_phase &p = to.phases[i % CU_FRAME_PHASES];
-        if (i >= CU_FRAME_PHASES)
+        if (lane == 0 && i >= CU_FRAME_PHASES)
             await_told(&r.progress->over, (uint32_t)(i + 1 - CU_FRAME_PHASES));
+        __syncwarp();
         if (lane < WORDS)
             ((uint4 *)&p)[lane] = record;
         if (lane < WORDS && i + 1 < a.count)
@@ -94,7 +105,9 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
         cu_frame_linear &l = p.u.linear;
         const bool linear = p.kind == CU_PHASE_LINEAR;
         if (linear && l.gain) {
-            await_told(&r.progress->over, before);
+            if (lane == 0)
+                await_told(&r.progress->over, before);
+            __syncwarp();
             fetch_gain(l.gain, l.k, to.gains + side * to.gains_size);
             before = last;
             last = (uint32_t)i + 1;
@@ -103,7 +116,7 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
             outputs_of_block(l.load.outputs, &l.load.first, &l.load.count);
             l.load.each = (l.load.count + UT_WARPS - 1) / UT_WARPS;
             l.load.side = side;
-            l.load.way = MATRICES ? row_way(l) : 0;
+            p.way = MATRICES ? row_way(l) : 0;
             l.x_mail += l.x_mail ? mine : 0;
             l.residual_mail += l.residual_mail ? mine : 0;
         }

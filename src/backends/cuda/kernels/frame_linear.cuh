@@ -149,10 +149,6 @@ template <bool TENSOR>
 UT_DEVICE void frame_linear(const cu_frame_linear &phase, int i, const linear_shared &s,
                             weight_ring &ring, const mail_clock &clock)
 {
-#if UT_MMA
-    if (TENSOR && phase.load.way > 0)
-        return frame_row(phase, i, s, ring, clock);
-#endif
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
     const int rows = phase.rows * phase.slots;
     if constexpr (TENSOR) {

@@ -1,7 +1,7 @@
 /* frame_ring.cuh - rows of matrices in shared memory, which a warp of its own has asked for while
  * others were worked on (frame_fetch.cuh). A block has some rows of every matrix; they come in
- * chunks of rows, in the order in which they are worked on, phase after phase. A chunk lies in one
- * piece, as it does in memory: where the ring's end is too near it begins at 0 again. */
+ * chunks of rows, in the order in which they are worked on, phase after phase. A row lies in one
+ * piece, as it does in memory: where the ring's end is too near, a chunk goes on at its begin. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
@@ -23,7 +23,7 @@ struct weight_ring {
     uint64_t *done; /* [CU_CHUNKS_AHEAD] */
     frame_progress *progress;
     int size;
-    int at;         /* where the next chunk to take begins, unless the end is too near */
+    int at;         /* where the next chunk to take begins */
     uint32_t taken; /* chunks */
 };
 
@@ -34,23 +34,33 @@ UT_DEVICE int chunk_outputs(const cu_frame_load &l, int at)
     return l.count - at < most ? l.count - at : most;
 }
 
-/* Where a chunk goes; *skipped: bytes at the end of the ring that it leaves out. */
-UT_DEVICE int chunk_place(int size, int at, int bytes, int *skipped)
+/* Of n rows from `at` on, those in front of the ring's end. */
+UT_DEVICE int rows_in_front(int size, int at, int n, int row)
 {
-    const bool fits = at + bytes <= size;
-    *skipped = fits ? 0 : size - at;
-    return fits ? at : 0;
+    const int fit = (int)((unsigned)(size - at) / (unsigned)row);
+    return fit < n ? fit : n;
 }
 
-/* The next chunk, once it is there. */
-UT_DEVICE const unsigned char *ring_take(weight_ring &r, int bytes)
+/* A chunk: rows in front of the ring's end, and those that go on at its begin. */
+struct ring_rows {
+    const unsigned char *bytes; /* the ring's */
+    int at, front;
+
+    UT_DEVICE_MEMBER const unsigned char *row(int r, int pitch) const
+    {
+        return bytes + (r < front ? at + r * pitch : (r - front) * pitch);
+    }
+};
+
+/* The next chunk, of n rows, once it is there. */
+UT_DEVICE ring_rows ring_take(weight_ring &r, int n, int row)
 {
-    int skipped;
-    const int at = chunk_place(r.size, r.at, bytes, &skipped);
+    const int front = rows_in_front(r.size, r.at, n, row);
+    const ring_rows rows = {r.bytes, r.at, front};
     copy_wait(&r.done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD & 1);
     r.taken++;
-    r.at = at + bytes;
-    return r.bytes + at;
+    r.at = front < n ? (n - front) * row : r.at + n * row;
+    return rows;
 }
 
 /* When the threads have met: nobody reads the chunks that were taken so far. */

@@ -43,12 +43,14 @@ template <int STEPS, int T> struct row_tiles {
     enum { PITCH = 2 * 64 * STEPS * UT_WARPS };
     uint4 first[STEPS][T], second[STEPS][T];
 
-    UT_DEVICE_MEMBER void load(const unsigned char *w, int n, const tile_place &at)
+    /* The warp's columns of n rows. */
+    UT_DEVICE_MEMBER void load(const ring_rows &rows, int n, const tile_place &at)
     {
 #pragma unroll
         for (int t = 0; t < T; t++) { /* rows past the end are the last one */
             const int r = at.g + 8 * t < n ? at.g + 8 * t : n - 1;
-            const unsigned char *row = w + r * PITCH + at.w;
+            const unsigned char *row =
+                rows.row(r, PITCH) + thread() / 32 * (128 * STEPS) + at.w;
 #pragma unroll
             for (int s = 0; s < STEPS; s++) {
                 first[s][t] = *(const uint4 *)(row + 128 * s);
@@ -102,7 +104,7 @@ template <int STEPS, int T> struct row_chunks {
     UT_DEVICE_MEMBER void take(row_tiles<STEPS, T> &w, weight_ring &ring, const tile_place &at) const
     {
         const int n = rows();
-        w.load(ring_take(ring, n * PITCH) + thread() / 32 * (128 * STEPS), n, at);
+        w.load(ring_take(ring, n, PITCH), n, at);
     }
     UT_DEVICE_MEMBER void next(void)
     {
@@ -120,7 +122,7 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
     enum { SLICE = 64 * STEPS, U = STEPS / 2 };
     const int warp = thread() / 32, column = thread() % 32 * 4, first = warp * SLICE + column;
     const int all = l.count * l.matrices;
-    const bool in_turns = (all + l.chunk) * row_tiles<STEPS, T>::PITCH > ring.size;
+    const bool in_turns = (all + 1) * row_tiles<STEPS, T>::PITCH > ring.size;
     uint32_t *xs = (uint32_t *)s.xs + warp * 2 * slice_pitch(SLICE);
     const tile_place at(SLICE);
     row_chunks<STEPS, T> ahead = {l.chunk, all, s.sums}, chunk = ahead;
@@ -140,19 +142,17 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
     if (p.x_mail)
         groups.take(p.x_mail + first, clock.frame);
     const float *gains = s.gains + l.side * s.gains_size + first;
-    float square = put_groups<U>(groups, column, SLICE, NORMED ? gains : NULL, xs);
+    const float square = put_groups<U>(groups, column, SLICE, NORMED ? gains : NULL, xs);
     __syncwarp();
     x.load(xs, at);
-    if (NORMED)
-        square = warp_sum(square);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++)
         if (i == 0 || (chunk.left > 0 && !in_turns)) {
             x.times(w[i], chunk.rows(), at, chunk.sums);
             chunk.next();
+            if (NORMED && i == 0)
+                leave_square(s, 0, square);
         }
-    if (NORMED && thread() % 32 == 0)
-        s.squares[warp] = square;
 #pragma unroll 1
     for (; chunk.left > 0; chunk.next()) {
         if (in_turns) {
@@ -236,15 +236,18 @@ UT_DEVICE void row_phase(const cu_frame_linear &phase, int i, const linear_share
     row_send<FORM>(p, l, s, clock, own, early);
 }
 
-/* Phase number i, which goes way number l.way. */
-UT_DEVICE void frame_row(const cu_frame_linear &p, int i, const linear_shared &s, weight_ring &ring,
-                         const mail_clock &clock)
+/* Phase number i, by way number `way`. */
+UT_DEVICE void frame_row(const cu_frame_linear &p, int way, int i, const linear_shared &s,
+                         weight_ring &ring, const mail_clock &clock)
 {
+    switch (way) {
 #define GO(number, steps, t, chunks, form)                                                         \
-    if (p.load.way == number)                                                                      \
-        return row_phase<steps, t, chunks, form>(p, i, s, ring, clock);
-    ROW_WAYS(GO)
+    case number:                                                                                   \
+        row_phase<steps, t, chunks, form>(p, i, s, ring, clock);                                   \
+        break;
+        ROW_WAYS(GO)
 #undef GO
+    }
 }
 
 #else
@@ -252,6 +255,11 @@ UT_DEVICE void frame_row(const cu_frame_linear &p, int i, const linear_shared &s
 UT_DEVICE int row_way(const cu_frame_linear &)
 {
     return 0;
+}
+
+UT_DEVICE void frame_row(const cu_frame_linear &, int, int, const linear_shared &, weight_ring &,
+                         const mail_clock &)
+{
 }
 
 #endif

@@ -58,6 +58,7 @@ template <int U> struct x_groups {
             }
             mail_again(++polls);
         } while (missing);
+        __syncwarp(); /* lanes that waited longer are behind */
     }
     /* As mail would have them. */
     UT_DEVICE_MEMBER void load(const float *x, int c, int slice)
@@ -173,10 +174,10 @@ template <int T> UT_DEVICE void put_tiles(const float c[T][2][4], int g, int q, 
         sums[r * UT_WARPS + thread() / 32] = T == 2 && (q & 1) ? sum[T - 1] : sum[0];
 }
 
-/* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. w: the
- * warp's columns of row 0; x: the high and the low part. */
+/* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. x: the
+ * high and the low part. */
 template <int T>
-UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t *x, int slice,
+UT_DEVICE void tile_of(const ring_rows &rows, int pitch, int n, const uint32_t *x, int slice,
                        float *sums)
 {
     const tile_place at(slice);
@@ -184,7 +185,8 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
     float c[T][2][4] = {{{0.0f}}};
 #pragma unroll
     for (int t = 0; t < T; t++) /* rows past the end are the last one */
-        row[t] = w + (at.g + 8 * t < n ? at.g + 8 * t : n - 1) * pitch + at.w;
+        row[t] = rows.row(at.g + 8 * t < n ? at.g + 8 * t : n - 1, pitch) +
+                 thread() / 32 * slice * 2 + at.w;
 #pragma unroll 2
     for (int k = 0; k < slice; k += 64) {
         const uint2 b0 = *(const uint2 *)(xp + 2 * k),
@@ -204,20 +206,20 @@ UT_DEVICE void tile_of(const unsigned char *w, int pitch, int n, const uint32_t 
 
 /* The chunks of this block's rows, one after another. */
 struct chunk_walk {
-    int at, n;              /* the chunk's first output, and rows */
-    const unsigned char *w; /* the warp's columns of its first row */
+    int at, n; /* the chunk's first output, and rows */
+    ring_rows rows;
     int slice;
     bool in_turns; /* not all of them are in the ring at once */
 
     UT_DEVICE_MEMBER chunk_walk(const cu_frame_load &l, const weight_ring &ring, int columns)
         : at(0), slice(columns)
     {
-        in_turns = (l.count * l.matrices + l.chunk) * l.ld * 2 > ring.size;
+        in_turns = (l.count * l.matrices + 1) * l.ld * 2 > ring.size;
     }
     UT_DEVICE_MEMBER void take(const cu_frame_load &l, weight_ring &ring)
     {
         n = chunk_outputs(l, at) * l.matrices;
-        w = ring_take(ring, n * l.ld * 2) + thread() / 32 * slice * 2;
+        rows = ring_take(ring, n, l.ld * 2);
     }
     UT_DEVICE_MEMBER float *sums(const cu_frame_load &l, const linear_shared &s) const
     {
@@ -276,9 +278,9 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
 #pragma unroll 1
         for (int m = 0; m < rows; m++, sums += all_rows * UT_WARPS)
             if (chunk.n > 8)
-                tile_of<2>(chunk.w, pitch, chunk.n, xs + m * x_words, slice, sums);
+                tile_of<2>(chunk.rows, pitch, chunk.n, xs + m * x_words, slice, sums);
             else
-                tile_of<1>(chunk.w, pitch, chunk.n, xs + m * x_words, slice, sums);
+                tile_of<1>(chunk.rows, pitch, chunk.n, xs + m * x_words, slice, sums);
     } while (chunk.next(l, ring));
 }
 

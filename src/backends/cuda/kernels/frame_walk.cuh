@@ -48,6 +48,22 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
+/* What cu_phase_end says of the phase before `next`. */
+UT_DEVICE void between_phases(const cu_frame_args &a, int end, const cu_frame_phase &next,
+                              cu_slot_op *ops, uint32_t &turn)
+{
+    if (end & CU_END_BARRIER) {
+        block_meet();
+        grid_arrive(a.barrier);
+    }
+    if ((end & CU_END_SLOTS) && (int)blockIdx.x < slot_blocks(a))
+        bring_ops(a, next.u.slots, 0, ops);
+    if (end & CU_END_BARRIER) {
+        grid_wait(a.barrier, turn);
+        turn ^= 0x80000000u;
+    }
+}
+
 /* BRIEF: all matrices are bf16, whose rows come ahead, and attention is as frame_attention wants
  * it; or 0, then they may be anything. */
 template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
@@ -86,18 +102,22 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     wait_for_previous();
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride, mine};
-    for (int i = 0, side = 0; i < a.count; i++) {
+    const bool traced = a.trace && blockIdx.x == 0 && thread() == 0;
+    for (int i = 0, side = 0;; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
-        const cu_frame_phase &next = phases[(i + 1) % CU_FRAME_PHASES];
-        if (a.trace && blockIdx.x == 0 && thread() == 0)
+        const int4 head = *(const int4 *)&p; /* kind, end, way */
+        const linear_shared s = {xs, sums + side * a.sums, squares + side * CU_FRAME_ROWS * UT_WARPS,
+                                 gains, a.gains};
+        if (traced)
             a.trace[i] = ticks();
-        if (p.kind == CU_PHASE_LINEAR) {
-            const linear_shared s = {xs, sums + side * a.sums,
-                                     squares + side * CU_FRAME_ROWS * UT_WARPS, gains, a.gains};
+        if (head.z > 0) {
+            side ^= 1;
+            frame_row(p.u.linear, head.z, i, s, ring, clock);
+        } else if (head.x == CU_PHASE_LINEAR) {
             side ^= 1;
             frame_linear<BF16>(p.u.linear, i, s, ring, clock);
         } else {
-            if (p.kind == CU_PHASE_ATTENTION)
+            if (head.x == CU_PHASE_ATTENTION)
                 frame_attention<BRIEF>(p.u.attention, xs, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
@@ -107,17 +127,8 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         if (i + 1 == a.count)
             break;
         await_told(&progress->brought, (uint32_t)i + 2);
-        const bool barrier = next.barrier;
-        if (barrier) {
-            block_meet();
-            grid_arrive(a.barrier);
-        }
-        if (next.kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
-            bring_ops(a, next.u.slots, 0, ops);
-        if (barrier) {
-            grid_wait(a.barrier, turn);
-            turn ^= 0x80000000u;
-        }
+        if (head.y)
+            between_phases(a, head.y, phases[(i + 1) % CU_FRAME_PHASES], ops, turn);
     }
     if (a.last && blockIdx.x == 0 && thread() == 0)
         *a.frame = clock.frame;
