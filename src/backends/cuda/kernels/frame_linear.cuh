@@ -15,12 +15,12 @@ struct linear_shared {
     int gains_size;
 };
 
-/* A warp's part of the sum of squares of row m of x: what its lanes have. */
-UT_DEVICE void leave_square(const linear_shared &s, int m, float square)
+/* A warp's part of the sum of squares of a row of x: what its lanes have. t: the thread. */
+UT_DEVICE void leave_square(float *squares, int t, float square)
 {
     square = warp_sum(square);
-    if (thread() % 32 == 0)
-        s.squares[m * UT_WARPS + thread() / 32] = square;
+    if (t % 32 == 0)
+        squares[t / 32] = square;
 }
 
 #include "backends/cuda/kernels/frame_plain.cuh"

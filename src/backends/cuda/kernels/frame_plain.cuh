@@ -112,9 +112,9 @@ UT_DEVICE void plain_products(const cu_frame_linear &p, const cu_frame_load &l, 
     const size_t pitch = (size_t)l.ld * (TYPE == CU_F32 ? 4 : 2);
 #pragma unroll 1
     for (int m = 0; m < rows; m++) {
-        const float square = warp_sum(bring_columns(p, s, m, padded, clock));
-        if (p.gain && thread() % 32 == 0)
-            s.squares[m * UT_WARPS + thread() / 32] = square;
+        const float square = bring_columns(p, s, m, padded, clock);
+        if (p.gain)
+            leave_square(s.squares + m * UT_WARPS, thread(), square);
     }
 #pragma unroll 1
     for (int at = 0; at < l.count; at += chunk_outputs(l, at)) {

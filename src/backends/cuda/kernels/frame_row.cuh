@@ -44,13 +44,13 @@ template <int STEPS, int T> struct row_tiles {
     uint4 first[STEPS][T], second[STEPS][T];
 
     /* The warp's columns of n rows. */
-    UT_DEVICE_MEMBER void load(const ring_rows &rows, int n, const tile_place &at)
+    UT_DEVICE_MEMBER void load(const ring_rows &rows, int n, int warp, const tile_place &at)
     {
 #pragma unroll
         for (int t = 0; t < T; t++) { /* rows past the end are the last one */
             const int r = at.g + 8 * t < n ? at.g + 8 * t : n - 1;
             const unsigned char *row =
-                rows.row(r, PITCH) + thread() / 32 * (128 * STEPS) + at.w;
+                rows.row(r, PITCH) + warp * (128 * STEPS) + at.w;
 #pragma unroll
             for (int s = 0; s < STEPS; s++) {
                 first[s][t] = *(const uint4 *)(row + 128 * s);
@@ -97,14 +97,15 @@ template <int STEPS> struct x_slice {
 template <int STEPS, int T> struct row_chunks {
     enum { PITCH = row_tiles<STEPS, T>::PITCH };
     int chunk, left; /* rows */
-    float *sums;     /* of the chunk */
+    float *sums;     /* of the chunk, the warp's */
+    int warp;
 
     UT_DEVICE_MEMBER int rows(void) const { return left < chunk ? left : chunk; }
     /* This one, once it is there: the warp's columns. */
     UT_DEVICE_MEMBER void take(row_tiles<STEPS, T> &w, weight_ring &ring, const tile_place &at) const
     {
         const int n = rows();
-        w.load(ring_take(ring, n, PITCH), n, at);
+        w.load(ring_take(ring, n, PITCH), n, warp, at);
     }
     UT_DEVICE_MEMBER void next(void)
     {
@@ -117,15 +118,15 @@ template <int STEPS, int T> struct row_chunks {
  * of squares. CHUNKS of them are in registers before x is there. */
 template <int STEPS, int T, int CHUNKS, bool NORMED>
 UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
-                            const linear_shared &s, weight_ring &ring, const mail_clock &clock)
+                            const linear_shared &s, int t, weight_ring &ring, const mail_clock &clock)
 {
     enum { SLICE = 64 * STEPS, U = STEPS / 2 };
-    const int warp = thread() / 32, column = thread() % 32 * 4, first = warp * SLICE + column;
+    const int warp = t / 32, column = t % 32 * 4, first = warp * SLICE + column;
     const int all = l.count * l.matrices;
     const bool in_turns = (all + 1) * row_tiles<STEPS, T>::PITCH > ring.size;
     uint32_t *xs = (uint32_t *)s.xs + warp * 2 * slice_pitch(SLICE);
-    const tile_place at(SLICE);
-    row_chunks<STEPS, T> ahead = {l.chunk, all, s.sums}, chunk = ahead;
+    const tile_place at(SLICE, t % 32);
+    row_chunks<STEPS, T> ahead = {l.chunk, all, s.sums + warp, warp}, chunk = ahead;
     row_tiles<STEPS, T> w[CHUNKS];
     x_groups<U> groups;
     x_slice<STEPS> x;
@@ -151,7 +152,7 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
             x.times(w[i], chunk.rows(), at, chunk.sums);
             chunk.next();
             if (NORMED && i == 0)
-                leave_square(s, 0, square);
+                leave_square(s.squares, t, square);
         }
 #pragma unroll 1
     for (; chunk.left > 0; chunk.next()) {
@@ -184,11 +185,11 @@ UT_DEVICE mail_look<1> row_residual(const cu_frame_linear &p, const cu_frame_loa
 
 /* Results of the block, a few for each warp: see send_results. */
 template <int FORM>
-UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const linear_shared &s,
+UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const linear_shared &s, int t,
                         const mail_clock &clock, int own, mail_look<1> early)
 {
-    const int lane = thread() % 32, in = lane % RESULTS_AT_ONCE, place = lane / RESULTS_AT_ONCE;
-    const int end = thread() / 32 * l.each + l.each, most = end < l.count ? end : l.count;
+    const int in = t % RESULTS_AT_ONCE, place = t % 32 / RESULTS_AT_ONCE;
+    const int end = t / 32 * l.each + l.each, most = end < l.count ? end : l.count;
     cu_mail *to = p.y_mail && place < clock.places ? p.y_mail + place * clock.stride : NULL;
     float scale = 1.0f;
     if (FORM != CU_PRODUCT_ADDED)
@@ -225,15 +226,15 @@ UT_DEVICE void row_phase(const cu_frame_linear &phase, int i, const linear_share
                          weight_ring &ring, const mail_clock &clock)
 {
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
-    const int own = thread() / 32 * l.each + thread() % RESULTS_AT_ONCE;
+    const int t = thread(), own = t / 32 * l.each + t % RESULTS_AT_ONCE;
     mail_look<1> early = {{0}}; /* on its way while others work */
     if (FORM == CU_PRODUCT_ADDED)
         early = row_residual(phase, l, own);
-    row_products<STEPS, T, CHUNKS, FORM != CU_PRODUCT_ADDED>(phase, l, s, ring, clock);
+    row_products<STEPS, T, CHUNKS, FORM != CU_PRODUCT_ADDED>(phase, l, s, t, ring, clock);
     const cu_frame_linear p = phase;
     block_meet();
     phase_ends(ring, i);
-    row_send<FORM>(p, l, s, clock, own, early);
+    row_send<FORM>(p, l, s, t, clock, own, early);
 }
 
 /* Phase number i, by way number `way`. */

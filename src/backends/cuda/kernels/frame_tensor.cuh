@@ -148,9 +148,8 @@ UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs)
  * the other half from there; x likewise, in bytes. */
 struct tile_place {
     int g, q, w, w_away, x, x_away;
-    UT_DEVICE_MEMBER tile_place(int slice)
+    UT_DEVICE_MEMBER tile_place(int slice, int lane)
     {
-        const int lane = thread() % 32;
         g = lane / 4, q = lane % 4;
         w = q * 16 + (g & 1 ? 64 : 0), w_away = g & 1 ? -64 : 64;
         x = (g & 1) * slice_pitch(slice) * 4 + (g & 4 ? 64 : 0) + (g & 2) * 4 + q * 16;
@@ -158,7 +157,7 @@ struct tile_place {
     }
 };
 
-/* From the sums of T tiles to sums [n, UT_WARPS]. */
+/* From the sums of T tiles to the warp's of sums [n, UT_WARPS]. */
 template <int T> UT_DEVICE void put_tiles(const float c[T][2][4], int g, int q, int n, float *sums)
 {
     float sum[T]; /* lanes q = 0, 1 have even rows, 2, 3 odd ones */
@@ -171,7 +170,7 @@ template <int T> UT_DEVICE void put_tiles(const float c[T][2][4], int g, int q, 
     }
     const int r = T == 2 && (q & 1) ? g + 8 : g;
     if ((q >> 1) == (g & 1) && r < n && (T == 2 || !(q & 1)))
-        sums[r * UT_WARPS + thread() / 32] = T == 2 && (q & 1) ? sum[T - 1] : sum[0];
+        sums[r * UT_WARPS] = T == 2 && (q & 1) ? sum[T - 1] : sum[0];
 }
 
 /* n rows of a chunk, at most 8 T, times a row of x, the warp's part, to sums [n, UT_WARPS]. x: the
@@ -180,7 +179,7 @@ template <int T>
 UT_DEVICE void tile_of(const ring_rows &rows, int pitch, int n, const uint32_t *x, int slice,
                        float *sums)
 {
-    const tile_place at(slice);
+    const tile_place at(slice, thread() % 32);
     const unsigned char *row[T], *xp = (const unsigned char *)x + at.x;
     float c[T][2][4] = {{{0.0f}}};
 #pragma unroll
@@ -201,7 +200,7 @@ UT_DEVICE void tile_of(const ring_rows &rows, int pitch, int n, const uint32_t *
             mma_bf16(c[t][1], a1, x1);
         }
     }
-    put_tiles<T>(c, at.g, at.q, n, sums);
+    put_tiles<T>(c, at.g, at.q, n, sums + thread() / 32);
 }
 
 /* The chunks of this block's rows, one after another. */
@@ -266,7 +265,7 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
         const float square =
             bring_slice(row_of_x(p, l, m, slice, s), clock.frame, xs + m * x_words);
         if (p.gain)
-            leave_square(s, m, square);
+            leave_square(s.squares + m * UT_WARPS, thread(), square);
     }
     __syncwarp();
     if (l.count == 0) /* more blocks than rows */

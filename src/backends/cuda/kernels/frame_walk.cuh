@@ -109,7 +109,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         const linear_shared s = {xs, sums + side * a.sums, squares + side * CU_FRAME_ROWS * UT_WARPS,
                                  gains, a.gains};
         if (traced)
-            a.trace[i] = ticks();
+            leave_time(a.trace + i);
         if (head.z > 0) {
             side ^= 1;
             frame_row(p.u.linear, head.z, i, s, ring, clock);
