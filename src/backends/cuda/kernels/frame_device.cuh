@@ -113,8 +113,9 @@ UT_DEVICE void mail_again(uint32_t polls)
 
 /* ---- Registers ------------------------------------------------------------------------------- */
 
-/* A block of CU_FRAME_THREADS begins with as many registers for every thread. */
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(__CUDA_ARCH_FEAT_SM120_ALL)
+/* A block of CU_FRAME_THREADS begins with as many registers for every thread; where they cannot be
+ * given away some are spilt. */
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define UT_REGISTERS(how, n) asm volatile("setmaxnreg." how ".sync.aligned.u32 " n ";")
 #else
 #define UT_REGISTERS(how, n) (void)0
