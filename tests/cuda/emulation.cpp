@@ -182,9 +182,9 @@ void emu_yield(void)
     wait_at(RUNS);
 }
 
-void emu_copy_missing(void)
+void emu_gate_closed(void)
 {
-    die("waits for a copy that was not started");
+    die("waits at a gate that does not open");
 }
 
 uint64_t emu_exchange(uint64_t mine, unsigned from)

@@ -132,19 +132,21 @@ static inline void mail_again(uint32_t)
 
 static inline void give_registers(void) {}
 static inline void take_registers(void) {}
-static inline void tell(uint32_t *p, uint32_t v)
+/* A gate counts arrivals. */
+static inline void gate_init(uint64_t *gate, uint32_t)
 {
-    *p = v;
+    *gate = 0;
 }
-static inline void tell_met(uint32_t *p, uint32_t v)
+static inline void gate_arrive(uint64_t *gate)
 {
-    *p = v;
+    ++*gate;
 }
-static inline uint32_t await_told(const uint32_t *p, uint32_t least)
+void emu_gate_closed(void);
+static inline void gate_wait(uint64_t *gate, uint32_t n, uint32_t count)
 {
-    while (*p < least)
-        emu_yield();
-    return *p;
+    for (int polls = 0; *gate < (uint64_t)(n + 1) * count; emu_yield()) /* others may be behind */
+        if (++polls == 100000)
+            emu_gate_closed();
 }
 static inline void prefetch_line(const void *) {}
 static inline void leave_time(uint64_t *at)
@@ -152,27 +154,15 @@ static inline void leave_time(uint64_t *at)
     *at = 0;
 }
 
-/* Copies arrive at once; *done counts what was asked for. */
-static inline void copy_init(uint64_t *done)
-{
-    *done = 0;
-}
+/* Copies arrive at once. */
 static inline void copy_expect(uint64_t *done, uint32_t)
 {
-    ++*done;
+    gate_arrive(done);
 }
 static inline void copy_start(void *dst, const void *src, uint32_t bytes, const uint64_t *)
 {
     memcpy(dst, src, bytes);
 }
-void emu_copy_missing(void);
-static inline void copy_wait(const uint64_t *done, uint32_t parity)
-{
-    for (int polls = 0; (*done & 1) == parity; emu_yield()) /* who asks may be behind */
-        if (++polls == 100000)
-            emu_copy_missing();
-}
-
 static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
 {
     const uint32_t old = *p;

@@ -207,12 +207,12 @@ typedef struct cu_frame_args {
 #define CU_FRAME_THREADS (CU_THREADS + 128)
 /* Floats for a row of x: plain, or as two of bf16 for each of the warps. */
 #define CU_FRAME_X(columns) ((columns) + (CU_THREADS / 32) * CU_SLICE_GAP)
-/* Shared memory of a block: the ring, phases, operations, the ring's barriers and how far who is
- * (CU_PROGRESS bytes), squares, sums and gains of two phases, x. */
-#define CU_PROGRESS (16 + 4 * CU_CHUNKS_AHEAD)
+/* Shared memory of a block: the ring, phases, operations, gates (CU_GATES bytes), squares, sums and
+ * gains of two phases, x. */
+#define CU_GATES (8 * (2 * CU_CHUNKS_AHEAD + 2 * CU_FRAME_PHASES) + 4 * CU_CHUNKS_AHEAD)
 #define CU_FRAME_SHARED(ring, sums, x, gains)                                                      \
-    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) +                \
-     8 * CU_CHUNKS_AHEAD + CU_PROGRESS + 2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +       \
+    (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) + CU_GATES +     \
+     2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                                           \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring))
 /* Floats of x that attention on tensor cores needs: span_shared, which is more than brief_all. */
 #define CU_ATT_TENSOR_SHARED(dim)                                                                  \

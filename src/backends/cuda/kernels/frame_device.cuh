@@ -132,46 +132,69 @@ UT_DEVICE void take_registers(void)
     UT_REGISTERS("inc", "232");
 }
 
-/* ---- Words in shared memory that threads wait for -------------------------------------------- */
+/* ---- Gates in shared memory ------------------------------------------------------------------ */
 
-/* After what this thread wrote, or saw that others wrote, before. */
-UT_DEVICE void tell(uint32_t *p, uint32_t v)
+UT_DEVICE uint32_t shared_address(const void *p)
 {
-    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(p)),
-                 "r"(v)
-                 : "memory");
+    return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* That the block has met, where what others read before it is in their registers. */
-UT_DEVICE void tell_met(uint32_t *p, uint32_t v)
+/* A gate opens each time that `count` threads have arrived. The block meets after this. */
+UT_DEVICE void gate_init(uint64_t *gate, uint32_t count)
 {
-    asm volatile("st.relaxed.cta.shared.u32 [%0], %1;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(p)),
-                 "r"(v)
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(gate)), "r"(count)
                  : "memory");
+#else
+    (void)count;
+    *gate = 0;
+#endif
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
 }
 
-UT_DEVICE uint32_t told(const uint32_t *p)
+/* What this thread did, or saw that others did, comes before what those do who wait. */
+UT_DEVICE void gate_arrive(uint64_t *gate)
 {
-    uint32_t v;
-    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];"
-                 : "=r"(v)
-                 : "r"((uint32_t)__cvta_generic_to_shared(p))
-                 : "memory");
-    return v;
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(gate)) : "memory");
+#else
+    __threadfence_block();
+    atomicAdd((uint32_t *)gate, 1u);
+#endif
 }
 
-/* What *p is, once it is not less than `least`. It mostly is: a loop that waits gives way to other
- * warps every time around, which takes as long as five instructions. */
-UT_DEVICE uint32_t await_told(const uint32_t *p, uint32_t least)
+/* Has it opened n + 1 times, where it may not open again before the waiting thread goes on? */
+UT_DEVICE bool gate_is_open(uint64_t *gate, uint32_t n, uint32_t count)
 {
-    uint32_t v = told(p);
-    if (__builtin_expect(v < least, 0))
-        do
-            v = told(p);
-        while (v < least);
-    return v;
+#if __CUDA_ARCH__ >= 800
+    uint32_t open;
+    (void)count;
+    asm volatile("{\n .reg .pred p;\n"
+#if __CUDA_ARCH__ >= 900
+                 " mbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
+#else
+                 " mbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n"
+#endif
+                 " selp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(open)
+                 : "r"(shared_address(gate)), "r"(n & 1)
+                 : "memory");
+    return open != 0;
+#else
+    const bool open = *(volatile uint32_t *)gate >= (n + 1) * count;
+    __threadfence_block();
+    return open;
+#endif
+}
+
+/* It mostly is: a loop that waits gives way to other warps every time around, which takes as long
+ * as five instructions. */
+UT_DEVICE void gate_wait(uint64_t *gate, uint32_t n, uint32_t count)
+{
+    if (__builtin_expect(!gate_is_open(gate, n, count), 0))
+        while (!gate_is_open(gate, n, count)) {}
 }
 
 /* The time, for profiles. A call, so that there is no more than a branch where none is made. */
@@ -180,23 +203,7 @@ UT_DEVICE_APART void leave_time(uint64_t *at)
     *at = (uint64_t)clock64();
 }
 
-/* ---- Copies into shared memory, one barrier each --------------------------------------------- */
-
-UT_DEVICE uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-UT_DEVICE void copy_init(uint64_t *done)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.init.shared.b64 [%0], 1;\n fence.mbarrier_init.release.cluster;" ::"r"(
-                     shared_address(done))
-                 : "memory");
-#else
-    (void)done;
-#endif
-}
+/* ---- Copies into shared memory, which open a gate --------------------------------------------- */
 
 /* By one thread: so many bytes come in copies that it has started. */
 UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
@@ -223,19 +230,6 @@ UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *
                  : "memory");
 #else
     (void)dst, (void)src, (void)bytes, (void)done;
-#endif
-}
-
-UT_DEVICE void copy_wait(uint64_t *done, uint32_t parity)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("{\n .reg .pred p;\n"
-                 "L%=:\n mbarrier.try_wait.parity.shared.b64 p, [%0], %1;\n @!p bra L%=;\n}" ::"r"(
-                     shared_address(done)),
-                 "r"(parity)
-                 : "memory");
-#else
-    (void)done, (void)parity;
 #endif
 }
 

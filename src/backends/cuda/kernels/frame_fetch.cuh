@@ -37,9 +37,10 @@ struct ring_end {
     UT_DEVICE_MEMBER void need(const weight_ring &r, int bytes)
     {
         while (used + bytes > r.size || asked - freed >= CU_CHUNKS_AHEAD) {
-            const uint32_t taken = await_told(&r.progress->taken, freed + 1);
-            for (; freed != taken; freed++)
-                used -= (int)r.progress->held[freed % CU_CHUNKS_AHEAD];
+            const uint32_t oldest = freed % CU_CHUNKS_AHEAD;
+            gate_wait(&r.gates->free[oldest], freed / CU_CHUNKS_AHEAD, UT_WARPS);
+            used -= (int)r.gates->held[oldest];
+            freed++;
         }
     }
     /* n rows at w, of which there are `before` in the chunk already. */
@@ -61,7 +62,7 @@ struct ring_end {
             const int n = chunk_outputs(l, output), all = n * l.matrices;
             const int front = rows_in_front(r.size, at, all, row);
             const int skipped = front < all ? r.size - at - front * row : 0;
-            uint64_t *done = &r.done[asked % CU_CHUNKS_AHEAD];
+            uint64_t *done = &r.gates->done[asked % CU_CHUNKS_AHEAD];
             const unsigned char *w =
                 (const unsigned char *)l.w + (size_t)(l.first + output) * (size_t)row;
             need(r, skipped + all * row);
@@ -69,13 +70,19 @@ struct ring_end {
                 copy(r, w + (size_t)m * (size_t)l.outputs * (size_t)row, m * n, n, front, row,
                      done);
             copy_expect(done, (uint32_t)(all * row));
-            r.progress->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + all * row);
+            r.gates->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + all * row);
             at = front < all ? (all - front) * row : at + all * row;
             used += skipped + all * row;
             asked++;
         }
     }
 };
+
+/* Wait until every warp has left phase i, by all lanes. */
+UT_DEVICE void await_left(frame_gates *g, int i)
+{
+    gate_wait(&g->left[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), UT_WARPS);
+}
 
 /* MATRICES: do their rows come ahead? mine: as in mail_clock. */
 template <bool MATRICES>
@@ -87,31 +94,30 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
     const uint4 *from = (const uint4 *)(a.phases + a.first) + lane;
     uint4 record = {0, 0, 0, 0};
     ring_end end = {0, 0, 0, 0};
-    uint32_t before = 0, last = 0; /* phases that are over when a place for gains is free */
+    int before = -1, last = -1; /* phases that had a gain */
     int side = 0;
     if (lane < WORDS)
         record = __ldg(from);
 #pragma unroll 1
     for (int i = 0; i < a.count; i++) {
         cu_frame_phase &p = to.phases[i % CU_FRAME_PHASES];
-        if (lane == 0 && i >= CU_FRAME_PHASES)
-            await_told(&r.progress->over, (uint32_t)(i + 1 - CU_FRAME_PHASES));
-        __syncwarp();
+        if (i >= CU_FRAME_PHASES)
+            await_left(r.gates, i - CU_FRAME_PHASES);
         if (lane < WORDS)
             ((uint4 *)&p)[lane] = record;
         if (lane < WORDS && i + 1 < a.count)
             record = __ldg(from += WORDS);
         __syncwarp();
         cu_frame_linear &l = p.u.linear;
-        const bool linear = p.kind == CU_PHASE_LINEAR;
-        if (linear && l.gain) {
-            if (lane == 0)
-                await_told(&r.progress->over, before);
-            __syncwarp();
+        const bool linear = p.kind == CU_PHASE_LINEAR, gain = linear && l.gain;
+        if (gain) {
+            if (before >= 0 && before > i - CU_FRAME_PHASES) /* else it is long over */
+                await_left(r.gates, before);
             fetch_gain(l.gain, l.k, to.gains + side * to.gains_size);
             before = last;
-            last = (uint32_t)i + 1;
+            last = i;
         }
+        __syncwarp(); /* all lanes have read the record */
         if (linear && lane == 0) {
             outputs_of_block(l.load.outputs, &l.load.first, &l.load.count);
             l.load.each = (l.load.count + UT_WARPS - 1) / UT_WARPS;
@@ -120,14 +126,10 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
             l.x_mail += l.x_mail ? mine : 0;
             l.residual_mail += l.residual_mail ? mine : 0;
         }
-        if (linear && l.gain)
-            side ^= 1;
-        __syncwarp();
-        if (lane == 0) {
-            tell(&r.progress->brought, (uint32_t)i + 1);
-            if (MATRICES && linear)
-                end.ask(r, l.load);
-        }
+        side ^= gain ? 1 : 0;
+        gate_arrive(&r.gates->brought[i % CU_FRAME_PHASES]);
+        if (MATRICES && linear && lane == 0)
+            end.ask(r, l.load);
         __syncwarp();
     }
 }

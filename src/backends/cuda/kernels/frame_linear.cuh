@@ -133,20 +133,12 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
     }
 }
 
-/* The block has met in phase i: nobody reads the rows that were taken so far, and all have left the
- * phases before. Ends without meeting: warps of the block may still send results while others go
- * on. What they read (sums, squares) is not written before the block meets in the phase after. */
-UT_DEVICE void phase_ends(const weight_ring &ring, int i)
-{
-    ring_free(ring);
-    phases_over(ring, i);
-}
-
 #include "backends/cuda/kernels/frame_row.cuh"
 
-/* Phase number i. */
+/* A phase. Ends without meeting: warps of the block may still send results while others go on. What
+ * they read (sums, squares) is not written before the block meets in the phase after. */
 template <bool TENSOR>
-UT_DEVICE void frame_linear(const cu_frame_linear &phase, int i, const linear_shared &s,
+UT_DEVICE void frame_linear(const cu_frame_linear &phase, const linear_shared &s,
                             weight_ring &ring, const mail_clock &clock)
 {
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
@@ -164,6 +156,5 @@ UT_DEVICE void frame_linear(const cu_frame_linear &phase, int i, const linear_sh
     }
     const cu_frame_linear p = phase;
     block_meet();
-    phase_ends(ring, i);
     send_results(p, l, s, clock);
 }

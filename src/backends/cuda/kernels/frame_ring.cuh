@@ -6,25 +6,51 @@
 
 #include "backends/cuda/kernels/frame_device.cuh"
 
-/* How far who is, in shared memory. The warp that fetches tells the others about records, the
- * others tell it what is free again. */
-struct frame_progress {
-    uint32_t brought;               /* records of phases */
-    uint32_t over;                  /* phases that all threads have left */
-    uint32_t taken;                 /* chunks that nobody reads any more */
-    uint32_t pad;                   /* up to 16 bytes */
-    uint32_t held[CU_CHUNKS_AHEAD]; /* bytes of the ring that a chunk keeps from others */
+/* Between the warp that fetches and the others, in shared memory: what is there, and what is not
+ * needed any more. */
+struct frame_gates {
+    uint64_t done[CU_CHUNKS_AHEAD];    /* copies of a chunk */
+    uint64_t free[CU_CHUNKS_AHEAD];    /* every warp has used it */
+    uint64_t brought[CU_FRAME_PHASES]; /* a phase's record and its gain, by all lanes */
+    uint64_t left[CU_FRAME_PHASES];    /* every warp has left the phase */
+    uint32_t held[CU_CHUNKS_AHEAD];    /* bytes of the ring that a chunk keeps from others */
 };
-static_assert(sizeof(frame_progress) == CU_PROGRESS, "the host counts what the block needs");
+static_assert(sizeof(frame_gates) == CU_GATES, "the host counts what the block needs");
+
+UT_DEVICE void gates_init(frame_gates *g)
+{
+    const int i = thread();
+    if (i < CU_CHUNKS_AHEAD) {
+        gate_init(&g->done[i], 1);
+        gate_init(&g->free[i], UT_WARPS);
+    }
+    if (i < CU_FRAME_PHASES) {
+        gate_init(&g->brought[i], 32);
+        gate_init(&g->left[i], UT_WARPS);
+    }
+}
+
+/* The record of phase i, and its gain. */
+UT_DEVICE void await_phase(frame_gates *g, int i)
+{
+    gate_wait(&g->brought[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), 32);
+}
+
+/* By each warp that works: it has left phase i. */
+UT_DEVICE void leave_phase(frame_gates *g, int i)
+{
+    __syncwarp();
+    if (thread() % 32 == 0)
+        gate_arrive(&g->left[i % CU_FRAME_PHASES]);
+}
 
 /* What every thread knows. */
 struct weight_ring {
     unsigned char *bytes;
-    uint64_t *done; /* [CU_CHUNKS_AHEAD] */
-    frame_progress *progress;
+    frame_gates *gates;
     int size;
-    int at;         /* where the next chunk to take begins */
-    uint32_t taken; /* chunks */
+    int at;                /* where the next chunk to take begins */
+    uint32_t taken, given; /* chunks, and those given back */
 };
 
 /* Outputs of the chunk that begins with output `at` of the block's own. */
@@ -57,22 +83,16 @@ UT_DEVICE ring_rows ring_take(weight_ring &r, int n, int row)
 {
     const int front = rows_in_front(r.size, r.at, n, row);
     const ring_rows rows = {r.bytes, r.at, front};
-    copy_wait(&r.done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD & 1);
+    gate_wait(&r.gates->done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD, 1);
     r.taken++;
     r.at = front < n ? (n - front) * row : r.at + n * row;
     return rows;
 }
 
-/* When the threads have met: nobody reads the chunks that were taken so far. */
-UT_DEVICE void ring_free(const weight_ring &r)
+/* By each warp, whose lanes have what they read: it is done with the oldest chunk that it took. */
+UT_DEVICE void ring_give(weight_ring &r)
 {
-    if (thread() == 0)
-        tell_met(&r.progress->taken, r.taken);
-}
-
-/* When they have met in phase i: all have left those before it. */
-UT_DEVICE void phases_over(const weight_ring &r, int i)
-{
-    if (thread() == 0)
-        tell_met(&r.progress->over, (uint32_t)i);
+    if (thread() % 32 == 0)
+        gate_arrive(&r.gates->free[r.given % CU_CHUNKS_AHEAD]);
+    r.given++;
 }

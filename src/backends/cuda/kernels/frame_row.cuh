@@ -123,7 +123,7 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
     enum { SLICE = 64 * STEPS, U = STEPS / 2 };
     const int warp = t / 32, column = t % 32 * 4, first = warp * SLICE + column;
     const int all = l.count * l.matrices;
-    const bool in_turns = (all + 1) * row_tiles<STEPS, T>::PITCH > ring.size;
+    const bool roomy = (CHUNKS * l.chunk + 1) * row_tiles<STEPS, T>::PITCH <= ring.size;
     uint32_t *xs = (uint32_t *)s.xs + warp * 2 * slice_pitch(SLICE);
     const tile_place at(SLICE, t % 32);
     row_chunks<STEPS, T> ahead = {l.chunk, all, s.sums + warp, warp}, chunk = ahead;
@@ -136,7 +136,7 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
         groups.load(p.x + first, column, SLICE);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++)
-        if (i == 0 || (ahead.left > 0 && !in_turns)) {
+        if (i == 0 || (ahead.left > 0 && roomy)) {
             ahead.take(w[i], ring, at);
             ahead.next();
         }
@@ -148,20 +148,18 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
     x.load(xs, at);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++)
-        if (i == 0 || (chunk.left > 0 && !in_turns)) {
+        if (i == 0 || (chunk.left > 0 && roomy)) {
             x.times(w[i], chunk.rows(), at, chunk.sums);
+            ring_give(ring);
             chunk.next();
             if (NORMED && i == 0)
                 leave_square(s.squares, t, square);
         }
 #pragma unroll 1
     for (; chunk.left > 0; chunk.next()) {
-        if (in_turns) {
-            block_meet();
-            ring_free(ring);
-        }
         chunk.take(w[0], ring, at);
         x.times(w[0], chunk.rows(), at, chunk.sums);
+        ring_give(ring);
     }
 }
 
@@ -222,7 +220,7 @@ UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const 
 }
 
 template <int STEPS, int T, int CHUNKS, int FORM>
-UT_DEVICE void row_phase(const cu_frame_linear &phase, int i, const linear_shared &s,
+UT_DEVICE void row_phase(const cu_frame_linear &phase, const linear_shared &s,
                          weight_ring &ring, const mail_clock &clock)
 {
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
@@ -233,18 +231,17 @@ UT_DEVICE void row_phase(const cu_frame_linear &phase, int i, const linear_share
     row_products<STEPS, T, CHUNKS, FORM != CU_PRODUCT_ADDED>(phase, l, s, t, ring, clock);
     const cu_frame_linear p = phase;
     block_meet();
-    phase_ends(ring, i);
     row_send<FORM>(p, l, s, t, clock, own, early);
 }
 
-/* Phase number i, by way number `way`. */
-UT_DEVICE void frame_row(const cu_frame_linear &p, int way, int i, const linear_shared &s,
+/* A phase, by way number `way`. */
+UT_DEVICE void frame_row(const cu_frame_linear &p, int way, const linear_shared &s,
                          weight_ring &ring, const mail_clock &clock)
 {
     switch (way) {
 #define GO(number, steps, t, chunks, form)                                                         \
     case number:                                                                                   \
-        row_phase<steps, t, chunks, form>(p, i, s, ring, clock);                                   \
+        row_phase<steps, t, chunks, form>(p, s, ring, clock);                                   \
         break;
         ROW_WAYS(GO)
 #undef GO
@@ -258,7 +255,7 @@ UT_DEVICE int row_way(const cu_frame_linear &)
     return 0;
 }
 
-UT_DEVICE void frame_row(const cu_frame_linear &, int, int, const linear_shared &, weight_ring &,
+UT_DEVICE void frame_row(const cu_frame_linear &, int, const linear_shared &, weight_ring &,
                          const mail_clock &)
 {
 }

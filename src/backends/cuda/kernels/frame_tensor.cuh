@@ -208,13 +208,8 @@ struct chunk_walk {
     int at, n; /* the chunk's first output, and rows */
     ring_rows rows;
     int slice;
-    bool in_turns; /* not all of them are in the ring at once */
 
-    UT_DEVICE_MEMBER chunk_walk(const cu_frame_load &l, const weight_ring &ring, int columns)
-        : at(0), slice(columns)
-    {
-        in_turns = (l.count * l.matrices + 1) * l.ld * 2 > ring.size;
-    }
+    UT_DEVICE_MEMBER chunk_walk(int columns) : at(0), slice(columns) {}
     UT_DEVICE_MEMBER void take(const cu_frame_load &l, weight_ring &ring)
     {
         n = chunk_outputs(l, at) * l.matrices;
@@ -224,17 +219,12 @@ struct chunk_walk {
     {
         return s.sums + at * l.matrices * UT_WARPS;
     }
-    /* Is there another one? Then there is room for it, where there was not. */
+    /* The warp is done with it; is there another one? */
     UT_DEVICE_MEMBER bool next(const cu_frame_load &l, weight_ring &ring)
     {
+        ring_give(ring);
         at += chunk_outputs(l, at);
-        if (at >= l.count)
-            return false;
-        if (in_turns) {
-            block_meet();
-            ring_free(ring);
-        }
-        return true;
+        return at < l.count;
     }
 };
 
@@ -270,7 +260,7 @@ UT_DEVICE void tensor_products(const cu_frame_linear &p, const cu_frame_load &l,
     __syncwarp();
     if (l.count == 0) /* more blocks than rows */
         return;
-    chunk_walk chunk(l, ring, slice);
+    chunk_walk chunk(slice);
     do {
         chunk.take(l, ring);
         float *sums = chunk.sums(l, s);

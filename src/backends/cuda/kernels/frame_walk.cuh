@@ -73,21 +73,17 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     unsigned char *rows = shared; /* [a.ring] first: its copies are faster into whole lines */
     cu_frame_phase *phases = (cu_frame_phase *)(rows + a.ring); /* [CU_FRAME_PHASES] */
     cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
-    uint64_t *done = (uint64_t *)(ops + CU_OPS_AHEAD);          /* [CU_CHUNKS_AHEAD] */
-    frame_progress *progress = (frame_progress *)(done + CU_CHUNKS_AHEAD);
-    float *squares = (float *)(progress + 1);             /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    frame_gates *gates = (frame_gates *)(ops + CU_OPS_AHEAD);
+    float *squares = (float *)(gates + 1);             /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
     float *xs = sums + 2 * a.sums;                        /* [a.x] */
     float *gains = xs + a.x;                              /* [2, a.gains] */
-    weight_ring ring = {rows, done, progress, a.ring, 0, 0};
+    weight_ring ring = {rows, gates, a.ring, 0, 0, 0};
 
     const int mine = (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride;
 
     let_next_start();
-    if (thread() < CU_CHUNKS_AHEAD)
-        copy_init(&done[thread()]);
-    if (thread() == 0)
-        progress->brought = progress->over = progress->taken = 0;
+    gates_init(gates);
     __syncthreads();
     if (thread() >= CU_THREADS) {
         give_registers();
@@ -96,7 +92,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         return;
     }
     take_registers();
-    await_told(&progress->brought, 1);
+    await_phase(gates, 0);
     if (phases[0].kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
         bring_ops(a, phases[0].u.slots, 0, ops);
     wait_for_previous();
@@ -112,21 +108,21 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             leave_time(a.trace + i);
         if (head.z > 0) {
             side ^= 1;
-            frame_row(p.u.linear, head.z, i, s, ring, clock);
+            frame_row(p.u.linear, head.z, s, ring, clock);
         } else if (head.x == CU_PHASE_LINEAR) {
             side ^= 1;
-            frame_linear<BF16>(p.u.linear, i, s, ring, clock);
+            frame_linear<BF16>(p.u.linear, s, ring, clock);
         } else {
             if (head.x == CU_PHASE_ATTENTION)
                 frame_attention<BRIEF>(p.u.attention, xs, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
             block_meet();
-            phases_over(ring, i);
         }
         if (i + 1 == a.count)
             break;
-        await_told(&progress->brought, (uint32_t)i + 2);
+        leave_phase(gates, i);
+        await_phase(gates, i + 1);
         if (head.y)
             between_phases(a, head.y, phases[(i + 1) % CU_FRAME_PHASES], ops, turn);
     }
