@@ -81,7 +81,7 @@ struct ring_end {
 /* Wait until every warp has left phase i, by all lanes. */
 UT_DEVICE void await_left(frame_gates *g, int i)
 {
-    gate_wait(&g->left[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), UT_WARPS);
+    gate_wait(&g->left[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), CU_THREADS);
 }
 
 /* MATRICES: do their rows come ahead? mine: as in mail_clock. */

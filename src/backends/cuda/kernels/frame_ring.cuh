@@ -26,7 +26,7 @@ UT_DEVICE void gates_init(frame_gates *g)
     }
     if (i < CU_FRAME_PHASES) {
         gate_init(&g->brought[i], 32);
-        gate_init(&g->left[i], UT_WARPS);
+        gate_init(&g->left[i], CU_THREADS);
     }
 }
 
@@ -39,9 +39,7 @@ UT_DEVICE void await_phase(frame_gates *g, int i)
 /* By each warp that works: it has left phase i. */
 UT_DEVICE void leave_phase(frame_gates *g, int i)
 {
-    __syncwarp();
-    if (thread() % 32 == 0)
-        gate_arrive(&g->left[i % CU_FRAME_PHASES]);
+    gate_arrive(&g->left[i % CU_FRAME_PHASES]);
 }
 
 /* What every thread knows. */
