@@ -58,7 +58,9 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
     if (f->bf16) {
         f->ring_whole = ring_in(f, b->shared_limit);
         f->ring_phase = ring_in(f, half_of(b));
-        if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes) { /* or the frame goes in steps */
+        /* a chunk; among rows of other lengths also a row's place that is left out at the end */
+        if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes ||
+            f->ring_whole < (CU_CHUNK_LEAST + 1) * f->row_bytes) { /* then it goes in steps */
             cu_frame_free(b, f);
             return UTTER_OK;
         }

@@ -192,8 +192,7 @@ typedef struct cu_frame_args {
     int32_t slots;
     int32_t last;                     /* is the last phase the frame's? */
     int32_t mail_places, mail_stride; /* numbers of mail from one place to the next */
-    int32_t pad;
-    UT_DEV(uint64_t) trace; /* [count] when block 0 begins a phase, in ticks; or 0 */
+    UT_DEV(uint64_t) trace;           /* [count] when block 0 begins a phase, in ticks; or 0 */
 } cu_frame_args;
 
 /* Rows of a product, over all slots, at most. */

@@ -1,5 +1,6 @@
-/* frame_device.cuh - what a kernel needs that outlives its phases: barriers of the whole grid, and
- * copies that arrive while others work. */
+/* frame_device.cuh - what a kernel needs that outlives its phases: barriers of the whole grid, mail
+ * from block to block, gates between the warps of a block, and copies that arrive while others
+ * work. */
 #pragma once
 
 #include "backends/cuda/frame_args.h"
@@ -17,7 +18,7 @@ UT_DEVICE int thread(void)
     return t;
 }
 
-/* Polls of a barrier before the kernel gives up: seconds. */
+/* Polls of a barrier, or looks for mail, before the kernel gives up: seconds. */
 #define UT_PATIENCE (1u << 24)
 
 /* A store to nowhere, which ends the kernel with an error. In a kernel that can trap ptxas gives no

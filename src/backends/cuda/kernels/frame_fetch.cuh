@@ -78,7 +78,7 @@ struct ring_end {
     }
 };
 
-/* Wait until every warp has left phase i, by all lanes. */
+/* Wait until all threads that work have left phase i, by all lanes. */
 UT_DEVICE void await_left(frame_gates *g, int i)
 {
     gate_wait(&g->left[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), CU_THREADS);

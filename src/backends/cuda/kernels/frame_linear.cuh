@@ -83,6 +83,7 @@ UT_DEVICE result_range results_of_warp(int results)
     return r;
 }
 
+/* Taken as mail would have it, as frame_row.cuh does. */
 UT_DEVICE float plain_residual(const cu_frame_linear &p, const result_place &r, int outputs)
 {
     const int slot = r.m / p.rows, row = r.m - slot * p.rows;
@@ -123,7 +124,7 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
             look.wait(p.residual_mail + r.at, clock.frame);
             v += look[0];
         } else if (p.residual) {
-            v += plain_residual(p, r, l.outputs);
+            v += mail_value(__float_as_uint(plain_residual(p, r, l.outputs)));
         }
         const uint32_t word = mail_of(v, clock.frame);
         if (live && to)

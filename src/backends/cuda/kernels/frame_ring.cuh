@@ -12,7 +12,7 @@ struct frame_gates {
     uint64_t done[CU_CHUNKS_AHEAD];    /* copies of a chunk */
     uint64_t free[CU_CHUNKS_AHEAD];    /* every warp has used it */
     uint64_t brought[CU_FRAME_PHASES]; /* a phase's record and its gain, by all lanes */
-    uint64_t left[CU_FRAME_PHASES];    /* every warp has left the phase */
+    uint64_t left[CU_FRAME_PHASES];    /* every thread that works has left the phase */
     uint32_t held[CU_CHUNKS_AHEAD];    /* bytes of the ring that a chunk keeps from others */
 };
 static_assert(sizeof(frame_gates) == CU_GATES, "the host counts what the block needs");
@@ -36,7 +36,7 @@ UT_DEVICE void await_phase(frame_gates *g, int i)
     gate_wait(&g->brought[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), 32);
 }
 
-/* By each warp that works: it has left phase i. */
+/* By each thread that works, every one of which has read the record: it has left phase i. */
 UT_DEVICE void leave_phase(frame_gates *g, int i)
 {
     gate_arrive(&g->left[i % CU_FRAME_PHASES]);
