@@ -55,15 +55,14 @@ typedef enum cu_product_form {
     CU_PRODUCT_ADDED   /* a residual, and no norm */
 } cu_product_form;
 
-/* The matrix of a phase of products and what of it is whose. */
+/* The matrix of a phase of products and what of it is whose. What is of the block is written by the
+ * block that reads the record (frame_fetch.cuh). */
 typedef struct cu_frame_load {
     UT_DEV(const void) w;
-    int32_t outputs, ld; /* rows of W: matrices * outputs; elements from row to row */
-    /* Written by the block that reads the record: its outputs, and how many of them a warp sends.
-     */
-    int32_t first, count, each;
-    int16_t matrices, chunk; /* chunk: rows of W that go together, over all matrices */
-    int32_t side;            /* likewise: which of the block's two places has the norm's gain */
+    int32_t outputs, ld;        /* rows of W: matrices * outputs; elements from row to row */
+    int32_t first, count, each; /* of the block: its outputs, and how many of them a warp sends */
+    int16_t matrices, chunk;    /* chunk: rows of W that go together, over all matrices */
+    int32_t side;               /* of the block's two places that which has the norm's gain */
     int32_t pad;
 } cu_frame_load;
 
@@ -127,7 +126,7 @@ typedef enum cu_phase_end { CU_END_BARRIER = 1, CU_END_SLOTS = 2 } cu_phase_end;
 typedef struct cu_frame_phase {
     int32_t kind;
     int32_t end; /* cu_phase_end: is there a barrier behind it, is the next one of slots? */
-    int32_t way; /* the way that frame_row.cuh goes, or 0: written by the block that reads this */
+    int32_t way; /* the way that frame_row.cuh goes, or 0: written by the block, too */
     int32_t pad;
     union {
         cu_frame_linear linear;

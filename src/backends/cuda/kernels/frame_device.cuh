@@ -195,7 +195,8 @@ UT_DEVICE bool gate_is_open(uint64_t *gate, uint32_t n, uint32_t count)
 UT_DEVICE void gate_wait(uint64_t *gate, uint32_t n, uint32_t count)
 {
     if (__builtin_expect(!gate_is_open(gate, n, count), 0))
-        while (!gate_is_open(gate, n, count)) {}
+        while (!gate_is_open(gate, n, count)) {
+        }
 }
 
 /* The time, for profiles. A call, so that there is no more than a branch where none is made. */
@@ -204,7 +205,8 @@ UT_DEVICE_APART void leave_time(uint64_t *at)
     *at = (uint64_t)clock64();
 }
 
-/* ---- Copies into shared memory, which open a gate --------------------------------------------- */
+/* ---- Copies into shared memory, which open a gate ---------------------------------------------
+ */
 
 /* By one thread: so many bytes come in copies that it has started. */
 UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
@@ -276,7 +278,10 @@ template <int N> struct mail_look {
         for (uint32_t polls = 0; missing(frame); at(from))
             mail_again(++polls);
     }
-    UT_DEVICE_MEMBER float operator[](int i) const { return mail_value(word[i]); }
+    UT_DEVICE_MEMBER float operator[](int i) const
+    {
+        return mail_value(word[i]);
+    }
 };
 
 /* What is now and here: the frame's number, and the places where mail is left. */

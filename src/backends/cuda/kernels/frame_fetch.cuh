@@ -3,7 +3,7 @@
  * the phases in order, as far ahead as there is room. */
 #pragma once
 
-#include "backends/cuda/kernels/frame_linear.cuh"
+#include "backends/cuda/kernels/frame_row.cuh"
 
 /* Where it puts what. */
 struct fetch_places {

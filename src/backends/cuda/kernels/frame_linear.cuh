@@ -1,27 +1,8 @@
 /* frame_linear.cuh - products with matrices inside a frame: y = residual + gamma * act(norm(x) W^T
  * + bias). A block has some rows of every matrix. Where all matrices are bf16 they go through
  * tensor cores (frame_tensor.cuh), else through plain arithmetic (frame_plain.cuh); here is what is
- * done with the sums. */
+ * done with the sums. Of one row of x frame_row.cuh does all of it. */
 #pragma once
-
-#include "backends/cuda/kernels/frame_ring.cuh"
-
-/* What a phase of products works with, in shared memory. */
-struct linear_shared {
-    float *xs;          /* as plain_products or tensor_products lay x out */
-    float *sums;        /* [rows, rows of the matrix, UT_WARPS] */
-    float *squares;     /* [rows, UT_WARPS] */
-    const float *gains; /* [2, gains_size], by turns: cu_frame_load says which is this phase's */
-    int gains_size;
-};
-
-/* A warp's part of the sum of squares of a row of x: what its lanes have. t: the thread. */
-UT_DEVICE void leave_square(float *squares, int t, float square)
-{
-    square = warp_sum(square);
-    if (t % 32 == 0)
-        squares[t / 32] = square;
-}
 
 #include "backends/cuda/kernels/frame_plain.cuh"
 #include "backends/cuda/kernels/frame_tensor.cuh"
@@ -43,20 +24,14 @@ UT_DEVICE result_place result_of(const cu_frame_load &l, int i)
         own -= l.count;
     r.o = l.first + own;
     r.at = r.m * l.outputs + r.o;
-    r.sum = r.m * l.count * l.matrices + own;
-    r.other = r.sum;
-    if (l.matrices == 2) { /* rows of a chunk: its gates, then what they multiply */
-        const int begin = own & -(l.chunk / 2);
-        r.sum += begin;
-        r.other = r.sum + chunk_outputs(l, begin);
+    const int first = r.m * l.count * l.matrices;
+    r.sum = r.other = first + own;
+    if (l.matrices == 2) {
+        const gated_rows rows = rows_of_gated(l, own);
+        r.sum = first + rows.gate;
+        r.other = first + rows.other;
     }
     return r;
-}
-
-UT_DEVICE float sum_warps(const float *s)
-{
-    const float4 a = *(const float4 *)s, b = *(const float4 *)(s + 4); /* UT_WARPS is 8 */
-    return ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
 }
 
 /* What follows the sum of output o. */
@@ -83,11 +58,12 @@ UT_DEVICE result_range results_of_warp(int results)
     return r;
 }
 
-/* Taken as mail would have it, as frame_row.cuh does. */
+/* As mail would have it: frame_row.cuh takes it so. */
 UT_DEVICE float plain_residual(const cu_frame_linear &p, const result_place &r, int outputs)
 {
     const int slot = r.m / p.rows, row = r.m - slot * p.rows;
-    return __ldcg(p.residual + slot * p.residual_slot + (int64_t)row * outputs + r.o);
+    const float *from = p.residual + slot * p.residual_slot + (int64_t)row * outputs + r.o;
+    return mail_value(__float_as_uint(__ldcg(from)));
 }
 
 UT_DEVICE void put_plain(const cu_frame_linear &p, const result_place &r, int outputs, float v)
@@ -95,8 +71,6 @@ UT_DEVICE void put_plain(const cu_frame_linear &p, const result_place &r, int ou
     const int slot = r.m / p.rows, row = r.m - slot * p.rows;
     p.y[slot * p.y_slot + (int64_t)row * outputs + r.o] = v;
 }
-
-enum { RESULTS_AT_ONCE = 32 / CU_MAIL_PLACES };
 
 /* From the sums of all warps. Lanes 8i .. 8i + 7 leave the same eight results in place i of the
  * mail; those without one do what the last does, and leave nothing. */
@@ -124,7 +98,7 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
             look.wait(p.residual_mail + r.at, clock.frame);
             v += look[0];
         } else if (p.residual) {
-            v += mail_value(__float_as_uint(plain_residual(p, r, l.outputs)));
+            v += plain_residual(p, r, l.outputs);
         }
         const uint32_t word = mail_of(v, clock.frame);
         if (live && to)
@@ -134,13 +108,11 @@ UT_DEVICE void send_results(const cu_frame_linear &p, const cu_frame_load &l,
     }
 }
 
-#include "backends/cuda/kernels/frame_row.cuh"
-
 /* A phase. Ends without meeting: warps of the block may still send results while others go on. What
  * they read (sums, squares) is not written before the block meets in the phase after. */
 template <bool TENSOR>
-UT_DEVICE void frame_linear(const cu_frame_linear &phase, const linear_shared &s,
-                            weight_ring &ring, const mail_clock &clock)
+UT_DEVICE void frame_linear(const cu_frame_linear &phase, const linear_shared &s, weight_ring &ring,
+                            const mail_clock &clock)
 {
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
     const int rows = phase.rows * phase.slots;

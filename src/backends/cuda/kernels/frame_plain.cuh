@@ -3,7 +3,7 @@
  * columns, a tree over the lanes of a warp, a tree over the warps. */
 #pragma once
 
-#include "backends/cuda/kernels/frame_ring.cuh"
+#include "backends/cuda/kernels/frame_sums.cuh"
 
 enum { PLAIN_ROWS = 8 }; /* of the matrix, at a time */
 

@@ -2,7 +2,9 @@
  * bf16, with a norm in front, a gate or a residual behind. A phase is a chain of instructions, and
  * what it lasts is their number: what is the same for all threads was found by the warp that
  * fetches, what is known before x comes is done before, and forms and sizes that there are have
- * code of their own. All else goes the general way (frame_linear.cuh); the bits are the same. */
+ * code of their own. All else goes the general way (frame_linear.cuh); the bits are the same.
+ *
+ * Tiles, x and the order of sums are those of frame_tensor.cuh. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_tensor.cuh"
@@ -10,7 +12,8 @@
 #if UT_MMA
 
 /* X(number, steps, tiles, chunks, form): k = 512 steps; chunks of up to 8 tiles rows, so many of
- * which are in registers before x is there. Of those that differ in chunks alone, the most first. */
+ * which are in registers before x is there. Of those that differ in chunks alone, the most first.
+ */
 #define ROW_WAYS(X)                                                                                \
     X(1, 2, 2, 2, CU_PRODUCT_GATED)                                                                \
     X(2, 2, 2, 2, CU_PRODUCT_NORMED)                                                               \
@@ -25,7 +28,8 @@
 /* The number of the way that a phase goes, or 0: by the warp that fetches. */
 UT_DEVICE int row_way(const cu_frame_linear &p)
 {
-    const int rows = p.load.count * p.load.matrices, chunks = (rows + p.load.chunk - 1) / p.load.chunk;
+    const int rows = p.load.count * p.load.matrices,
+              chunks = (rows + p.load.chunk - 1) / p.load.chunk;
     const int tiles = (rows < p.load.chunk ? rows : p.load.chunk) > 8 ? 2 : 1;
     int way = 0;
     if (rows == 0 || p.k != p.load.ld)
@@ -49,8 +53,7 @@ template <int STEPS, int T> struct row_tiles {
 #pragma unroll
         for (int t = 0; t < T; t++) { /* rows past the end are the last one */
             const int r = at.g + 8 * t < n ? at.g + 8 * t : n - 1;
-            const unsigned char *row =
-                rows.row(r, PITCH) + warp * (128 * STEPS) + at.w;
+            const unsigned char *row = rows.row(r, PITCH) + warp * (128 * STEPS) + at.w;
 #pragma unroll
             for (int s = 0; s < STEPS; s++) {
                 first[s][t] = *(const uint4 *)(row + 128 * s);
@@ -102,7 +105,8 @@ template <int STEPS, int T> struct row_chunks {
 
     UT_DEVICE_MEMBER int rows(void) const { return left < chunk ? left : chunk; }
     /* This one, once it is there: the warp's columns. */
-    UT_DEVICE_MEMBER void take(row_tiles<STEPS, T> &w, weight_ring &ring, const tile_place &at) const
+    UT_DEVICE_MEMBER void take(row_tiles<STEPS, T> &w, weight_ring &ring,
+                               const tile_place &at) const
     {
         const int n = rows();
         w.load(ring_take(ring, n, PITCH), n, warp, at);
@@ -115,10 +119,12 @@ template <int STEPS, int T> struct row_chunks {
 };
 
 /* The warp's products, to sums [rows of the block, UT_WARPS]; with a norm also its part of the sum
- * of squares. CHUNKS of them are in registers before x is there. */
+ * of squares. CHUNKS of them are in registers before x is there, if the ring has room for as many,
+ * and for a row that is left out at its end: they are not given back before they were used. */
 template <int STEPS, int T, int CHUNKS, bool NORMED>
 UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
-                            const linear_shared &s, int t, weight_ring &ring, const mail_clock &clock)
+                            const linear_shared &s, int t, weight_ring &ring,
+                            const mail_clock &clock)
 {
     enum { SLICE = 64 * STEPS, U = STEPS / 2 };
     const int warp = t / 32, column = t % 32 * 4, first = warp * SLICE + column;
@@ -163,7 +169,7 @@ UT_DEVICE void row_products(const cu_frame_linear &p, const cu_frame_load &l,
     }
 }
 
-/* A result of the block: its sum is that of so many warps. */
+/* Of one of the block's rows. */
 UT_DEVICE float row_sum(const float *sums, int row)
 {
     return sum_warps(sums + row * UT_WARPS);
@@ -181,10 +187,11 @@ UT_DEVICE mail_look<1> row_residual(const cu_frame_linear &p, const cu_frame_loa
     return look;
 }
 
-/* Results of the block, a few for each warp: see send_results. */
+/* Results of the block, a few for each warp, as send_results has them. t: the thread; own: its
+ * first one; early: that one's residual. */
 template <int FORM>
-UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const linear_shared &s, int t,
-                        const mail_clock &clock, int own, mail_look<1> early)
+UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const linear_shared &s,
+                        int t, const mail_clock &clock, int own, mail_look<1> early)
 {
     const int in = t % RESULTS_AT_ONCE, place = t % 32 / RESULTS_AT_ONCE;
     const int end = t / 32 * l.each + l.each, most = end < l.count ? end : l.count;
@@ -197,10 +204,9 @@ UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const 
         const int r = own < most ? own : most - 1; /* lanes without a result do the last */
         float v;
         if (FORM == CU_PRODUCT_GATED) {
-            const int half = l.chunk / 2, begin = r & -half;
-            const int gates = l.count - begin < half ? l.count - begin : half;
-            v = row_sum(s.sums, r + begin) * scale;
-            v = silu(v) * (row_sum(s.sums, r + begin + gates) * scale);
+            const gated_rows rows = rows_of_gated(l, r);
+            v = row_sum(s.sums, rows.gate) * scale;
+            v = silu(v) * (row_sum(s.sums, rows.other) * scale);
         } else {
             v = row_sum(s.sums, r) * scale;
         }
@@ -220,8 +226,8 @@ UT_DEVICE void row_send(const cu_frame_linear &p, const cu_frame_load &l, const 
 }
 
 template <int STEPS, int T, int CHUNKS, int FORM>
-UT_DEVICE void row_phase(const cu_frame_linear &phase, const linear_shared &s,
-                         weight_ring &ring, const mail_clock &clock)
+UT_DEVICE void row_phase(const cu_frame_linear &phase, const linear_shared &s, weight_ring &ring,
+                         const mail_clock &clock)
 {
     const cu_frame_load l = phase.load; /* in registers: what waits for mail reads all else again */
     const int t = thread(), own = t / 32 * l.each + t % RESULTS_AT_ONCE;
@@ -241,7 +247,7 @@ UT_DEVICE void frame_row(const cu_frame_linear &p, int way, const linear_shared 
     switch (way) {
 #define GO(number, steps, t, chunks, form)                                                         \
     case number:                                                                                   \
-        row_phase<steps, t, chunks, form>(p, s, ring, clock);                                   \
+        row_phase<steps, t, chunks, form>(p, s, ring, clock);                                      \
         break;
         ROW_WAYS(GO)
 #undef GO

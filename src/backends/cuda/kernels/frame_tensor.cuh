@@ -15,7 +15,7 @@
  * each of these parts, then a tree over the warps: its order depends on K alone. */
 #pragma once
 
-#include "backends/cuda/kernels/frame_ring.cuh"
+#include "backends/cuda/kernels/frame_sums.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
 #if UT_MMA

@@ -5,6 +5,7 @@
 #include "backends/cuda/kernels/frame_attention.cuh"
 #include "backends/cuda/kernels/frame_fetch.cuh"
 #include "backends/cuda/kernels/frame_linear.cuh"
+#include "backends/cuda/kernels/frame_row.cuh"
 #include "backends/cuda/kernels/slot_op.cuh"
 
 /* Bytes of shared memory by the threads that work, 16 at a time. */
@@ -74,12 +75,11 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     cu_frame_phase *phases = (cu_frame_phase *)(rows + a.ring); /* [CU_FRAME_PHASES] */
     cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
     frame_gates *gates = (frame_gates *)(ops + CU_OPS_AHEAD);
-    float *squares = (float *)(gates + 1);             /* [2, CU_FRAME_ROWS, UT_WARPS] */
+    float *squares = (float *)(gates + 1);                /* [2, CU_FRAME_ROWS, UT_WARPS] */
     float *sums = squares + 2 * CU_FRAME_ROWS * UT_WARPS; /* [2, a.sums] */
     float *xs = sums + 2 * a.sums;                        /* [a.x] */
     float *gains = xs + a.x;                              /* [2, a.gains] */
     weight_ring ring = {rows, gates, a.ring, 0, 0, 0};
-
     const int mine = (int)(blockIdx.x % (unsigned)a.mail_places) * a.mail_stride;
 
     let_next_start();
@@ -101,9 +101,9 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     const bool traced = a.trace && blockIdx.x == 0 && thread() == 0;
     for (int i = 0, side = 0;; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
-        const int4 head = *(const int4 *)&p; /* kind, end, way */
-        const linear_shared s = {xs, sums + side * a.sums, squares + side * CU_FRAME_ROWS * UT_WARPS,
-                                 gains, a.gains};
+        const int4 head = *(const int4 *)&p; /* kind, end, way: one load */
+        const linear_shared s = {xs, sums + side * a.sums,
+                                 squares + side * CU_FRAME_ROWS * UT_WARPS, gains, a.gains};
         if (traced)
             leave_time(a.trace + i);
         if (head.z > 0) {
