@@ -290,6 +290,7 @@ enum { MOST_SLOTS = 8, RUNS = 2 };
 typedef struct shape {
     const char *name;
     int32_t width; /* of the decoder; from 512 on, frames of bf16 are on tensor cores */
+    int32_t gated; /* columns of a swiglu in every layer, or 0 */
     int32_t heads, kv_heads, dim, capacity, window, positions, rows;
     int32_t first; /* position of the first pass, where there is no state */
     bool state;    /* positions are pos[slot] + ... */
@@ -300,12 +301,6 @@ typedef struct shape {
 static bool for_tensor_cores(const shape *s)
 {
     return s->width >= 512;
-}
-
-/* Layers with a swiglu, too. */
-static bool is_gated(const shape *s)
-{
-    return s->width == 1024;
 }
 
 enum { T_POS, T_COLUMN, T_CACHES };
@@ -328,7 +323,7 @@ static ut_tid shaped_layer(decoder *d, const shape *s, const ut_weight *const w[
     ut_tid h = ut_op_matmul(p, ut_op_rms_norm(p, x, w[0], 1e-5f), w[1], UT_NONE);
     h = ut_op_attention(p, ut_op_qkv(p, h, angles, w[3], w[3], 1e-6f, &attn), &attn);
     x = ut_op_matmul(p, h, w[2], x);
-    if (!is_gated(s))
+    if (!s->gated)
         return x;
     h = ut_op_swiglu(p, ut_op_matmul(p, ut_op_rms_norm(p, x, w[4], 1e-5f), w[5], UT_NONE));
     return ut_op_matmul(p, h, w[6], x);
@@ -376,13 +371,13 @@ static utter_status make_shaped(decoder *d, const shape *s, int32_t rows, ut_err
         w[i][1] = weight(d, (s->heads + 2 * s->kv_heads) * s->dim, width, UT_F32);
         w[i][2] = weight(d, width, s->heads * s->dim, UT_F32);
         w[i][3] = i % 2 ? weight(d, 1, s->dim, UT_F32) : NULL;
-        if (!is_gated(s))
+        if (!s->gated)
             continue;
         w[i][4] = weight(d, 1, width, UT_F32);
-        w[i][5] = weight(d, 2 * width, width, UT_F32);
-        w[i][6] = weight(d, width, width, UT_F32);
+        w[i][5] = weight(d, 2 * s->gated, width, UT_F32);
+        w[i][6] = weight(d, width, s->gated, UT_F32);
     }
-    const ut_weight *head = weight(d, CODES, width, UT_F32);
+    const ut_weight *head = weight(d, CODES, width, UT_F32), *start = weight(d, 1, width, UT_F32);
     const ut_tid column = ut_plan_state(p, T_COLUMN);
     ut_tid x = UT_NONE;
     for (int32_t done = 0; done < s->positions;) {
@@ -396,6 +391,7 @@ static utter_status make_shaped(decoder *d, const shape *s, int32_t rows, ut_err
                 ut_op_gather_into(p, x, r, column, table, 0, 1, &codes);
             else
                 ut_op_copy_into(p, x, r, before, 0, 1);
+        x = ut_op_rms_norm(p, x, start, 1e-5f); /* f32, and none of bf16 */
         for (int i = 0; i < LAYERS; i++)
             x = shaped_layer(d, s, w[i], x, (s->state ? 0 : s->first) + done, i);
         done += n;
@@ -546,47 +542,62 @@ static bool is_for(const shape *s, const ut_backend *b, ut_precision precision)
 
 static void compare_shapes(shaped_trail t[3])
 {
-    /* width; heads, of keys, size; capacity, window; positions, rows; first; state; slots */
+    /* width, gated; heads, of keys, size; capacity, window; positions, rows; first; state; slots */
     static const shape shapes[] = {
-        {"few positions", 64, 4, 2, 64, 10, 0, 8, 2, 0, false, 3, {0}},
-        {"few, heads of 128", 64, 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
-        {"few, a window", 64, 2, 2, 32, 16, 5, 7, 2, 3, false, 8, {0}},
-        {"few, ten queries", 64, 10, 1, 16, 12, 0, 3, 1, 4, false, 1, {0}},
-        {"few, sixteen queries", 64, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
-        {"a span's end", 64, 4, 2, 64, 80, 0, 4, 2, 62, false, 2, {0}},
-        {"two rows in two spans", 64, 4, 2, 64, 80, 0, 2, 2, 63, false, 1, {0}},
-        {"ends", 64, 4, 2, 32, 576, 0, 1, 1, 0, true, 8, {62, 63, 64, 126, 127, 128, 300, 510}},
-        {"spans' ends, rows", 64, 4, 2, 32, 320, 0, 2, 2, 0, true, 6, {61, 62, 63, 126, 127, 300}},
-        {"heads of 128", 64, 4, 2, 128, 320, 0, 1, 1, 0, true, 3, {5, 129, 300}},
-        {"one head per key", 64, 3, 3, 16, 200, 0, 1, 1, 0, true, 2, {0, 190}},
-        {"four heads per key", 64, 8, 2, 64, 200, 0, 2, 2, 0, true, 2, {128, 63}},
-        {"sixteen queries", 64, 8, 1, 64, 200, 0, 2, 2, 0, true, 2, {127, 62}},
-        {"three heads per key", 64, 6, 2, 32, 200, 0, 1, 1, 0, true, 2, {100, 20}},
-        {"many spans", 64, 2, 1, 16, 1300, 0, 1, 1, 0, true, 3, {1200, 511, 512}},
-        {"a window", 64, 4, 2, 32, 150, 100, 2, 2, 0, true, 4, {40, 99, 163, 1000}},
-        {"a window of one", 64, 4, 2, 32, 80, 1, 2, 2, 0, true, 2, {63, 500}},
-        {"a window of many spans", 64, 2, 1, 16, 900, 800, 2, 2, 0, true, 3, {100, 1000, 1343}},
-        {"a ring", 64, 4, 2, 32, 90, 0, 1, 1, 0, true, 3, {88, 89, 200}},
-        {"a small ring", 64, 4, 2, 32, 12, 0, 1, 1, 0, true, 3, {10, 63, 64}},
-        {"tensor: few", 512, 8, 4, 64, 10, 0, 4, 2, 0, false, 2, {0}},
-        {"tensor: few of 128", 512, 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
-        {"tensor: few, a window", 512, 8, 4, 64, 16, 5, 4, 2, 3, false, 2, {0}},
-        {"tensor: few, one per key", 512, 4, 4, 128, 16, 0, 3, 2, 6, false, 2, {0}},
-        {"tensor: few, eight per key", 512, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
-        {"tensor: known", 512, 4, 2, 128, 80, 0, 4, 2, 62, false, 2, {0}},
-        {"tensor: short", 512, 4, 2, 128, 40, 0, 3, 1, 36, false, 1, {0}},
-        {"tensor: two spans", 512, 4, 2, 128, 80, 0, 2, 2, 63, false, 1, {0}},
-        {"tensor: ends", 512, 4, 2, 128, 576, 0, 1, 1, 0, true, 4, {62, 63, 64, 510}},
-        {"tensor: ends, rows", 512, 4, 2, 128, 320, 0, 2, 2, 0, true, 2, {63, 126}},
-        {"tensor: one per key", 512, 4, 4, 128, 200, 0, 1, 1, 0, true, 2, {0, 190}},
-        {"tensor: four per key", 512, 4, 1, 128, 1300, 0, 1, 1, 0, true, 2, {1200, 512}},
-        {"tensor: a window", 512, 4, 2, 128, 150, 100, 2, 2, 0, true, 2, {99, 1000}},
-        {"tensor: a window of one", 512, 4, 2, 128, 80, 1, 2, 2, 0, true, 2, {63, 500}},
-        {"tensor: many", 512, 4, 1, 128, 900, 800, 2, 2, 0, true, 2, {1000, 1343}},
-        {"tensor: a ring", 512, 4, 2, 128, 90, 0, 1, 1, 0, true, 2, {89, 200}},
-        {"tensor: 1024 columns", 1024, 8, 4, 128, 80, 0, 1, 1, 0, true, 2, {5, 64}},
-        {"tensor: 2048 columns", 2048, 4, 2, 128, 80, 0, 1, 1, 0, true, 1, {5}},
-        {"tensor: 3072 columns", 3072, 4, 2, 128, 80, 0, 1, 1, 0, true, 1, {64}},
+        {"few positions", 64, 0, 4, 2, 64, 10, 0, 8, 2, 0, false, 3, {0}},
+        {"few, heads of 128", 64, 0, 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
+        {"few, a window", 64, 0, 2, 2, 32, 16, 5, 7, 2, 3, false, 8, {0}},
+        {"few, ten queries", 64, 0, 10, 1, 16, 12, 0, 3, 1, 4, false, 1, {0}},
+        {"few, sixteen queries", 64, 0, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
+        {"a span's end", 64, 0, 4, 2, 64, 80, 0, 4, 2, 62, false, 2, {0}},
+        {"two rows in two spans", 64, 0, 4, 2, 64, 80, 0, 2, 2, 63, false, 1, {0}},
+        {"ends", 64, 0, 4, 2, 32, 576, 0, 1, 1, 0, true, 8, {62, 63, 64, 126, 127, 128, 300, 510}},
+        {"spans' ends, rows",
+         64,
+         0,
+         4,
+         2,
+         32,
+         320,
+         0,
+         2,
+         2,
+         0,
+         true,
+         6,
+         {61, 62, 63, 126, 127, 300}},
+        {"heads of 128", 64, 0, 4, 2, 128, 320, 0, 1, 1, 0, true, 3, {5, 129, 300}},
+        {"one head per key", 64, 0, 3, 3, 16, 200, 0, 1, 1, 0, true, 2, {0, 190}},
+        {"four heads per key", 64, 0, 8, 2, 64, 200, 0, 2, 2, 0, true, 2, {128, 63}},
+        {"sixteen queries", 64, 0, 8, 1, 64, 200, 0, 2, 2, 0, true, 2, {127, 62}},
+        {"three heads per key", 64, 0, 6, 2, 32, 200, 0, 1, 1, 0, true, 2, {100, 20}},
+        {"many spans", 64, 0, 2, 1, 16, 1300, 0, 1, 1, 0, true, 3, {1200, 511, 512}},
+        {"a window", 64, 0, 4, 2, 32, 150, 100, 2, 2, 0, true, 4, {40, 99, 163, 1000}},
+        {"a window of one", 64, 0, 4, 2, 32, 80, 1, 2, 2, 0, true, 2, {63, 500}},
+        {"a window of many spans", 64, 0, 2, 1, 16, 900, 800, 2, 2, 0, true, 3, {100, 1000, 1343}},
+        {"a ring", 64, 0, 4, 2, 32, 90, 0, 1, 1, 0, true, 3, {88, 89, 200}},
+        {"a small ring", 64, 0, 4, 2, 32, 12, 0, 1, 1, 0, true, 3, {10, 63, 64}},
+        {"tensor: few", 512, 0, 8, 4, 64, 10, 0, 4, 2, 0, false, 2, {0}},
+        {"tensor: few of 128", 512, 0, 4, 2, 128, 16, 0, 4, 2, 12, false, 1, {0}},
+        {"tensor: few, a window", 512, 0, 8, 4, 64, 16, 5, 4, 2, 3, false, 2, {0}},
+        {"tensor: few, one per key", 512, 0, 4, 4, 128, 16, 0, 3, 2, 6, false, 2, {0}},
+        {"tensor: few, eight per key", 512, 0, 8, 1, 64, 16, 0, 3, 2, 6, false, 2, {0}},
+        {"tensor: known", 512, 0, 4, 2, 128, 80, 0, 4, 2, 62, false, 2, {0}},
+        {"tensor: short", 512, 0, 4, 2, 128, 40, 0, 3, 1, 36, false, 1, {0}},
+        {"tensor: two spans", 512, 0, 4, 2, 128, 80, 0, 2, 2, 63, false, 1, {0}},
+        {"tensor: ends", 512, 0, 4, 2, 128, 576, 0, 1, 1, 0, true, 4, {62, 63, 64, 510}},
+        {"tensor: ends, rows", 512, 0, 4, 2, 128, 320, 0, 2, 2, 0, true, 2, {63, 126}},
+        {"tensor: one per key", 512, 0, 4, 4, 128, 200, 0, 1, 1, 0, true, 2, {0, 190}},
+        {"tensor: four per key", 512, 0, 4, 1, 128, 1300, 0, 1, 1, 0, true, 2, {1200, 512}},
+        {"tensor: a window", 512, 0, 4, 2, 128, 150, 100, 2, 2, 0, true, 2, {99, 1000}},
+        {"tensor: a window of one", 512, 0, 4, 2, 128, 80, 1, 2, 2, 0, true, 2, {63, 500}},
+        {"tensor: many", 512, 0, 4, 1, 128, 900, 800, 2, 2, 0, true, 2, {1000, 1343}},
+        {"tensor: a ring", 512, 0, 4, 2, 128, 90, 0, 1, 1, 0, true, 2, {89, 200}},
+        {"tensor: 1024 columns", 1024, 1024, 8, 4, 128, 80, 0, 1, 1, 0, true, 2, {5, 64}},
+        {"tensor: 2048 columns", 2048, 512, 4, 2, 128, 80, 0, 1, 1, 0, true, 1, {5}},
+        {"tensor: 32 heads", 512, 0, 32, 8, 64, 16, 0, 2, 1, 0, false, 2, {0}},
+        {"tensor: 24 heads", 512, 0, 24, 6, 128, 80, 0, 1, 1, 0, true, 1, {5}},
+        {"tensor: 3072 columns", 3072, 0, 4, 2, 128, 80, 0, 1, 1, 0, true, 1, {64}},
     };
     static const struct {
         ut_precision precision;
