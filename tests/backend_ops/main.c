@@ -55,10 +55,16 @@ static int find(const char *const *names, int n, const char *text)
     return n;
 }
 
-static bool is_group(const char *text)
+/* How many of the groups an option like --int8 leaves. */
+static int n_groups(const options *o)
 {
-    for (int i = 0; i < GROUPS; i++)
-        if (strcmp(groups[i].name, text) == 0)
+    return o->params.precision == UT_PRECISION_AUTO ? GROUPS : PRODUCTS;
+}
+
+static bool runs_group(const options *o, const char *name)
+{
+    for (int i = 0; i < n_groups(o); i++)
+        if (strcmp(groups[i].name, name) == 0)
             return true;
     return false;
 }
@@ -76,7 +82,7 @@ static bool parse(int argc, char **argv, options *o)
             o->params.precision = UT_PRECISION_INT4;
         } else if (strcmp(argv[i], "--attention") == 0 && find(attention, 3, value) >= 0) {
             o->params.attention = (ut_attention)find(attention, 3, argv[++i]);
-        } else if (strcmp(argv[i], "--only") == 0 && is_group(value)) {
+        } else if (strcmp(argv[i], "--only") == 0 && *value) {
             o->only = argv[++i];
         } else if (argv[i][0] != '-' && i == 1) {
             o->name = argv[i];
@@ -84,7 +90,7 @@ static bool parse(int argc, char **argv, options *o)
             return false;
         }
     }
-    return true;
+    return !o->only || runs_group(o, o->only);
 }
 
 static void usage(void)
@@ -116,8 +122,7 @@ int main(int argc, char **argv)
     char text[256];
     tested->ops->describe(tested, text, sizeof text);
     printf("%s\n", text);
-    const int n = o.params.precision == UT_PRECISION_AUTO ? GROUPS : PRODUCTS;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n_groups(&o); i++) {
         if (o.only && strcmp(o.only, groups[i].name) != 0)
             continue;
         seed((uint64_t)i);
