@@ -20,6 +20,11 @@ int32_t ut_ar_max_prompt(int32_t capacity)
     return capacity > 4096 ? capacity - 2048 : capacity * 3 / 4;
 }
 
+int32_t ut_ar_cache_rows(int32_t capacity)
+{
+    return (capacity + 63) / 64 * 64;
+}
+
 utter_status ut_ar_write(ut_ar_writer *w, const char *name, void (*write)(ut_ar_writer *w),
                          ut_plan **out, ut_err *err)
 {

@@ -23,6 +23,9 @@ ut_ar_states ut_ar_states_load(ut_loader *l, ut_state_set *set, int32_t columns,
 /* Positions that a prompt may take of a loop's: the reference of S1-mini keeps 2048 for speech. */
 int32_t ut_ar_max_prompt(int32_t capacity);
 
+/* Rows of a loop's caches: its positions, up to a multiple of 64, as backends attend to them. */
+int32_t ut_ar_cache_rows(int32_t capacity);
+
 /* A plan of a loop being written. */
 typedef struct ut_ar_writer {
     const void *lm; /* the family's own */

@@ -148,6 +148,7 @@ static inline void gate_wait(uint64_t *gate, uint32_t n, uint32_t count)
         if (++polls == 100000)
             emu_gate_closed();
 }
+static inline void before_copies(void) {}
 static inline void prefetch_line(const void *) {}
 static inline void leave_time(uint64_t *at)
 {
@@ -163,6 +164,34 @@ static inline void copy_start(void *dst, const void *src, uint32_t bytes, const 
 {
     memcpy(dst, src, bytes);
 }
+/* A tensor of four dimensions and a box of it, as cuTensorMapEncodeTiled gets them. */
+struct emu_tensor {
+    const unsigned char *base;
+    uint64_t stride[3];
+    uint32_t dims[4], box[4];
+};
+static_assert(sizeof(emu_tensor) <= sizeof(cu_tensor_map), "it is kept there");
+/* Lines of 128 bytes, one after another; what is not in the tensor is 0. */
+static inline void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int slot,
+                            const uint64_t *)
+{
+    emu_tensor t;
+    memcpy(&t, map, sizeof t);
+    unsigned char *to = static_cast<unsigned char *>(dst);
+    for (uint32_t line = 0; line < t.box[1] * t.box[2]; line++) {
+        const uint64_t i = (uint64_t)h + line % t.box[1], r = (uint64_t)row + line / t.box[1];
+        const unsigned char *from =
+            t.base + i * t.stride[0] + r * t.stride[1] + (uint64_t)slot * t.stride[2];
+        for (uint32_t group = 0; group < 8; group++) {
+            unsigned char *at = to + line * 128 + (group ^ line % 8) * 16;
+            if (i < t.dims[1] && r < t.dims[2])
+                memcpy(at, from + group * 16, 16);
+            else
+                memset(at, 0, 16);
+        }
+    }
+}
+static inline void prefetch_map(const cu_tensor_map *) {}
 static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
 {
     const uint32_t old = *p;

@@ -281,6 +281,12 @@ typedef struct cu_angles_args {
     int32_t rows, slots, dim, first_pos, round_bf16;
 } cu_angles_args;
 
+/* What copies of boxes of a tensor need to know, as the driver writes it, at an address that is a
+ * multiple of 64. */
+typedef struct cu_tensor_map {
+    uint64_t opaque[16];
+} cu_tensor_map;
+
 typedef struct cu_qkv_args {
     UT_DEV(const float) x;
     UT_DEV(const float) angles;

@@ -30,6 +30,9 @@ bool cu_driver_open(cu_driver *d, char *why, size_t size)
     }
     CU_DRIVER_FUNCTIONS(X)
 #undef X
+#define X(name, symbol, parameters) (void)ut_dynlib_find(d->lib, symbol, &d->name);
+    CU_DRIVER_LATER(X)
+#undef X
     const cu_result r = d->init(0);
     if (r != CU_OK) {
         snprintf(why, size, "the NVIDIA driver does not start: %s", cu_driver_text(d, r));

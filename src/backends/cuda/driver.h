@@ -4,6 +4,7 @@
 #ifndef UT_BACKENDS_CUDA_DRIVER_H
 #define UT_BACKENDS_CUDA_DRIVER_H
 
+#include "backends/cuda/args.h"
 #include "base/dynlib.h"
 #include <stddef.h>
 #include <stdint.h>
@@ -42,7 +43,12 @@ enum {
 
     CU_LAUNCH_COOPERATIVE = 2,
     CU_LAUNCH_CLUSTER = 4,
-    CU_LAUNCH_PROGRAMMATIC = 6 /* may start before the kernel in front has ended */
+    CU_LAUNCH_PROGRAMMATIC = 6, /* may start before the kernel in front has ended */
+
+    CU_TENSOR_BF16 = 9,
+    CU_TENSOR_SWIZZLE_128 =
+        3, /* 16-byte group g of line i of a box, of 128 bytes, is at g ^ i % 8 */
+    CU_TENSOR_PROMOTE_256 = 3 /* bytes that the second-level cache asks for together */
 };
 
 /* How a kernel is launched, as the driver lays it out. */
@@ -109,10 +115,18 @@ typedef struct cu_launch_config {
     X(graph_free, "cuGraphDestroy", (cu_graph))                                                    \
     X(graph_exec_free, "cuGraphExecDestroy", (cu_graph_exec))
 
+/* Those that drivers before 12.0 have not: NULL. */
+#define CU_DRIVER_LATER(X)                                                                         \
+    X(tensor_map, "cuTensorMapEncodeTiled",                                                        \
+      (cu_tensor_map * out, int type, unsigned rank, cu_ptr, const uint64_t *dims,                 \
+       const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,        \
+       int swizzle, int promote, int fill))
+
 typedef struct cu_driver {
     ut_dynlib *lib;
 #define X(name, symbol, parameters) cu_result(*name) parameters;
     CU_DRIVER_FUNCTIONS(X)
+    CU_DRIVER_LATER(X)
 #undef X
 } cu_driver;
 

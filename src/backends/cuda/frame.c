@@ -58,14 +58,16 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
     if (f->bf16) {
         f->ring_whole = ring_in(f, b->shared_limit);
         f->ring_phase = ring_in(f, half_of(b));
-        /* a chunk; among rows of other lengths also a row's place that is left out at the end */
+        /* a chunk; among others also what is left out at the end: a row's place, or a piece's */
         if (f->ring_phase < CU_CHUNK_LEAST * f->row_bytes ||
+            f->ring_phase < 2 * f->piece_bytes + CU_PIECE_ALIGN ||
             f->ring_whole < (CU_CHUNK_LEAST + 1) * f->row_bytes) { /* then it goes in steps */
             cu_frame_free(b, f);
             return UTTER_OK;
         }
     }
-    f->bytes = 256 + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
+    f->noise_at = 256 + (size_t)f->mail_places * f->mail_bytes;
+    f->bytes = f->noise_at + f->noise_bytes + f->part_bytes;
     st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
     if (st == UTTER_OK) {
         const cu_result r = b->d.set8(f->memory, 0, f->bytes, b->stream);
@@ -88,26 +90,34 @@ void cu_frame_free(cu_backend *b, cu_frame *f)
     ut_free(f->phases);
     ut_free(f->slot_ops);
     ut_free(f->apart);
+    ut_free(f->drawn);
     ut_free(f);
 }
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
 typedef struct tables {
+    cu_tensor_map *maps; /* [n_spans, 2] */
     cu_frame_phase *phases;
     cu_slot_op *ops;
-    uint8_t *memory; /* both, as on the device */
-    size_t bytes, ops_at;
+    uint8_t *memory; /* all of them, as on the device; from a multiple of MAP_ALIGN on */
+    void *allocated;
+    size_t bytes, phases_at, ops_at;
 } tables;
+
+enum { MAP_ALIGN = 64 };
 
 static bool new_tables(tables *t, const cu_frame *f)
 {
-    t->ops_at = (size_t)f->n_phases * sizeof *t->phases;
+    t->phases_at = (size_t)f->n_spans * 2 * sizeof *t->maps;
+    t->ops_at = t->phases_at + (size_t)f->n_phases * sizeof *t->phases;
     t->bytes = t->ops_at + (size_t)f->n_slot_ops * sizeof *t->ops;
-    t->memory = ut_calloc(1, t->bytes);
-    if (!t->memory)
+    t->allocated = ut_calloc(1, t->bytes + MAP_ALIGN);
+    if (!t->allocated)
         return false;
-    t->phases = (cu_frame_phase *)(void *)t->memory;
+    t->memory = (uint8_t *)t->allocated + (MAP_ALIGN - (uintptr_t)t->allocated % MAP_ALIGN);
+    t->maps = (cu_tensor_map *)(void *)t->memory;
+    t->phases = (cu_frame_phase *)(void *)(t->memory + t->phases_at);
     t->ops = (cu_slot_op *)(void *)(t->memory + t->ops_at);
     return true;
 }
@@ -213,6 +223,46 @@ static void fill_attention(cu_run *r, const cu_fused *f, cu_frame_attention *out
     out->part_slot = frame->part_slot;
     out->spans = CU_ATT_SPANS(out->reach, out->qkv.rows);
     out->brief = f->brief;
+    out->added = f->added;
+}
+
+/* Boxes of a cache [slots, capacity, kv_heads, 2 halves of a head]: of a head all of it, of
+ * CU_ATT_SPAN rows. */
+static cu_result map_cache(const cu_driver *d, const cu_qkv_args *a, cu_ptr cache,
+                           cu_tensor_map *map)
+{
+    enum { HALF = CU_ATT_DIM / 2, SIZE = 2 };
+    const uint64_t row = (uint64_t)a->kv_heads * CU_ATT_DIM * SIZE, slots = (uint64_t)a->slots;
+    const uint64_t slot = slots > 1 ? (uint64_t)a->cache_slot * SIZE : row * (uint64_t)a->capacity;
+    const uint64_t dims[] = {HALF, 2 * (uint64_t)a->kv_heads, (uint64_t)a->capacity, slots};
+    const uint64_t strides[] = {HALF * SIZE, row, slot};
+    const uint32_t box[] = {HALF, 2, CU_ATT_SPAN, 1}, steps[] = {1, 1, 1, 1};
+    return d->tensor_map(map, CU_TENSOR_BF16, 4, cache, dims, strides, box, steps, 0,
+                         CU_TENSOR_SWIZZLE_128, CU_TENSOR_PROMOTE_256, 0);
+}
+
+/* For attention phases whose rows of the caches come ahead; on_device: where t->maps will be. */
+static utter_status map_caches(cu_run *r, tables *t, cu_ptr on_device, ut_err *err)
+{
+    const cu_frame *f = r->e->frame;
+    const cu_driver *d = &r->b->d;
+    cu_frame_attention *before = NULL;
+    cu_result result = CU_OK;
+    int32_t n = 0;
+    for (int32_t i = 0; f->bf16 && i < f->n_phases && result == CU_OK; i++) {
+        cu_frame_attention *a = &t->phases[i].u.attention;
+        if (t->phases[i].kind != CU_PHASE_ATTENTION || a->brief)
+            continue;
+        a->maps = on_device + (cu_ptr)(2 * n) * sizeof *t->maps;
+        if (before)
+            before->next_maps = a->maps;
+        before = a;
+        result = map_cache(d, &a->qkv, a->qkv.cache_k, &t->maps[2 * n]);
+        if (result == CU_OK)
+            result = map_cache(d, &a->qkv, a->qkv.cache_v, &t->maps[2 * n + 1]);
+        n++;
+    }
+    return result == CU_OK ? UTTER_OK : cu_fail(r->b, result, "preparing a frame", err);
 }
 
 /* Attention phases know each other: what they leave for one another differs by number, and each
@@ -254,6 +304,15 @@ static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
     arguments_of(r, op, &out->u, sizeof out->u);
 }
 
+/* Which of the phase's operations is a decision whose noise is drawn ahead, or -1. */
+static int32_t drawn_of(const cu_frame *f, const cu_fused *phase)
+{
+    for (int32_t i = 0; i < phase->count; i++)
+        if (f->drawn[phase->first + i])
+            return i;
+    return -1;
+}
+
 static void fill_tables(cu_run *r, tables *t)
 {
     const cu_frame *f = r->e->frame;
@@ -269,12 +328,16 @@ static void fill_tables(cu_run *r, tables *t)
         else if (from->kind == CU_PHASE_ATTENTION)
             fill_attention(r, from, &to->u.attention);
         else
-            to->u.slots = (cu_frame_slots){from->first, from->count};
+            to->u.slots = (cu_frame_slots){from->first, from->count, drawn_of(f, from)};
     }
     number_attention(f, t->phases);
     for (int32_t i = 0; i < f->n_slot_ops; i++) {
         fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
         t->ops[i].apart = f->apart[i];
+        if (f->drawn[i]) {
+            t->ops[i].u.sample.noise = f->memory + f->noise_at;
+            t->ops[i].u.sample.noise_slot = f->noise;
+        }
     }
 }
 
@@ -284,20 +347,23 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
     tables t;
     if (!new_tables(&t, f))
         return ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory", r->e->head.plan->name);
-    fill_tables(r, &t);
     utter_status st = UTTER_OK;
     if (!c->tables)
         st =
             cu_alloc(r->b, t.bytes, &c->tables, err, "the frame of plan %s", r->e->head.plan->name);
     else if (r->e->stream) /* a run that was before may still read them */
         st = cu_wait(r->b, r->e->done, r->e->head.plan->name, err);
+    if (st == UTTER_OK) {
+        fill_tables(r, &t);
+        st = map_caches(r, &t, c->tables, err);
+    }
     if (st == UTTER_OK)
         st = cu_upload(r->b, c->tables, t.memory, t.bytes, err);
     if (st == UTTER_OK) {
         const cu_result synced = r->b->d.stream_sync(r->b->stream); /* another stream reads them */
         st = synced == CU_OK ? UTTER_OK : cu_fail(r->b, synced, "preparing a frame", err);
     }
-    c->args = (cu_frame_args){.phases = c->tables,
+    c->args = (cu_frame_args){.phases = c->tables + t.phases_at,
                               .ops = c->tables + t.ops_at,
                               .barrier = f->memory,
                               .frame = f->memory + 128,
@@ -308,7 +374,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
                               .mail_places = f->mail_places,
                               .mail_stride = (int32_t)(f->mail_bytes / sizeof(cu_mail))};
     c->ready = st == UTTER_OK;
-    ut_free(t.memory);
+    ut_free(t.allocated);
     return st;
 }
 

@@ -15,6 +15,7 @@ typedef struct cu_fused {
     bool barrier;         /* before it: what it reads is not mail */
     bool mail_only;       /* what it makes need not be anywhere else */
     bool brief;           /* attention that frame_brief.cuh does, where frames are bf16 */
+    bool added;           /* operations before it have written to its caches */
 } cu_fused;
 
 struct cu_frame {
@@ -23,6 +24,7 @@ struct cu_frame {
     int32_t n_phases;
     int32_t *slot_ops; /* operations */
     bool *apart;       /* [n_slot_ops] as in cu_slot_op */
+    bool *drawn; /* [n_slot_ops] decisions whose noise is drawn ahead, one of a phase at most */
     int32_t n_slot_ops;
     int32_t sums, x, gains;         /* as in cu_frame_args */
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
@@ -30,11 +32,15 @@ struct cu_frame {
     bool bf16;                      /* frame_bf16.cu walks it: rows of matrices are fetched ahead */
     int32_t brief;                  /* dimensions of the heads of brief attention, or 0 */
     int32_t row_bytes;              /* of a matrix, at most */
+    int32_t piece_bytes;            /* of a cache's rows that are attended to together, at most */
+    int32_t n_spans;                /* phases of attention that are not brief */
     int64_t part_slot;              /* mail of a slot's parts of attention */
     size_t part_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;
-    cu_ptr memory; /* barrier and frame, mail, parts of attention */
+    int32_t noise; /* numbers that are drawn ahead for a slot, at most; a multiple of 4 */
+    size_t noise_bytes, noise_at;
+    cu_ptr memory; /* barrier and frame, mail, noise, parts of attention */
     size_t bytes;
 };
 

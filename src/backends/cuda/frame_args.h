@@ -21,6 +21,9 @@
 #define CU_MAIL_PLACES 4
 /* Positions of the caches that a block attends to at a time; counted from position 0. */
 #define CU_ATT_SPAN 64
+/* Bytes of the ring for a span's rows of a cache, and what their address is a multiple of. */
+#define CU_ATT_PIECE(dim) (CU_ATT_SPAN * 2 * (dim))
+#define CU_PIECE_ALIGN    1024
 /* Spans that are seen, at most, where a row sees `reach` positions. */
 #define CU_ATT_SPANS(reach, rows) (((reach) + (rows)-1) / CU_ATT_SPAN + 2)
 /* Queries of one key head (rows * heads per key head) and their length, at most. */
@@ -108,17 +111,21 @@ typedef struct cu_frame_attention {
      * writes has x, which needs what the phase before made of all parts of the slot. */
     UT_DEV(cu_part) part;
     int64_t part_slot;
+    UT_DEV(const cu_tensor_map) maps;      /* of keys, then of values; or 0 */
+    UT_DEV(const cu_tensor_map) next_maps; /* those of the next phase that has some, or 0 */
     UT_DEV(const void) next_k; /* or 0: caches of the next attention phase, if they are alike */
     UT_DEV(const void) next_v;
     int32_t spans, group; /* spans at most; heads per key head */
     int32_t number, numbers;
-    int32_t brief, pad; /* frame_brief.cuh does it, where frames are bf16 */
+    int32_t brief; /* frame_brief.cuh does it, where frames are bf16 */
+    int32_t added; /* has the frame added rows to these caches before? */
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: block s does them for slot s, one after another; those
  * that stand apart are another block's at the same time, see cu_slot_op. */
 typedef struct cu_frame_slots {
     int32_t first, count;
+    int32_t drawn; /* which of them is a decision whose noise is drawn ahead, or -1 */
 } cu_frame_slots;
 
 typedef enum cu_phase_end { CU_END_BARRIER = 1, CU_END_SLOTS = 2 } cu_phase_end;
@@ -132,7 +139,7 @@ typedef struct cu_frame_phase {
         cu_frame_linear linear;
         cu_frame_attention attention;
         cu_frame_slots slots;
-        int64_t whole[30]; /* a multiple of 16 bytes */
+        int64_t whole[32]; /* a multiple of 16 bytes */
     } u;
 } cu_frame_phase;
 
@@ -198,6 +205,8 @@ typedef struct cu_frame_args {
 #define CU_FRAME_ROWS 16
 /* Operations of a phase of slots that a block fetches ahead. */
 #define CU_OPS_AHEAD 6
+/* Numbers of noise that a warp draws ahead for a decision, at most. */
+#define CU_NOISE_AHEAD 2048
 /* Phases that a block knows: those that come are fetched while others are worked on. */
 #define CU_FRAME_PHASES 8
 /* Threads of a frame's block: those that work, and four warps, of which one fetches; registers go
@@ -212,11 +221,11 @@ typedef struct cu_frame_args {
     (CU_FRAME_PHASES * sizeof(cu_frame_phase) + CU_OPS_AHEAD * sizeof(cu_slot_op) + CU_GATES +     \
      2 * (CU_THREADS / 32) * 4 * (size_t)CU_FRAME_ROWS +                                           \
      4 * (2 * (size_t)(sums) + (size_t)(x) + 2 * (size_t)(gains)) + (size_t)(ring))
-/* Floats of x that attention on tensor cores needs: span_shared, which is more than brief_all. */
-#define CU_ATT_TENSOR_SHARED(dim)                                                                  \
-    ((CU_ATT_SPAN * 2 * (dim) + 4 * (2 * (dim) + 64) + 2 * (dim) + 2 * 4 * CU_ATT_SPAN +           \
-      CU_THREADS / 32 * 4 * (2 * CU_ATT_SPAN + 32)) /                                              \
-     4)
+/* Floats of x that attention on tensor cores needs: span_shared, and brief_all. */
+#define CU_ATT_HEADS(dim) (4 * (2 * (dim) + 64))
+#define CU_ATT_SPAN_SHARED(dim)                                                                    \
+    ((CU_ATT_HEADS(dim) + 2 * 4 * CU_ATT_SPAN + CU_THREADS / 32 * 4 * (2 * CU_ATT_SPAN + 32)) / 4)
+#define CU_ATT_BRIEF_SHARED(dim) ((CU_ATT_HEADS(dim) + 2 * CU_ATT_BRIEF * 2 * (dim)) / 4)
 /* And in plain arithmetic: see att_layout. */
 #define CU_ATT_SHARED(queries, rows, dim)                                                          \
     (((queries) + 2 * (rows)) * (dim) + CU_THREADS / 32 * ((queries) * ((dim) + 2) + CU_ATT_SCORES))

@@ -13,6 +13,7 @@ typedef struct fuser {
     bool *taken;       /* [n_ops] part of an earlier phase */
     bool *after;       /* [n_tensors] what follows_attention has met */
     int32_t n_waiting; /* the last slot_ops, not in a phase yet */
+    int32_t plain_x;   /* floats of x that attention in plain arithmetic needs */
 } fuser;
 
 /* ---- Who reads and writes what --------------------------------------------------------------- */
@@ -36,8 +37,11 @@ static bool writes(const fuser *x, const ut_op *op, ut_tid t)
     for (int i = 0; i < 2; i++)
         if (op->out[i] != UT_NONE && root(x, op->out[i]) == t)
             return true;
-    const bool in = op->kind == UT_OP_QKV || op->kind == UT_OP_SAMPLE || op->kind == UT_OP_RING_PUT;
-    return in && x->p->tensors[t].role == UT_STATE && reads(x, op, t);
+    if (op->kind == UT_OP_QKV)
+        return root(x, op->in[2]) == t || root(x, op->in[3]) == t;
+    if (op->kind == UT_OP_SAMPLE)
+        return root(x, op->in[4]) == t;
+    return op->kind == UT_OP_RING_PUT && x->p->tensors[t].role == UT_STATE && reads(x, op, t);
 }
 
 /* May b not stand before a? */
@@ -71,6 +75,12 @@ static bool written_between(const fuser *x, ut_tid t, int32_t first, int32_t las
         if (writes(x, &x->p->ops[i], root(x, t)))
             return true;
     return false;
+}
+
+/* By an operation of the frame that stands before number i. */
+static bool written_before(const fuser *x, ut_tid t, int32_t i)
+{
+    return written_between(x, t, x->e->tail - 1, i);
 }
 
 static bool is_temp(const fuser *x, ut_tid t)
@@ -120,6 +130,12 @@ static bool norm_goes_along(const fuser *x, int32_t i, bool *others)
 
 /* ---- Phases ---------------------------------------------------------------------------------- */
 
+static void most(int32_t *value, int64_t v)
+{
+    if (v > *value)
+        *value = (int32_t)v;
+}
+
 static cu_fused *new_phase(fuser *x, cu_phase_kind kind)
 {
     cu_fused *f = &x->f->phases[x->f->n_phases++];
@@ -138,6 +154,25 @@ static bool stands_apart(const fuser *x, const int32_t *waiting, int32_t i)
     return true;
 }
 
+/* Of the first decision among operations first, first + 1, ... noise can be drawn before the phase
+ * begins, if what it depends on is known when the frame begins, and if it is not so much that a
+ * warp would not be done in time. */
+static void draw_ahead(fuser *x, int32_t first, int32_t count)
+{
+    for (int32_t i = first; i < first + count; i++) {
+        const int32_t n = x->f->slot_ops[i];
+        const ut_op *op = &x->p->ops[n];
+        if (op->kind != UT_OP_SAMPLE)
+            continue;
+        const int32_t ids = x->p->tensors[op->in[0]].cols;
+        x->f->drawn[i] = op->in[5] == UT_NONE && ids <= CU_NOISE_AHEAD &&
+                         !written_before(x, op->in[2], n) && !written_before(x, op->in[3], n);
+        if (x->f->drawn[i])
+            most(&x->f->noise, CU_SAMPLE_ROW(ids));
+        return;
+    }
+}
+
 static void end_waiting(fuser *x)
 {
     if (x->n_waiting == 0)
@@ -147,6 +182,7 @@ static void end_waiting(fuser *x)
     f->count = x->n_waiting;
     for (int32_t i = 0; i < f->count; i++)
         x->f->apart[f->first + i] = stands_apart(x, x->f->slot_ops + f->first, i);
+    draw_ahead(x, f->first, f->count);
     x->n_waiting = 0;
 }
 
@@ -160,12 +196,6 @@ static void go_before(fuser *x, const ut_op *op)
             return;
         }
     }
-}
-
-static void most(int32_t *value, int64_t v)
-{
-    if (v > *value)
-        *value = (int32_t)v;
 }
 
 static bool add_linear(fuser *x, int32_t i)
@@ -215,12 +245,16 @@ static bool goes_by_brief(const fuser *x, const ut_op *op, int32_t capacity)
            (x->f->brief == 0 || x->f->brief == dim);
 }
 
-/* Can frame_spans.cuh do it? A span's rows are not further apart than the caches are long. */
-static bool spans_fit(const fuser *x, const ut_op *op, int32_t capacity)
+/* Can frame_spans.cuh do it? A span's rows lie together in the caches, and where they are is known
+ * before the frame begins. */
+static bool spans_fit(const fuser *x, const ut_op *op, int32_t i, int32_t capacity)
 {
+    const cu_backend *b = (const cu_backend *)x->e->head.backend;
     const int32_t end = op->u.attn.first_pos + x->p->tensors[op->in[0]].rows_fixed;
-    return op->u.attn.head_dim == CU_ATT_DIM &&
-           (capacity >= CU_ATT_SPAN || (op->in[4] == UT_NONE && end <= capacity));
+    const bool fixed = op->in[4] == UT_NONE;
+    return b->d.tensor_map && op->u.attn.head_dim == CU_ATT_DIM &&
+           (fixed ? end <= capacity
+                  : capacity % CU_ATT_SPAN == 0 && !written_before(x, op->in[4], i));
 }
 
 static bool add_attention(fuser *x, int32_t i)
@@ -251,12 +285,16 @@ static bool add_attention(fuser *x, int32_t i)
     if (part_slot > x->f->part_slot)
         x->f->part_slot = part_slot;
     x->f->part_bytes = sizeof(cu_part) * (size_t)x->f->part_slot * (size_t)x->e->n_slots;
-    most(&x->f->x, CU_ATT_SHARED(queries, rows, dim));
-    most(&x->f->x, CU_ATT_TENSOR_SHARED(dim));
+    most(&x->plain_x, CU_ATT_SHARED(queries, rows, dim));
     f->brief = goes_by_brief(x, op, capacity);
+    f->added = written_before(x, op->in[2], i) || written_before(x, op->in[3], i);
+    most(&x->f->x, f->brief ? CU_ATT_BRIEF_SHARED(dim) : CU_ATT_SPAN_SHARED(dim));
     if (f->brief)
         x->f->brief = dim;
-    x->f->bf16 = x->f->bf16 && (f->brief || spans_fit(x, op, capacity)) &&
+    else
+        most(&x->f->piece_bytes, CU_ATT_PIECE(dim));
+    x->f->n_spans += !f->brief;
+    x->f->bf16 = x->f->bf16 && (f->brief || spans_fit(x, op, i, capacity)) &&
                  cu_place_type(&x->e->places[op->in[2]]) == CU_BF16;
     return true;
 }
@@ -454,10 +492,11 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
         x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);
+        x.f->drawn = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->drawn);
         x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
     bool ok = x.f && x.norm_of && x.taken && x.after && x.f->phases && x.f->slot_ops &&
-              x.f->apart && x.f->mail;
+              x.f->apart && x.f->drawn && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
@@ -468,7 +507,10 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         end_waiting(&x);
         arrange_mail(&x);
         leave_out_plain_results(&x);
+        if (!x.f->bf16)
+            most(&x.f->x, x.plain_x);
         x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
+        x.f->noise_bytes = sizeof(float) * (size_t)x.f->noise * (size_t)e->n_slots;
         x.f->mail_places = e->n_slots == 1 ? CU_MAIL_PLACES : 1;
     }
     ut_free(x.norm_of);

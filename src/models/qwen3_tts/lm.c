@@ -102,7 +102,7 @@ void ut_q3_lm_load(ut_loader *l, ut_q3_lm *lm, const ut_q3_config *c,
     const ut_tf_options tf = {.qk_norm = true, .names = &ut_tf_names_hf};
     set_sizes(&lm->talker, &c->talker);
     set_sizes(&lm->predictor, &c->predictor);
-    ut_tf_load(l, &lm->talker, &tf, "talker.model.", &ar->states, lm->capacity);
+    ut_tf_load(l, &lm->talker, &tf, "talker.model.", &ar->states, ut_ar_cache_rows(lm->capacity));
     l->least_bits = 8; /* an error of a code is in all codes after it */
     load_predictor(l, lm, c);
     ut_tf_load(l, &lm->predictor, &tf, "talker.code_predictor.model.", &ar->states, lm->n_groups);

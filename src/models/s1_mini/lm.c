@@ -95,7 +95,7 @@ void ut_s1_lm_load(ut_loader *l, ut_s1_lm *lm, const ut_s1_config *c, const ut_s
     set_sizes(&lm->slow, &c->slow, c);
     lm->slow.label = "slow";
     const ut_tf_options slow = tf_options(&c->slow), fast = tf_options(&c->fast);
-    ut_tf_load(l, &lm->slow, &slow, "", &ar->states, lm->capacity);
+    ut_tf_load(l, &lm->slow, &slow, "", &ar->states, ut_ar_cache_rows(lm->capacity));
     l->least_bits = 8; /* an error of a code is in all codes after it */
     load_fast(l, lm, c);
     ut_tf_load(l, &lm->fast, &fast, "fast_", &ar->states, c->num_codebooks);

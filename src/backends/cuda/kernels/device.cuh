@@ -52,7 +52,7 @@ static __device__ __forceinline__ void wait_for_previous(void)
         name(const __grid_constant__ args_type a)
 /* The block's dynamic shared memory. */
 #define UT_SHARED(type, name)                                                                      \
-    extern __shared__ __align__(16) unsigned char ut_shared_memory[];                              \
+    extern __shared__ __align__(1024) unsigned char ut_shared_memory[];                            \
     type *name = reinterpret_cast<type *>(ut_shared_memory)
 #define UT_DEVICE        static __device__ __forceinline__
 #define UT_DEVICE_MEMBER __device__ __forceinline__

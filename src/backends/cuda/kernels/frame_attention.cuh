@@ -1,19 +1,16 @@
-/* frame_attention.cuh - attention inside a frame, with the rotation and the caches in front of it.
- * A task is a slot, a key head and a span of CU_ATT_SPAN positions, by a block; spans are counted
- * from position 0, so that what a row's sum adds up does not depend on who else is there.
+/* frame_attention.cuh - attention inside a frame, with the rotation and the caches in front of it,
+ * in plain arithmetic: a warp has positions warp, warp + UT_WARPS, ... of its span
+ * (frame_tasks.cuh), a lane four dimensions of each.
  *
  * A task waits for x and for nothing else: rows of the caches are on their way before it looks for
  * x. They were written by earlier launches, or by this block in an earlier phase, as a position's
- * block is the same all frame long (frame_attention) and its threads meet between phases. The rows
- * that this phase adds come from x itself. What spans find is mail, too: the last of a key head's
- * blocks in the grid waits for the others, so that blocks which start in order never wait for one
- * that cannot start.
- *
- * A warp has positions warp, warp + UT_WARPS, ... of its span, a lane four dimensions of each. */
+ * block is the same all frame long (att_all) and its threads meet between phases. The rows that
+ * this phase adds come from x itself. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_brief.cuh"
 #include "backends/cuda/kernels/frame_spans.cuh"
+#include "backends/cuda/kernels/frame_tasks.cuh"
 
 enum { ATT_SCORES = CU_ATT_SCORES }; /* positions times queries */
 enum { ATT_EACH = CU_ATT_SPAN / UT_WARPS };
@@ -39,15 +36,6 @@ UT_DEVICE att_shared att_layout(const cu_qkv_args &a, int queries, float *xs)
     s.weight = s.top + UT_WARPS * queries * 2;
     return s;
 }
-
-/* Query j of a key head: row j / group, its head j % group. */
-struct att_task {
-    int slot, kv, span;
-    int pos, oldest; /* of row 0; the oldest position that any row sees */
-    int first, last; /* spans of the slot */
-    int group, queries;
-    int first_row; /* of the caches: where the span's first position is */
-};
 
 UT_DEVICE int att_row_of(const att_task &t, int query)
 {
@@ -461,28 +449,6 @@ UT_DEVICE void att_put(int at, const att_four<TYPE> &new_k, const att_four<TYPE>
     }
 }
 
-/* Is this block the one that adds up what all spans of the slot's key head found? The last in the
- * grid; if it has several, its last. */
-UT_DEVICE bool att_adds(const att_task &t, int heads)
-{
-    const int grid = (int)gridDim.x, step = heads < grid ? heads : heads % grid;
-    int block = (int)blockIdx.x, most = -1, adds = 0;
-    const int begin = block - (t.span - t.first) * step;
-    if (begin >= 0 && begin + (t.last - t.first) * step < grid)
-        return t.span == t.last;
-    for (int span = t.span; span > t.first; span--) {
-        block -= step;
-        block += block < 0 ? grid : 0;
-    }
-    for (int span = t.first; span <= t.last; span++) {
-        if (block >= most)
-            most = block, adds = span;
-        block += step;
-        block -= block >= grid ? grid : 0;
-    }
-    return adds == t.span;
-}
-
 template <int TYPE>
 UT_DEVICE void att_run(const cu_frame_attention &p, const att_task &t, const att_shared &s,
                        const mail_clock &clock)
@@ -559,72 +525,30 @@ UT_DEVICE void att_prefetch(const cu_frame_attention &p, const att_task &t)
 
 /* ---- The phase ------------------------------------------------------------------------------- */
 
-/* Where a slot is. */
-UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
-{
-    const cu_qkv_args &a = p.qkv;
-    t->slot = slot;
-    t->pos = first_position(a.pos, a.pos_slot, slot, a.first_pos);
-    t->oldest = t->pos - p.reach + 1 > 0 ? t->pos - p.reach + 1 : 0;
-    t->first = t->oldest / CU_ATT_SPAN;
-    t->last = (t->pos + a.rows - 1) / CU_ATT_SPAN;
-}
-
-/* run(t): a task of this block, whose threads have met since the one before. */
-template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run)
-{
-    const cu_qkv_args &a = p.qkv;
-    const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
-    att_task t;
-    t.group = p.group;
-    t.queries = p.group * a.rows;
-    int lowest = 0x7fffffff, highest = 0;
-#pragma unroll 4
-    for (int slot = 0; slot < a.slots; slot++) {
-        att_find(p, slot, &t);
-        lowest = t.first < lowest ? t.first : lowest;
-        highest = t.last > highest ? t.last : highest;
-    }
-    /* Of span s, and key head h of all slots', block (s * heads + h) % grid: whatever the slots'
-     * positions are, a row of the caches is written and read by the same block. */
-    int task = (int)blockIdx.x - (lowest > 0 ? lowest % grid * (heads % grid) % grid : 0);
-    bool again = false;
-    for (task += task < 0 ? grid : 0; task < (highest - lowest + 1) * heads; task += grid) {
-        const int row = (int)((unsigned)task / (unsigned)heads), head = task - row * heads;
-        const int span = lowest + row;
-        if (a.slots > 1)
-            att_find(p, head / a.kv_heads, &t);
-        if (span < t.first || span > t.last)
-            continue;
-        t.kv = head - t.slot * a.kv_heads;
-        t.span = span;
-        t.first_row = span * CU_ATT_SPAN;
-        if (t.first_row >= a.capacity)
-            t.first_row %= a.capacity;
-        if (again)
-            block_meet();
-        again = true;
-        run(t);
-    }
-}
-
 template <int TYPE>
 UT_DEVICE void att_plain(const cu_frame_attention &p, float *xs, const mail_clock &clock)
 {
     const att_shared s = att_layout(p.qkv, p.group * p.qkv.rows, xs);
+    bool again = false;
     att_all(p, [&](const att_task &t) {
+        if (again)
+            block_meet();
+        again = true;
         att_run<TYPE>(p, t, s, clock);
         att_prefetch(p, t);
     });
 }
 
 #if UT_MMA
-UT_DEVICE void att_spans(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+UT_DEVICE void att_spans(const cu_frame_attention &p, float *xs, weight_ring &ring,
+                         const mail_clock &clock)
 {
+    bool again = false;
     att_all(p, [&](const att_task &t) {
-        const bool adds = t.first != t.last && att_adds(t, p.qkv.slots * p.qkv.kv_heads);
-        const span_range r = {t.span, t.first, t.last, adds, t.first_row};
-        span_task<CU_ATT_DIM>(p, t.slot, t.kv, t.pos, r, xs, clock);
+        if (again)
+            block_meet();
+        again = true;
+        span_task<CU_ATT_DIM>(p, t, xs, ring, clock);
     });
 }
 #endif
@@ -633,14 +557,15 @@ UT_DEVICE void att_spans(const cu_frame_attention &p, float *xs, const mail_cloc
  * BRIEF: the dimensions of heads that frame_brief.cuh takes, where all others have CU_ATT_DIM and
  * caches are bf16; or 0. */
 template <int BRIEF>
-UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, const mail_clock &clock)
+UT_DEVICE void frame_attention(const cu_frame_attention &p, float *xs, weight_ring &ring,
+                               const mail_clock &clock)
 {
     if constexpr (BRIEF > 0) {
 #if UT_MMA
         if (p.brief)
             brief_all<BRIEF>(p, xs, clock);
         else
-            att_spans(p, xs, clock);
+            att_spans(p, xs, ring, clock);
 #endif
     } else if (p.qkv.cache_type == CU_BF16) {
         att_plain<CU_BF16>(p, xs, clock);

@@ -125,12 +125,12 @@ UT_DEVICE void mail_again(uint32_t polls)
 /* By the four warps that fetch, and by those that work. */
 UT_DEVICE void give_registers(void)
 {
-    UT_REGISTERS("dec", "40");
+    UT_REGISTERS("dec", "56");
 }
 
 UT_DEVICE void take_registers(void)
 {
-    UT_REGISTERS("inc", "232");
+    UT_REGISTERS("inc", "224");
 }
 
 /* ---- Gates in shared memory ------------------------------------------------------------------ */
@@ -163,6 +163,15 @@ UT_DEVICE void gate_arrive(uint64_t *gate)
 #else
     __threadfence_block();
     atomicAdd((uint32_t *)gate, 1u);
+#endif
+}
+
+/* What was written in shared memory comes before copies to the same places that start later, and
+ * what was written in memory before copies from there. */
+UT_DEVICE void before_copies(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async;" ::: "memory");
 #endif
 }
 
@@ -217,6 +226,30 @@ UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
                  : "memory");
 #else
     (void)done, (void)bytes;
+#endif
+}
+
+/* The same, of a box of a tensor: from half h of a row's heads on, and from a row on (frame.c). dst
+ * is a multiple of 1024. */
+UT_DEVICE void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int slot,
+                        uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(dst)),
+                 "l"(map), "r"(0), "r"(h), "r"(row), "r"(slot), "r"(shared_address(done))
+                 : "memory");
+#else
+    (void)dst, (void)map, (void)h, (void)row, (void)slot, (void)done;
+#endif
+}
+
+UT_DEVICE void prefetch_map(const cu_tensor_map *map)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#else
+    (void)map;
 #endif
 }
 

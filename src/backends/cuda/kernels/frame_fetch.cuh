@@ -1,9 +1,11 @@
 /* frame_fetch.cuh - the warp of a frame's block that fetches what the phases to come need, while
- * the others work: a phase's record, the gain of its norm, its rows of the matrix. It goes through
- * the phases in order, as far ahead as there is room. */
+ * the others work: a phase's record, the gain of its norm, its rows of the matrix or of the caches,
+ * the noise of a decision. It goes through the phases in order, as far ahead as there is room. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_row.cuh"
+#include "backends/cuda/kernels/frame_tasks.cuh"
+#include "backends/cuda/kernels/sampler.cuh"
 
 /* Where it puts what. */
 struct fetch_places {
@@ -43,6 +45,12 @@ struct ring_end {
             freed++;
         }
     }
+    UT_DEVICE_MEMBER void hold(const weight_ring &r, int bytes)
+    {
+        need(r, bytes);
+        r.gates->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)bytes;
+        used += bytes;
+    }
     /* n rows at w, of which there are `before` in the chunk already. */
     UT_DEVICE_MEMBER void copy(const weight_ring &r, const unsigned char *w, int before, int n,
                                int front, int row, uint64_t *done) const
@@ -65,27 +73,55 @@ struct ring_end {
             uint64_t *done = &r.gates->done[asked % CU_CHUNKS_AHEAD];
             const unsigned char *w =
                 (const unsigned char *)l.w + (size_t)(l.first + output) * (size_t)row;
-            need(r, skipped + all * row);
+            hold(r, skipped + all * row);
             for (int m = 0; m < l.matrices; m++)
                 copy(r, w + (size_t)m * (size_t)l.outputs * (size_t)row, m * n, n, front, row,
                      done);
             copy_expect(done, (uint32_t)(all * row));
-            r.gates->held[asked % CU_CHUNKS_AHEAD] = (uint32_t)(skipped + all * row);
             at = front < all ? (all - front) * row : at + all * row;
-            used += skipped + all * row;
             asked++;
         }
     }
+    /* A span's rows of a cache. */
+    UT_DEVICE_MEMBER void ask(const weight_ring &r, const att_task &t, const cu_tensor_map *map)
+    {
+        enum { BYTES = CU_ATT_PIECE(CU_ATT_DIM) };
+        const int place = ring_piece(r.size, at, BYTES);
+        uint64_t *done = &r.gates->done[asked % CU_CHUNKS_AHEAD];
+        hold(r, BYTES + (place < at ? r.size : place) - at);
+        copy_box(r.bytes + place, map, 2 * t.kv, t.first_row, t.slot, done);
+        copy_expect(done, BYTES);
+        at = place + BYTES;
+        asked++;
+    }
 };
 
-/* Wait until all threads that work have left phase i, by all lanes. */
+/* Wait until all threads that work have left phase i. */
 UT_DEVICE void await_left(frame_gates *g, int i)
 {
     gate_wait(&g->left[i % CU_FRAME_PHASES], (uint32_t)(i / CU_FRAME_PHASES), CU_THREADS);
 }
 
-/* MATRICES: do their rows come ahead? mine: as in mail_clock. */
-template <bool MATRICES>
+/* Keys, then values of the block's spans, by one thread, which knows what the launch before has
+ * written. Rows that this launch adds to are there when the block has left phase i - 1. */
+UT_DEVICE void fetch_spans(const cu_frame_attention &p, int i, const weight_ring &r, ring_end &end)
+{
+    if (p.added && i > 0) {
+        await_left(r.gates, i - 1);
+        before_copies();
+    }
+    att_all(p, [&](const att_task &t) {
+        end.ask(r, t, p.maps);
+        end.ask(r, t, p.maps + 1);
+    });
+    if (p.next_maps) { /* copies wait for them */
+        prefetch_map(p.next_maps);
+        prefetch_map(p.next_maps + 1);
+    }
+}
+
+/* AHEAD: do rows of matrices and caches come ahead? mine: as in mail_clock. */
+template <bool AHEAD>
 UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const fetch_places &to,
                            int mine)
 {
@@ -95,6 +131,7 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
     uint4 record = {0, 0, 0, 0};
     ring_end end = {0, 0, 0, 0};
     int before = -1, last = -1; /* phases that had a gain */
+    int drawn = -1;             /* the one for which noise was drawn */
     int side = 0;
     if (lane < WORDS)
         record = __ldg(from);
@@ -122,14 +159,25 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
             outputs_of_block(l.load.outputs, &l.load.first, &l.load.count);
             l.load.each = (l.load.count + UT_WARPS - 1) / UT_WARPS;
             l.load.side = side;
-            p.way = MATRICES ? row_way(l) : 0;
+            p.way = AHEAD ? row_way(l) : 0;
             l.x_mail += l.x_mail ? mine : 0;
             l.residual_mail += l.residual_mail ? mine : 0;
         }
         side ^= gain ? 1 : 0;
+        if (p.kind == CU_PHASE_SLOTS && p.u.slots.drawn >= 0 && (int)blockIdx.x < a.slots) {
+            if (drawn >= 0 && drawn > i - CU_FRAME_PHASES)
+                await_left(r.gates, drawn);
+            drawn = i;
+            wait_for_previous();
+            draw_noise(a.ops[p.u.slots.first + p.u.slots.drawn].u.sample, (int)blockIdx.x);
+        }
         gate_arrive(&r.gates->brought[i % CU_FRAME_PHASES]);
-        if (MATRICES && linear && lane == 0)
+        if (AHEAD && linear && lane == 0)
             end.ask(r, l.load);
+        if (AHEAD && p.kind == CU_PHASE_ATTENTION && !p.u.attention.brief && lane == 0) {
+            wait_for_previous();
+            fetch_spans(p.u.attention, i, r, end);
+        }
         __syncwarp();
     }
 }

@@ -24,11 +24,11 @@ struct head_task {
     int query;       /* the first of the two, of p.group; the other may not be there */
 };
 
-/* Queries (high and low of either) and the row's key, in shared memory. */
+/* Queries, high and low of either, in shared memory. */
 template <int DIM> struct head_shared {
-    enum { ROW = 2 * DIM + ROW_GAP, BYTES = 2 * PAIR * ROW + 2 * DIM };
-    unsigned char *queries, *key;
-    UT_DEVICE_MEMBER head_shared(unsigned char *at) : queries(at), key(at + 2 * PAIR * ROW) {}
+    enum { ROW = 2 * DIM + ROW_GAP, BYTES = 2 * PAIR * ROW };
+    unsigned char *queries;
+    UT_DEVICE_MEMBER head_shared(unsigned char *at) : queries(at) {}
 };
 
 /* Rows of a cache in shared memory. A row's 16 bytes number i are at another number, so that rows

@@ -1,7 +1,8 @@
-/* frame_ring.cuh - rows of matrices in shared memory, which a warp of its own has asked for while
- * others were worked on (frame_fetch.cuh). A block has some rows of every matrix; they come in
- * chunks of rows, in the order in which they are worked on, phase after phase. A row lies in one
- * piece, as it does in memory: where the ring's end is too near, a chunk goes on at its begin. */
+/* frame_ring.cuh - rows of matrices and of caches in shared memory, which a warp of its own has
+ * asked for while others were worked on (frame_fetch.cuh). A block has some rows of every matrix;
+ * they come in chunks of rows, in the order in which they are worked on, phase after phase. A row
+ * lies in one piece, as it does in memory: where the ring's end is too near, a chunk goes on at its
+ * begin. Rows of caches that are attended to together are a chunk in one piece. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_device.cuh"
@@ -85,6 +86,22 @@ UT_DEVICE ring_rows ring_take(weight_ring &r, int n, int row)
     r.taken++;
     r.at = front < n ? (n - front) * row : r.at + n * row;
     return rows;
+}
+
+/* The same for a chunk in one piece: it begins behind the one before, or at the ring's begin. */
+UT_DEVICE int ring_piece(int size, int at, int bytes)
+{
+    const int next = (at + CU_PIECE_ALIGN - 1) & -CU_PIECE_ALIGN;
+    return size - next < bytes ? 0 : next;
+}
+
+UT_DEVICE unsigned char *ring_take_piece(weight_ring &r, int bytes)
+{
+    const int at = ring_piece(r.size, r.at, bytes);
+    gate_wait(&r.gates->done[r.taken % CU_CHUNKS_AHEAD], r.taken / CU_CHUNKS_AHEAD, 1);
+    r.taken++;
+    r.at = at + bytes;
+    return r.bytes + at;
 }
 
 /* By each warp, whose lanes have what they read: it is done with the oldest chunk that it took. */

@@ -1,15 +1,15 @@
-/* frame_spans.cuh - attention inside a frame to any number of positions, on tensor cores. A task is
- * a slot, a key head and a span of CU_ATT_SPAN positions, by a block; spans are counted from
- * position 0, so that what a row's sum adds up does not depend on who else is there.
+/* frame_spans.cuh - attention inside a frame to any number of positions, on tensor cores: the tasks
+ * of frame_tasks.cuh. Rows of the caches come through the ring.
  *
  * When the row's heads are there a warp finds the scores of an eighth of the span, and when those
- * of the others are there, too, all weights and 16 dimensions of the span's result. What spans find
- * is mail for the block that adds up (att_adds).
+ * of the others are there, too, all weights and 16 dimensions of the span's result.
  *
  * A tile of keys is 8 rows that go to the tensor core as they lie: see frame_tensor.cuh. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_heads.cuh"
+#include "backends/cuda/kernels/frame_ring.cuh"
+#include "backends/cuda/kernels/frame_tasks.cuh"
 
 /* What some positions come to, for two dimensions of a query. */
 struct span_sum {
@@ -34,46 +34,72 @@ UT_DEVICE span_sum add_spans(const span_sum &a, const span_sum &b)
 enum { SPAN_STEPS = CU_ATT_SPAN / 16 };
 enum { WEIGHT_ROW = 2 * CU_ATT_SPAN + 32 }; /* bytes; of a query's weights, high or low */
 
-/* The row of a position, less than a span after a row: caches are no shorter (frame_fuse.c). */
-UT_DEVICE int cache_row(const cu_qkv_args &a, int row)
-{
-    return row >= a.capacity ? row - a.capacity : row;
-}
+/* Rows of the span that the caches have: [first, end); the first row of the task is not among them.
+ */
+struct span_live {
+    int first, end;
+    UT_DEVICE_MEMBER span_live(const att_task &t)
+        : first(within(t.oldest - t.span * CU_ATT_SPAN)), end(within(t.pos - t.span * CU_ATT_SPAN))
+    {
+    }
+    UT_DEVICE_MEMBER static int within(int i)
+    {
+        return i < 0 ? 0 : i < CU_ATT_SPAN ? i : CU_ATT_SPAN;
+    }
+    UT_DEVICE_MEMBER bool all(void) const { return first == 0 && end == CU_ATT_SPAN; }
+    UT_DEVICE_MEMBER bool has(int i) const { return i >= first && i < end; }
+};
 
-/* Key g of the warp's eight, on its way; 0 where the row does not look. first: row of the caches of
- * the span's first position; base: of the slot and key head. */
+/* A span's rows of a cache, a piece of the ring. A row is two lines of 128 bytes, whose 16-byte
+ * groups lie as the copy leaves them (CU_TENSOR_SWIZZLE_128): of four rows one after another, 16
+ * dimensions are in different banks. Rows that the caches have not yet are what was there before.
+ */
+template <int DIM> struct span_rows {
+    enum { BYTES = CU_ATT_PIECE(DIM) };
+    static_assert(DIM == 128, "two lines are a row");
+    unsigned char *rows;
+
+    /* Elements d, d + 1, ... of row i, up to the next multiple of 8. */
+    UT_DEVICE_MEMBER uint32_t *at(int i, int d) const
+    {
+        const int line = 2 * i + d / 64, group = d % 64 / 8;
+        return (uint32_t *)(rows + line * 128 + (group ^ line % 8) * 16) + d % 8 / 2;
+    }
+};
+
+/* Key g of the warp's eight, but for that of row `fresh`. What else the caches have not is not
+ * seen. */
 template <int DIM>
-UT_DEVICE void load_span_keys(const cu_qkv_args &a, const head_task &t, int begin, int first,
-                              int64_t base, uint4 key[DIM / 32])
+UT_DEVICE void load_span_keys(const span_rows<DIM> &keys, int fresh, uint4 key[DIM / 32])
 {
     const int lane = thread() % 32, i = thread() / 32 * 8 + lane / 4;
-    const uint16_t *k = (const uint16_t *)a.cache_k + base +
-                        (int64_t)cache_row(a, first + i) * a.kv_heads * DIM + lane % 4 * 8;
-    const bool live = begin + i >= t.oldest && begin + i < t.pos;
     const uint4 none = {0, 0, 0, 0};
 #pragma unroll
     for (int s = 0; s < DIM / 32; s++)
-        key[s] = live ? __ldcg((const uint4 *)(k + 32 * s)) : none;
+        key[s] = i != fresh ? *(const uint4 *)keys.at(i, lane % 4 * 8 + 32 * s) : none;
 }
 
-/* Values of the span's other positions to shared memory, of those that the row does not see 0; by
- * the warps that take no head. */
+/* Values of positions that the caches have not, but for row `fresh`: 0, by the warps that take no
+ * head. */
 template <int DIM>
-UT_DEVICE void bring_span_values(const cu_qkv_args &a, const head_task &t, int begin, int first,
-                                 int64_t base, const row_tile<DIM> &values)
+UT_DEVICE void clear_span_values(const span_rows<DIM> &values, const span_live &live, int fresh)
 {
     enum { CHUNKS = DIM / 8, FIRST = 32 * HEAD_KINDS, STEP = (CU_THREADS - FIRST) / CHUNKS };
-    const int chunk = thread() % CHUNKS, step = a.kv_heads * DIM;
-    const uint16_t *v = (const uint16_t *)a.cache_v + base + 8 * chunk;
-#pragma unroll
-    for (int i = (thread() - FIRST) / CHUNKS; i < CU_ATT_SPAN; i += STEP) {
-        const bool live = begin + i >= t.oldest && begin + i < t.pos;
-        if (begin + i != t.pos)
-            copy_async(values.at(i, chunk), v + (live ? cache_row(a, first + i) * step : 0), live);
-    }
+    const uint4 none = {0, 0, 0, 0};
+#pragma unroll 1
+    for (int i = (thread() - FIRST) / CHUNKS; i < CU_ATT_SPAN; i += STEP)
+        if (!live.has(i) && i != fresh)
+            *(uint4 *)values.at(i, thread() % CHUNKS * 8) = none;
 }
 
 /* ---- Scores and weights ---------------------------------------------------------------------- */
+
+/* Where the score of position i stands among those of the span: a lane takes four of 16 positions
+ * that lie four apart. */
+UT_DEVICE int score_place(int i)
+{
+    return (i & ~15) + (i % 4) * 4 + i / 4 % 4;
+}
 
 /* Of query q / 2 and position g of the warp's; lanes of odd q have what their neighbours have. */
 template <int DIM> UT_DEVICE float span_score(const head_shared<DIM> &s, const uint4 key[DIM / 32])
@@ -99,8 +125,9 @@ struct span_top {
     float largest, sum;
 };
 
-/* scores [PAIR, CU_ATT_SPAN] to weights e^(score - largest) [2 PAIR, WEIGHT_ROW] in the warp's
- * memory, high and low of either query. Lanes 0 .. 15 get what the first query comes to. */
+/* scores [PAIR, CU_ATT_SPAN], by score_place, to weights e^(score - largest) [2 PAIR, WEIGHT_ROW]
+ * in the warp's memory, high and low of either query. Lanes 0 .. 15 get what the first query comes
+ * to. */
 UT_DEVICE span_top span_weights(const float *scores, unsigned char *weights)
 {
     const int lane = thread() % 32, query = lane / 16, i = lane % 16;
@@ -129,7 +156,7 @@ UT_DEVICE span_top span_weights(const float *scores, unsigned char *weights)
 
 /* Of query q % 2, dimensions d and d + 1, which are 2g and 2g + 1 of the warp's. */
 template <int DIM>
-UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM> &values, int d,
+UT_DEVICE span_sum span_values(const unsigned char *weights, const span_rows<DIM> &values, int d,
                                span_top top)
 {
     const int g = thread() % 32 / 4, q = thread() % 4;
@@ -141,7 +168,7 @@ UT_DEVICE span_sum span_values(const unsigned char *weights, const row_tile<DIM>
         uint32_t word[4];
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            word[k] = *values.pair(16 * s + 4 * q + k, d);
+            word[k] = *values.at(16 * s + q + 4 * k, d);
         mma_values(c[s % 2], word, b);
     }
     span_sum r;
@@ -204,17 +231,10 @@ UT_DEVICE span_sum add_lanes(const span_sum &mine)
 
 /* ---- A task ---------------------------------------------------------------------------------- */
 
-/* Its span, all spans of the slot, and which of them adds up. */
-struct span_range {
-    int span, first, last;
-    bool adds;
-    int row; /* of the caches: where the span's first position is */
-};
-
 /* What the warp's lanes found for a query: to the results, or to the block that adds up. */
 template <int DIM>
-UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, const span_range &r,
-                           int d, span_sum y, const mail_clock &clock)
+UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, const att_task &r,
+                           bool adds, int d, span_sum y, const mail_clock &clock)
 {
     const int q = thread() % 4, its = t.query + q % 2, queries = p.group * p.qkv.rows;
     const bool live = its < p.group, writes = live && q < 2;
@@ -224,7 +244,7 @@ UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, cons
         cu_part *from = p.part + t.slot * p.part_slot + (int64_t)t.kv * p.spans * step +
                         (t.row * p.group + (live ? its : 0)) * (2 + DIM);
         from -= r.first * step; /* there are parts of these spans only */
-        if (!r.adds) {
+        if (!adds) {
             if (writes)
                 part_send(from + r.span * step + 2 + d, y.value.x, y.value.y, stamp);
             if (writes && d == 0)
@@ -243,33 +263,17 @@ UT_DEVICE void span_finish(const cu_frame_attention &p, const head_task &t, cons
     leave_result(p, t, q, DIM, d, two, clock);
 }
 
-/* The next attention's rows of the same positions: into the second-level cache. */
-UT_DEVICE void prefetch_span(const cu_frame_attention &p, const head_task &t, const span_range &r,
-                             int dim)
-{
-    const cu_qkv_args &a = p.qkv;
-    const int i = thread() % CU_ATT_SPAN, of = thread() / CU_ATT_SPAN; /* 4 threads a position */
-    const int position = r.span * CU_ATT_SPAN + i, half = of % 2 * 64;
-    if (!p.next_k || position < t.oldest || position >= t.pos || half >= dim)
-        return;
-    const int64_t at =
-        t.slot * a.cache_slot + half + (int64_t)(cache_row(a, r.row + i) * a.kv_heads + t.kv) * dim;
-    prefetch_line((const uint16_t *)(of < 2 ? p.next_k : p.next_v) + at);
-}
-
 /* A block's shared memory. */
 template <int DIM> struct span_shared {
-    row_tile<DIM> values; /* of CU_ATT_SPAN positions */
     head_shared<DIM> heads;
     float *scores;          /* [PAIR, CU_ATT_SPAN] */
     unsigned char *weights; /* of each warp [2 PAIR, WEIGHT_ROW] */
-    static_assert(CU_ATT_SPAN * row_tile<DIM>::ROW + head_shared<DIM>::BYTES +
-                          4 * PAIR * CU_ATT_SPAN + UT_WARPS * 2 * PAIR * WEIGHT_ROW ==
-                      4 * CU_ATT_TENSOR_SHARED(DIM),
+    static_assert(head_shared<DIM>::BYTES + 4 * PAIR * CU_ATT_SPAN +
+                          UT_WARPS * 2 * PAIR * WEIGHT_ROW ==
+                      4 * CU_ATT_SPAN_SHARED(DIM),
                   "the host counts what the block needs");
 
-    UT_DEVICE_MEMBER span_shared(float *xs)
-        : values{(unsigned char *)xs}, heads(values.rows + CU_ATT_SPAN * values.ROW)
+    UT_DEVICE_MEMBER span_shared(float *xs) : heads((unsigned char *)xs)
     {
         scores = (float *)(heads.queries + heads.BYTES);
         weights =
@@ -277,89 +281,107 @@ template <int DIM> struct span_shared {
     }
 };
 
+/* What a task's runs share. */
+template <int DIM> struct span_work {
+    att_task t;
+    span_live live;
+    bool adds; /* is it this block that adds up what all spans found? */
+    span_rows<DIM> keys, values;
+    static_assert(DIM / 16 == UT_WARPS, "every warp has 16 dimensions of the result");
+};
+
 /* What each warp does with x: two queries, and where the span has its position, the row's key and
- * its value. key: of the warp's positions, asked for beside it. */
+ * its value. key: of the warp's positions. */
 template <int DIM>
-UT_DEVICE void span_heads(const cu_frame_attention &p, const head_task &t, const span_range &r,
-                          const span_shared<DIM> &s, uint4 key[DIM / 32], const mail_clock &clock)
+UT_DEVICE void span_heads(const cu_frame_attention &p, const head_task &t, const span_work<DIM> &w,
+                          const head_shared<DIM> &s, uint4 key[DIM / 32], const mail_clock &clock)
 {
     enum { EACH = DIM / 32 };
     const cu_qkv_args &a = p.qkv;
-    const int kind = thread() / 32, begin = r.span * CU_ATT_SPAN, fresh = t.pos - begin;
+    const int kind = thread() / 32, fresh = t.pos - w.t.span * CU_ATT_SPAN;
     const bool here = fresh >= 0 && fresh < CU_ATT_SPAN;
     const bool takes = kind < HEAD_KEY || (kind < HEAD_KINDS && here);
-    const int64_t base = t.slot * a.cache_slot + t.kv * DIM;
     head_of_x<DIM> head;
     float x[EACH];
     if (takes)
         head.look(p, t, kind, clock);
-    else if (kind >= HEAD_KINDS)
-        bring_span_values<DIM>(a, t, begin, r.row, base, s.values);
-    load_span_keys<DIM>(a, t, begin, r.row, base, key);
+    load_span_keys<DIM>(w.keys, fresh, key);
     if (takes) {
         const int d = thread() % 32 * EACH;
         head.take(p, clock.frame, x);
         if (kind != HEAD_VALUE)
             head.turn(a, (kind == HEAD_KEY ? a.k_gain : a.q_gain) != NULL, x);
         if (kind < HEAD_KEY) {
-            put_query<DIM>(s.heads, kind, x);
+            put_query<DIM>(s, kind, x);
         } else {
-            const int64_t now = base + (int64_t)cache_row(a, r.row + fresh) * a.kv_heads * DIM;
-            put_row<DIM>(kind == HEAD_KEY ? (uint32_t *)s.heads.key + d / 2
-                                          : s.values.pair(fresh, d),
+            const int64_t now = t.slot * a.cache_slot +
+                                ((int64_t)(w.t.first_row + fresh) * a.kv_heads + t.kv) * DIM;
+            put_row<DIM>((kind == HEAD_KEY ? w.keys : w.values).at(fresh, d),
                          kind == HEAD_KEY ? a.cache_k : a.cache_v, now, t.query == 0, x);
         }
+    } else if (kind >= HEAD_KINDS && t.row == 0 && t.query == 0 && !w.live.all()) {
+        clear_span_values<DIM>(w.values, w.live, fresh);
     }
 }
 
-/* The block meets twice. */
+/* The block meets twice. last: the rows of the caches are not needed again. */
 template <int DIM>
-UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const span_range &r,
-                        const span_shared<DIM> &s, const mail_clock &clock)
+UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const span_work<DIM> &w,
+                        const span_shared<DIM> &s, bool last, weight_ring &ring,
+                        const mail_clock &clock)
 {
     const int warp = thread() / 32, lane = thread() % 32, g = lane / 4, q = lane % 4;
-    const int i = 8 * warp + g, position = r.span * CU_ATT_SPAN + i, d = warp * 16 + 2 * g;
+    const int i = 8 * warp + g, position = w.t.span * CU_ATT_SPAN + i, d = warp * 16 + 2 * g;
     uint4 key[DIM / 32];
-    span_heads<DIM>(p, t, r, s, key, clock);
+    span_heads<DIM>(p, t, w, s.heads, key, clock);
     block_meet();
     if (position == t.pos) {
 #pragma unroll
         for (int k = 0; k < DIM / 32; k++)
-            key[k] = *(const uint4 *)(s.heads.key + 64 * k + q * 16);
+            key[k] = *(const uint4 *)w.keys.at(i, q * 8 + 32 * k);
     }
     __syncwarp();
     const float score = span_score<DIM>(s.heads, key) * p.scale;
     if (!(q & 1))
-        s.scores[q / 2 * CU_ATT_SPAN + i] =
+        s.scores[q / 2 * CU_ATT_SPAN + score_place(i)] =
             position >= t.oldest && position <= t.pos ? score : -INFINITY;
-    copy_all_wait();
     block_meet();
-    if (warp < DIM / 16) {
-        const span_top top = span_weights(s.scores, s.weights);
-        span_finish<DIM>(p, t, r, d, span_values<DIM>(s.weights, s.values, d, top), clock);
+    const span_top top = span_weights(s.scores, s.weights);
+    const span_sum y = span_values<DIM>(s.weights, w.values, d, top);
+    if (last) {
+        if (!w.live.all())
+            before_copies(); /* the block has written to the pieces */
+        __syncwarp();
+        ring_give(ring); /* keys */
+        ring_give(ring);
     }
+    span_finish<DIM>(p, t, w.t, w.adds, d, y, clock);
 }
 
-/* Row by row, as each sees the one before. pos: of row 0. */
+/* Row by row, as each sees the one before. */
 template <int DIM>
-UT_DEVICE void span_task(const cu_frame_attention &p, int slot, int kv, int pos,
-                         const span_range &r, float *xs, const mail_clock &clock)
+UT_DEVICE void span_task(const cu_frame_attention &p, const att_task &all, float *xs,
+                         weight_ring &ring, const mail_clock &clock)
 {
     const span_shared<DIM> s(xs);
+    span_work<DIM> w = {all, span_live(all), false, {NULL}, {NULL}};
     head_task t;
     bool again = false;
-    t.slot = slot;
-    t.kv = kv;
+    w.adds = all.first != all.last && att_adds(all, p.qkv.slots * p.qkv.kv_heads);
+    w.keys.rows = ring_take_piece(ring, w.keys.BYTES);
+    w.values.rows = ring_take_piece(ring, w.values.BYTES);
+    t.slot = all.slot;
+    t.kv = all.kv;
     for (t.row = 0; t.row < p.qkv.rows; t.row++) {
-        t.pos = pos + t.row;
+        t.pos = all.pos + t.row;
         t.oldest = t.pos - p.reach + 1 > 0 ? t.pos - p.reach + 1 : 0;
         for (t.query = 0; t.query < p.group; t.query += PAIR, again = true) {
             if (again)
                 block_meet();
-            span_run<DIM>(p, t, r, s, clock);
+            const bool last = t.row + 1 == p.qkv.rows && t.query + PAIR >= p.group;
+            span_run<DIM>(p, t, w, s, last, ring, clock);
         }
     }
-    prefetch_span(p, t, r, DIM);
 }
 
 #endif

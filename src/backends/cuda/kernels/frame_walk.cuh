@@ -71,7 +71,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
 {
     constexpr bool BF16 = BRIEF > 0;
     UT_SHARED(unsigned char, shared);
-    unsigned char *rows = shared; /* [a.ring] first: its copies are faster into whole lines */
+    unsigned char *rows = shared; /* [a.ring] first, as CU_PIECE_ALIGN is wanted */
     cu_frame_phase *phases = (cu_frame_phase *)(rows + a.ring); /* [CU_FRAME_PHASES] */
     cu_slot_op *ops = (cu_slot_op *)(phases + CU_FRAME_PHASES); /* [CU_OPS_AHEAD] */
     frame_gates *gates = (frame_gates *)(ops + CU_OPS_AHEAD);
@@ -114,7 +114,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             frame_linear<BF16>(p.u.linear, s, ring, clock);
         } else {
             if (head.x == CU_PHASE_ATTENTION)
-                frame_attention<BRIEF>(p.u.attention, xs, clock);
+                frame_attention<BRIEF>(p.u.attention, xs, ring, clock);
             else
                 frame_slots(a, p.u.slots, ops, xs);
             block_meet();
