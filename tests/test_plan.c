@@ -293,6 +293,37 @@ static void memory_is_reused(void **state)
     ut_plan_free(p);
 }
 
+/* A backend says: c takes the place of its residual a, b is narrow, and nobody needs it in longer
+ * runs. */
+static void memory_is_what_a_backend_keeps(void **state)
+{
+    (void)state;
+    const ut_weight w = matrix(16, 16);
+    ut_plan *p = ut_plan_new("t", NULL, NULL);
+    const ut_tid x = ut_plan_input(p, "x", UT_F32, 1, 0, 16);
+    const ut_tid a = ut_op_matmul(p, x, &w, UT_NONE), b = ut_op_matmul(p, a, &w, UT_NONE);
+    const ut_tid c = ut_op_matmul(p, b, &w, a), y = ut_op_matmul(p, c, &w, UT_NONE);
+    ut_plan_output(p, y, "y");
+    ut_err err = {0};
+    assert_int_equal(ut_plan_finish(p, &err), UTTER_OK);
+    const ut_op_time when[] = {{0, 0}, {1, 1}, {2, 2}, {3, 3}};
+    ut_kept kept[8];
+    for (ut_tid t = 0; t < p->n_tensors; t++)
+        kept[t] = (ut_kept){UT_F32, 8, UT_NONE};
+    kept[b].dtype = UT_BF16;
+    kept[c].onto = a;
+    const int32_t longest[] = {8, 2, 0};
+    const size_t of_b[] = {256, 64, 0}, row = 16 * sizeof(float);
+    for (int i = 0; i < 3; i++) {
+        size_t offset[8], bytes;
+        kept[b].max_t = longest[i];
+        assert_int_equal(ut_plan_place_kept(p, when, kept, 1, 8, offset, &bytes, &err), UTTER_OK);
+        assert_int_equal(offset[c], offset[a]);
+        assert_int_equal(bytes, 3 * 8 * row + of_b[i]);
+    }
+    ut_plan_free(p);
+}
+
 static void sizes_that_overflow_are_refused(void **state)
 {
     (void)state;
@@ -340,6 +371,7 @@ int main(void)
         cmocka_unit_test(taps_become_outputs),
         cmocka_unit_test(tensors_alive_together_never_overlap),
         cmocka_unit_test(memory_is_reused),
+        cmocka_unit_test(memory_is_what_a_backend_keeps),
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };

@@ -2,9 +2,12 @@
  * one arena such that two tensors share memory only when their intervals do not meet. */
 #include "base/alloc.h"
 #include "plan/plan.h"
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ALIGN 64u
+#define STEPS 128u /* sizes are as coarse, so that what differs by a few rows fits one place */
 
 typedef struct span {
     ut_tid tensor;
@@ -12,14 +15,20 @@ typedef struct span {
     size_t size, offset;
 } span;
 
-static utter_status tensor_bytes(const ut_tensor *t, int32_t n_slots, int32_t max_t, size_t *out)
+static utter_status tensor_bytes(const ut_tensor *t, ut_dtype dtype, int32_t n_slots, int32_t max_t,
+                                 size_t *out)
 {
     const int64_t rows = (int64_t)t->rows_per_t * max_t + t->rows_fixed + t->lead;
     size_t n = (size_t)n_slots;
     if (rows < 0 || !ut_size_mul(n, (size_t)rows, &n) || !ut_size_mul(n, (size_t)t->cols, &n) ||
-        !ut_size_mul(n, ut_dtype_size(t->dtype), &n) || n > SIZE_MAX - ALIGN)
+        !ut_size_mul(n, ut_dtype_size(dtype), &n))
         return UTTER_ERR_LIMIT;
-    *out = (n + ALIGN - 1) / ALIGN * ALIGN;
+    size_t step = ALIGN;
+    while (step < n / STEPS)
+        step *= 2;
+    if (!ut_size_add(n, step - 1, &n))
+        return UTTER_ERR_LIMIT;
+    *out = n / step * step;
     return UTTER_OK;
 }
 
@@ -56,6 +65,15 @@ static void find_intervals(const ut_plan *p, const ut_op_time *when, span *spans
     }
 }
 
+/* The largest first: what is small finds room between them. */
+static int by_size(const void *a, const void *b)
+{
+    const span *x = a, *y = b;
+    if (x->size != y->size)
+        return x->size > y->size ? -1 : 1;
+    return x->tensor < y->tensor ? -1 : 1;
+}
+
 /* The lowest offset at which spans[k] meets no already placed span that is alive with it. */
 static size_t lowest_fit(const span *spans, int32_t k)
 {
@@ -78,11 +96,12 @@ static size_t lowest_fit(const span *spans, int32_t k)
 utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
                            size_t *bytes, ut_err *err)
 {
-    return ut_plan_place_when(p, NULL, n_slots, max_t, offset, bytes, err);
+    return ut_plan_place_kept(p, NULL, NULL, n_slots, max_t, offset, bytes, err);
 }
 
-utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_t n_slots,
-                                int32_t max_t, size_t *offset, size_t *bytes, ut_err *err)
+utter_status ut_plan_place_kept(const ut_plan *p, const ut_op_time *when, const ut_kept *kept,
+                                int32_t n_slots, int32_t max_t, size_t *offset, size_t *bytes,
+                                ut_err *err)
 {
     utter_status st = UTTER_OK;
     *bytes = 0;
@@ -100,7 +119,13 @@ utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_
         const ut_tensor *x = &p->tensors[t];
         if (x->role == UT_STATE || x->role == UT_VIEW)
             continue;
-        if (tensor_bytes(x, n_slots, max_t, &spans[n].size) != UTTER_OK) {
+        const ut_kept k = kept ? kept[t] : (ut_kept){x->dtype, max_t, UT_NONE};
+        if (k.onto != UT_NONE) {
+            assert(k.onto < t && index[k.onto] >= 0);
+            index[t] = index[k.onto];
+            continue;
+        }
+        if (tensor_bytes(x, k.dtype, n_slots, k.max_t, &spans[n].size) != UTTER_OK) {
             st = ut_fail(err, UTTER_ERR_LIMIT, "plan %s: a tensor of %d x %d steps is too large",
                          p->name, (int)x->cols, (int)max_t);
             goto done;
@@ -110,12 +135,16 @@ utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_
         index[t] = n++;
     }
     find_intervals(p, when, spans, n, index);
-    for (int32_t i = 0; i < n; i++) { /* numbered in order of first use */
+    qsort(spans, (size_t)n, sizeof *spans, by_size);
+    for (int32_t i = 0; i < n; i++) {
         spans[i].offset = lowest_fit(spans, i);
         offset[spans[i].tensor] = spans[i].offset;
         if (spans[i].offset + spans[i].size > *bytes)
             *bytes = spans[i].offset + spans[i].size;
     }
+    for (ut_tid t = 0; kept && t < p->n_tensors; t++)
+        if (kept[t].onto != UT_NONE)
+            offset[t] = offset[kept[t].onto];
 done:
     ut_free(spans);
     ut_free(index);

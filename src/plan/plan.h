@@ -478,19 +478,31 @@ static inline int32_t ut_tensor_rows(const ut_tensor *t, int32_t n_t)
 ut_tid ut_plan_root(const ut_plan *p, ut_tid t);
 
 /* Place the memory of a run: offset[t] such that tensors alive at the same time never overlap
- * (first fit by first use; inputs and outputs live through the whole plan), SIZE_MAX for states and
- * views. A tensor takes n_slots * (lead + rows) * cols elements at max_t, slot after slot, each
- * slot's lead rows directly before its row 0. offset [n_tensors] is of the first lead row, a
- * multiple of 64; *bytes: the arena's size. */
+ * (first fit, the largest first; inputs and outputs live through the whole plan), SIZE_MAX for
+ * states and views. A tensor takes n_slots * (lead + rows) * cols elements at max_t, slot after
+ * slot, each slot's lead rows directly before its row 0. offset [n_tensors] is of the first lead
+ * row, a multiple of 64; *bytes: the arena's size. */
 utter_status ut_plan_place(const ut_plan *p, int32_t n_slots, int32_t max_t, size_t *offset,
                            size_t *bytes, ut_err *err);
 
-/* The same for a backend that does operations together, out of their order: operation o reads and
- * writes within [when[o].first, when[o].last], counted as operations. */
+/* Of a backend that does operations together, out of their order: operation o reads and writes
+ * within [first, last], counted as operations. */
 typedef struct ut_op_time {
     int32_t first, last;
 } ut_op_time;
-utter_status ut_plan_place_when(const ut_plan *p, const ut_op_time *when, int32_t n_slots,
-                                int32_t max_t, size_t *offset, size_t *bytes, ut_err *err);
+
+/* How a backend keeps the memory of a tensor that is nobody's view. */
+typedef struct ut_kept {
+    ut_dtype dtype;
+    int32_t max_t; /* the longest run in which it is read or written, at most the plan's */
+    ut_tid onto;   /* an older tensor of as many bytes, whose memory it takes: the operation that
+                      makes it reads each element of that one, for the last time, before it writes
+                      its own there; or UT_NONE */
+} ut_kept;
+
+/* The same for such a backend: when [n_ops], kept [n_tensors]. */
+utter_status ut_plan_place_kept(const ut_plan *p, const ut_op_time *when, const ut_kept *kept,
+                                int32_t n_slots, int32_t max_t, size_t *offset, size_t *bytes,
+                                ut_err *err);
 
 #endif

@@ -131,12 +131,39 @@ static void execs_of_a_plan_share_memory(void **state)
     assert_null(((cu_backend *)x->b)->arenas);
 }
 
+/* Sums of residual units are made where the residual is, and narrow tensors take half as much. */
+static void codecs_work_in_little_memory(void **state)
+{
+    const fixture *x = *state;
+    cu_exec *e = compile(x, x->m->codec.decode, 2, 4);
+    const ut_plan *p = e->head.plan;
+    int onto = 0;
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const ut_op *op = &p->ops[i];
+        const ut_tid to = op->out[0] == UT_NONE ? UT_NONE : ut_plan_root(p, op->out[0]);
+        if (to == UT_NONE || e->kept[to].onto == UT_NONE)
+            continue;
+        assert_int_equal(op->kind, UT_OP_LINEAR);
+        assert_int_equal(e->kept[to].onto, ut_plan_root(p, op->in[1]));
+        assert_int_equal(e->places[to].offset, e->places[op->in[1]].offset);
+        onto++;
+    }
+    assert_in_range(onto, 3, p->n_ops);
+    size_t offset[1024], bytes;
+    ut_err err = {0};
+    assert_in_range(p->n_tensors, 1, 1024);
+    assert_int_equal(ut_plan_place(p, 2, 4, offset, &bytes, &err), UTTER_OK);
+    assert_true(e->arena_bytes < bytes);
+    release(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ends_of_prompts_are_phases, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_plans_are_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,8 @@ static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *w
     if (!offset)
         return no_memory(p, err);
     size_t bytes;
-    utter_status st = ut_plan_place_when(p, when, e->n_slots, e->max_t, offset, &bytes, err);
+    utter_status st =
+        ut_plan_place_kept(p, when, e->kept, e->n_slots, e->max_t, offset, &bytes, err);
     if (st == UTTER_OK)
         st = cu_arena_get(e, bytes, &e->arena_bytes, err);
     for (ut_tid i = 0; st == UTTER_OK && i < p->n_tensors; i++) {
@@ -81,9 +82,7 @@ static utter_status place_tensors(cu_exec *e, cu_backend *b, const ut_op_time *w
                                   .state = is_state ? m->state : -1,
                                   .offset = is_state ? 0 : offset[root],
                                   .dtype = is_state ? cu_state_dtype(b, &p->states->def[m->state])
-                                           : !e->narrow[root] ? t->dtype
-                                           : e->heard         ? UT_F16
-                                                              : UT_BF16,
+                                                    : e->kept[root].dtype,
                                   .rows_per_t = t->rows_per_t,
                                   .rows_fixed = t->rows_fixed,
                                   .cols = t->cols,
@@ -432,8 +431,8 @@ utter_status cu_compile(ut_backend *backend, const ut_plan *plan, int n_slots, i
     e->n_steps = plan->n_ops;
     e->steps = ut_calloc((size_t)plan->n_ops + 1, sizeof *e->steps);
     e->places = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->places);
-    e->narrow = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->narrow);
-    st = e->steps && e->places && e->narrow ? fill(e, b, err) : no_memory(plan, err);
+    e->kept = ut_calloc((size_t)plan->n_tensors + 1, sizeof *e->kept);
+    st = e->steps && e->places && e->kept ? fill(e, b, err) : no_memory(plan, err);
     if (st != UTTER_OK) {
         cu_exec_free(&e->head);
         return st;
@@ -484,7 +483,7 @@ void cu_exec_free(ut_exec *exec)
     ut_free(e->outputs);
     ut_free(e->weights);
     ut_free(e->places);
-    ut_free(e->narrow);
+    ut_free(e->kept);
     ut_free(e->steps);
     ut_free(e);
 }

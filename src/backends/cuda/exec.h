@@ -293,7 +293,7 @@ struct cu_exec {
     cu_captured graphs[CU_GRAPHS];
     uint64_t n_runs;
     bool heard;      /* it chooses no codes */
-    bool *narrow;    /* [n_tensors] kept in the type of the products that read it */
+    ut_kept *kept;   /* [n_tensors] and what is narrow: in the type of the products that read it */
     int32_t tail;    /* operations from here on could be phases: no memory is used for two of
                         their tensors */
     cu_frame *frame; /* they are; or NULL */
@@ -341,12 +341,15 @@ void cu_exec_forget(cu_exec *e);
  */
 
 /* Find tensors that only products on tensor cores read, snakes that belong to the product in front
- * of them, and residual units. As cu_fuse. */
+ * of them, residual units, and residuals whose place the result takes. As cu_fuse; fills e->kept.
+ */
 void cu_narrow(cu_exec *e, cu_backend *b, ut_op_time *when);
 /* Is the step a product of tiles on tensor cores? */
 bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Could linear_unit.cu do both? */
 bool cu_is_unit(const cu_backend *b, const cu_step *first, const cu_step *second);
+/* Does it, where each slot has so many rows? Not for few: they are two products. */
+bool cu_unit_pays(const cu_backend *b, int32_t rows, int n_slots);
 
 /* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
  */

@@ -194,12 +194,22 @@ bool cu_is_unit(const cu_backend *b, const cu_step *first, const cu_step *second
            unit_shared(channels, (taps - 1) * f->u.linear.dilation) <= b->shared_limit;
 }
 
-/* Both products of a unit, where that occupies enough of the device. */
+static int64_t unit_blocks(int32_t rows, int n_slots)
+{
+    return div_up(rows, CU_UNIT_ROWS) * n_slots;
+}
+
+/* Where that occupies enough of the device. */
+bool cu_unit_pays(const cu_backend *b, int32_t rows, int n_slots)
+{
+    return 3 * unit_blocks(rows, n_slots) >= b->sm_count;
+}
+
+/* Both products of a unit. */
 static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linear)
 {
     const cu_step *second = &r->e->steps[s->links.unit];
-    const int64_t blocks = div_up(linear->rows, CU_UNIT_ROWS) * linear->slots;
-    if (3 * blocks < r->b->sm_count)
+    if (!cu_unit_pays(r->b, linear->rows, linear->slots))
         return false;
     cu_unit_args u = {.first = {.a = *linear, .narrow = CU_F16},
                       .second = {.a = cu_linear_of(r, second), .narrow = CU_F16},
@@ -208,8 +218,8 @@ static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linea
     take_x16(r, s, &u.first.a);
     give_y16(r, second, &u.second);
     const int32_t channels = linear->n_out;
-    cu_launch(r, CU_K_linear_unit, blocks, 1, 1, unit_shared(channels, (u.taps - 1) * u.dilation),
-              &u);
+    cu_launch(r, CU_K_linear_unit, unit_blocks(linear->rows, linear->slots), 1, 1,
+              unit_shared(channels, (u.taps - 1) * u.dilation), &u);
     return true;
 }
 
