@@ -347,8 +347,8 @@ static utter_status bench_slots(bench *x, int slots)
             st = report_start(x, longest_prompt(x), false);
     }
     const int32_t longest = st == UTTER_OK ? x->e->decode_max_t[x->e->n_frames - 1] : 0;
-    static const int32_t frames[] = {1, 4, 8, 16, 64};
-    for (int i = 0; i < 5 && st == UTTER_OK; i++)
+    static const int32_t frames[] = {1, 4, 8, 16, 64, 128};
+    for (int i = 0; i < 6 && st == UTTER_OK; i++)
         if (frames[i] <= longest)
             st = report_codec(x, frames[i]);
     if (st == UTTER_OK)

@@ -572,6 +572,7 @@ void fake_parts(fake *f, ut_model **m, ut_backend **b)
     x->head.ops = &backend_ops;
     x->head.max_ahead = f->ahead ? f->ahead : 1;
     x->head.sound_frames = FAKE_MAX_FRAMES;
+    x->head.all_sound_frames = 4 * FAKE_MAX_FRAMES;
     x->control = f;
     *b = &x->head;
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define FIRST_PREFILL 256 /* tokens that prefill is compiled for at first */
-#define MOST_DECODED  4   /* of the longest runs of one slot, in a run of many */
 #define MAX_THREADS   1024
 #define MIN_POSITIONS 64
 #define MAX_POSITIONS (1 << 20)
@@ -89,17 +88,21 @@ static utter_status compile_frames(utter_engine *e, ut_err *err)
 }
 
 /* The codec's plan for as many slots each. The more slots, the fewer frames at a time: the memory
- * in which a run works is bounded. The one that needs most of it comes first, for the others work
- * there, too. */
+ * in which a run works is bounded. The one of all slots comes first, and the others work there,
+ * too: none has more frames in all. */
 static utter_status compile_decoders(utter_engine *e, ut_err *err)
 {
     const ut_codec *c = &e->model->codec;
     const int32_t longest = e->sound_frames;
+    const int last = e->n_frames - 1;
+    int32_t all = e->backend->all_sound_frames;
     utter_status st = UTTER_OK;
-    for (int k = e->n_frames - 1; st == UTTER_OK && k >= 0; k--) {
-        const int32_t n = MOST_DECODED * longest / e->frame_slots[k];
+    for (int k = last; st == UTTER_OK && k >= 0; k--) {
+        const int32_t slots = e->frame_slots[k], n = all / slots;
         e->decode_max_t[k] = n < 1 ? 1 : n < longest ? n : longest;
-        st = compile(e, c->decode, e->frame_slots[k], e->decode_max_t[k], &e->decode[k], err);
+        if (k == last && slots * e->decode_max_t[k] < all)
+            all = slots * e->decode_max_t[k];
+        st = compile(e, c->decode, slots, e->decode_max_t[k], &e->decode[k], err);
     }
     return st;
 }

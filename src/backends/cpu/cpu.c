@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SOUND_FRAMES 16 /* more need memory, and are no faster */
+#define SOUND_FRAMES     16 /* more need memory, and are no faster */
+#define ALL_SOUND_FRAMES 64 /* of all slots of a run */
 
 static bool probe(int device, char *text, size_t size)
 {
@@ -52,6 +53,7 @@ static utter_status open_backend(ut_backend **out, const ut_backend_params *para
     b->head.ops = &ut_backend_cpu;
     b->head.max_ahead = 1;
     b->head.sound_frames = SOUND_FRAMES;
+    b->head.all_sound_frames = ALL_SOUND_FRAMES;
     b->precision = params->precision;
     ut_kernels_init(&b->k, ut_cpu_flags() & ~params->cpu_flags_off);
     const int threads = params->threads > 0 ? params->threads : ut_physical_cores();

@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SOUND_FRAMES 64     /* a run of one frame takes a third as long, of launches */
-#define MAX_AHEAD    8      /* runs: hides the host's pauses, and is little to waste at a stop */
-#define SPIN_S       100e-6 /* of a wait, before sleeping */
-#define SLEEP_S      50e-6
-#define TIMEOUT_S    30.0 /* no run takes as long */
+#define SOUND_FRAMES     128 /* a run of one frame takes a fifth as long, of launches */
+#define ALL_SOUND_FRAMES 256 /* of all slots of a run, whose memory they take: 1.6 MB each */
+#define MAX_AHEAD        8   /* runs: hides the host's pauses, and is little to waste at a stop */
+#define SPIN_S           100e-6 /* of a wait, before sleeping */
+#define SLEEP_S          50e-6
+#define TIMEOUT_S        30.0 /* no run takes as long */
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -280,6 +281,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     b->head.ops = &ut_backend_cuda;
     b->head.max_ahead = MAX_AHEAD;
     b->head.sound_frames = SOUND_FRAMES;
+    b->head.all_sound_frames = ALL_SOUND_FRAMES;
     b->precision = params->precision;
     b->attention = params->attention;
     b->ordinal = params->device;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_RUN_FRAMES 64 /* codec frames in one run, at most: caches of windows are as long */
+#define MAX_RUN_FRAMES 128 /* codec frames in one run, at most: caches of windows are as long */
 
 static const int32_t dilations[UT_Q3_UNITS] = {1, 3, 9};
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_RUN_FRAMES 64 /* codec frames in one run, at most: caches of windows are as long */
+#define MAX_RUN_FRAMES 128 /* codec frames in one run, at most: caches of windows are as long */
 
 static int32_t to_i32(int64_t v)
 {
