@@ -68,11 +68,40 @@ static void test_unit(int32_t channels, int32_t in_rows, int32_t taps, int32_t d
     test(&c);
 }
 
+/* A convolution of what a snake leaves narrow, with a residual, of so many rows that a GPU keeps
+ * those that its taps share. in_rows: rows of a step. */
+static void test_taps(int32_t channels, int32_t n_out, int32_t in_rows, int32_t taps,
+                      int32_t dilation)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "taps: %d -> %d, %d rows, %d taps, dilation %d", (int)channels,
+             (int)n_out, (int)in_rows, (int)taps, (int)dilation);
+    ut_plan *p = begin(&c, name, 6);
+    c.tolerance = 2e-3;
+    const int state =
+        ut_state_set_add(&c.states, "history", UT_F32, (taps - 1) * dilation, channels);
+    const float scale = 1.0f / sqrtf((float)(taps * channels));
+    const ut_tid x = ut_op_copy(p, ut_plan_input(p, "x", UT_F32, in_rows, 0, channels));
+    const ut_tid narrow = ut_op_snake(p, x, weight_between(&c, channels, 0.5f, 2.0f));
+    const ut_tid beside = ut_op_copy(p, ut_plan_input(p, "residual", UT_F32, in_rows, 0, n_out));
+    ut_op_conv_history(p, narrow, state);
+    const ut_linear_args a = {.w = weight(&c, n_out, taps * channels, UT_BF16, 2 * scale),
+                              .bias = vector(&c, n_out, 0.5f),
+                              .residual = beside,
+                              .taps = taps,
+                              .dilation = dilation};
+    ut_plan_output(p, ut_op_act(p, ut_op_linear(p, narrow, &a), UT_ACT_NONE), "y");
+    test(&c);
+}
+
 static void test_units(void)
 {
     test_unit(16, 512, 7, 9);
     test_unit(96, 20, 7, 3);
     test_unit(48, 30, 2, 1);
+    test_taps(64, 136, 320, 3, 9);
+    test_taps(128, 260, 320, 2, 1);
 }
 
 static void test_dwconv(int32_t channels, int32_t taps)

@@ -33,9 +33,14 @@
  * a part of so many columns of K. */
 #define CU_MMA_STAGES       3
 #define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
-#define CU_SLOTS_N          64
-#define CU_SLOTS_PITCH      (CU_SLOTS_N + 4)
-#define CU_SLOTS_MOST       8 /* parts of a sum where a cluster adds them */
+/* The same for a convolution whose rows of x stay: 128 of them, and `reach` more. The results pass
+ * through it, too. */
+#define CU_TAPS_X(channels, reach)         ((128 + (reach) + 7) / 8 * 8 * (channels)*2)
+#define CU_TAPS_SHARED(n, channels, reach) (CU_TAPS_X(channels, reach) + CU_MMA_STAGES * (n)*128)
+#define CU_TAPS_OUT(n)                     (128 * ((n) + 8) * 4)
+#define CU_SLOTS_N                         64
+#define CU_SLOTS_PITCH                     (CU_SLOTS_N + 4)
+#define CU_SLOTS_MOST                      8 /* parts of a sum where a cluster adds them */
 #define CU_SLOTS_SHARED(rows, columns)                                                             \
     ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4))
 /* linear_unit.cu: rows of a block, the most channels, buffers of W, and shared memory where there
@@ -451,6 +456,8 @@ typedef struct cu_convert_args {
     X(linear_mma_tall_f16, cu_tile_args, linear_mma)                                               \
     X(linear_mma_64_f16, cu_tile_args, linear_mma)                                                 \
     X(linear_mma_finish, cu_tile_args, linear_mma)                                                 \
+    X(linear_taps_128, cu_tile_args, linear_mma)                                                   \
+    X(linear_taps_tall, cu_tile_args, linear_mma)                                                  \
     X(linear_unit, cu_unit_args, linear_unit)                                                      \
     X(linear_slots_8, cu_slots_args, linear_slots)                                                 \
     X(linear_slots_16, cu_slots_args, linear_slots)                                                \

@@ -239,7 +239,7 @@ static void prepare_mma(cu_backend *b)
                  CU_OK &&
              version >= 80;
     b->hopper = b->mma && b->cc >= 90 && version >= 90;
-    for (int k = CU_K_linear_unit; k <= CU_K_linear_slots_64_wide && b->mma; k++)
+    for (int k = CU_K_linear_taps_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
         b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    (int)b->shared_limit) == CU_OK;
     for (size_t i = 0; i < sizeof large / sizeof large[0] && b->mma; i++)

@@ -223,6 +223,25 @@ static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linea
     return true;
 }
 
+/* ---- Convolutions ---------------------------------------------------------------------------- */
+
+/* One whose rows of x stay in shared memory, in tiles of `wide` outputs, where they find room and a
+ * block's rows are of one slot. */
+static bool launch_taps(cu_run *r, const cu_step *s, const cu_tile_args *t, int32_t wide)
+{
+    const cu_linear_args *a = &t->a;
+    const int32_t taps = s->op->u.linear.taps;
+    const size_t reach = (size_t)(taps - 1) * (size_t)s->op->u.linear.dilation;
+    const size_t shared = CU_TAPS_SHARED((size_t)wide, (size_t)a->seg, reach);
+    if (taps == 1 || t->narrow != CU_F16 || a->seg != s->in[0].cols || a->seg % 64 != 0 ||
+        (a->slots > 1 && a->rows % 128 != 0) || shared > r->b->shared_limit ||
+        shared < CU_TAPS_OUT((size_t)wide))
+        return false;
+    cu_launch(r, wide == 64 ? CU_K_linear_taps_tall : CU_K_linear_taps_128, div_up(a->n_out, wide),
+              div_up((int64_t)a->rows * a->slots, 128), 1, shared, t);
+    return true;
+}
+
 /* ---- All products of many rows --------------------------------------------------------------- */
 
 static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
@@ -246,8 +265,9 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
         const int kernel = wide == 64 ? half ? CU_K_linear_mma_tall_f16 : CU_K_linear_mma_tall
                            : half     ? CU_K_linear_mma_128_f16
                                       : CU_K_linear_mma_128;
-        cu_launch(r, kernel, div_up(a->n_out, wide), div_up(rows, 128), 1,
-                  CU_MMA_SHARED(128, (size_t)wide), &t);
+        if (!launch_taps(r, s, &t, wide))
+            cu_launch(r, kernel, div_up(a->n_out, wide), div_up(rows, 128), 1,
+                      CU_MMA_SHARED(128, (size_t)wide), &t);
         return;
     }
     const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);

@@ -97,6 +97,32 @@ template <int ROWS> struct tile_source {
     }
 };
 
+/* Rows of x for a convolution, whose taps see most of them again: all that the block needs, slice
+ * by slice of 64 columns, stays in shared memory. The block's rows are of one slot. */
+struct tap_rows {
+    const uint16_t *x;
+    int slices, span, from_tap; /* rows of a slice, a multiple of 8; rows from tap to tap */
+    int here;                   /* rows that there are */
+
+    UT_DEVICE_MEMBER tap_rows(const cu_linear_args &a, int m0, int rows)
+    {
+        const int slot = m0 / a.rows, row0 = m0 - slot * a.rows;
+        slices = a.seg / 64;
+        from_tap = a.seg_step / a.ldx;
+        const int reach = (a.k / a.seg - 1) * from_tap;
+        span = (rows + reach + 7) & -8;
+        here = a.rows + reach - row0;
+        x = a.x16 + slot * a.x16_slot + (int64_t)row0 * a.ldx;
+    }
+    UT_DEVICE_MEMBER void copy(uint4 *tiles, int slice, int ldx) const
+    {
+        const int chunk = threadIdx.x % 8;
+        for (int r = threadIdx.x / 8; r < span; r += 32)
+            copy_async(tiles + (slice * span + r) * 8 + swizzle(r, chunk),
+                       x + (r < here ? (int64_t)r * ldx + 64 * slice + 8 * chunk : 0), r < here);
+    }
+};
+
 /* The sums v of outputs o .. o + 3 of row m: to the parts. */
 UT_DEVICE void leave_part(const cu_linear_args &a, int m, int o, const float *v)
 {
@@ -108,11 +134,12 @@ UT_DEVICE void leave_part(const cu_linear_args &a, int m, int o, const float *v)
             part[j] = v[j];
 }
 
-template <int BM, int BN, int WM, int WN, bool HALF>
+/* TAPS: rows of x stay (tap_rows). */
+template <int BM, int BN, int WM, int WN, bool HALF, bool TAPS>
 UT_DEVICE void linear_mma(const cu_tile_args &t)
 {
     const cu_linear_args &a = t.a;
-    UT_SHARED(uint4, tiles); /* [CU_MMA_STAGES][BM + BN rows][8] */
+    UT_SHARED(uint4, tiles); /* tap_rows, [CU_MMA_STAGES][rows of x and W][8] */
     const int M = WM / 16, N = WN / 8, STAGES = CU_MMA_STAGES;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, chunk = threadIdx.x % 8;
     const int wm = warp % (BM / WM) * WM, wn = warp / (BM / WM) * WN;
@@ -121,6 +148,8 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
     const int end = a.part && begin + CU_K_PART < a.ldw ? begin + CU_K_PART : a.ldw;
     const int steps = (end - begin + 63) / 64;
 
+    const tap_rows taps(a, m0, BM);
+    const int kept = TAPS ? taps.slices * taps.span * 8 : 0, rows_x = TAPS ? 0 : BM;
     tile_source<BM> x;
     tile_source<BN> w;
     x.any = w.any = a.w;
@@ -145,12 +174,17 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
                 sum[i][j][c] = total[i][j][c] = 0.0f;
 
     /* step s: 64 columns. Those of W do not wait for the kernel in front. */
-    auto stage_of = [&](int s) { return tiles + s % STAGES * (BM + BN) * 8; };
+    auto stage_of = [&](int s) { return tiles + kept + s % STAGES * (rows_x + BN) * 8; };
     auto copy_w = [&](int s) {
         const int k = begin + 64 * s + 8 * chunk;
-        w.copy(stage_of(s) + BM * 8, k, k < a.ldw);
+        w.copy(stage_of(s) + rows_x * 8, k, k < a.ldw);
     };
     auto copy_x = [&](int s) {
+        if (TAPS) {
+            if (s < taps.slices)
+                taps.copy(tiles, s, a.ldx);
+            return;
+        }
         const int k = begin + 64 * s + 8 * chunk;
         x.copy(stage_of(s), x_offset(a, k), k < a.k);
     };
@@ -173,16 +207,18 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
             copy_x(s);
         copy_group_end();
     }
+    int slice = 0, shift = 0; /* of x, the step's; rows of its tap */
     for (int s = 0; s < steps; s++) {
         copy_wait<STAGES - 2>();
 #ifdef UT_MMA_GROUPS
         group_sees_memory();
 #endif
         __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
-        const uint4 *xs = tiles + s % STAGES * (BM + BN) * 8, *ws = xs + BM * 8;
+        const uint4 *xs = TAPS ? tiles + slice * taps.span * 8 : stage_of(s);
+        const uint4 *ws = stage_of(s) + rows_x * 8;
 #ifdef UT_MMA_GROUPS
         uint32_t fx[4][4];
-        const int r = wm + lane % 16;
+        const int r = wm + lane % 16 + shift;
 #pragma unroll
         for (int kk = 0; kk < 4; kk++)
             load_matrices(fx[kk], xs + r * 8 + swizzle(r, 2 * kk + lane / 16));
@@ -199,7 +235,7 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
             uint32_t fx[M][4], fw[N / 2][4];
 #pragma unroll
             for (int i = 0; i < M; i++) {
-                const int r = wm + 16 * i + lane % 16;
+                const int r = wm + 16 * i + lane % 16 + shift;
                 load_matrices(fx[i], xs + r * 8 + swizzle(r, 2 * kk + lane / 16));
             }
 #pragma unroll
@@ -217,6 +253,10 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
                         mma_bf16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
         }
 #endif
+        if (TAPS && ++slice == taps.slices) {
+            slice = 0;
+            shift += taps.from_tap;
+        }
         if ((s + 1) % (CU_K_PART / 64) == 0 || s + 1 == steps) {
 #pragma unroll
             for (int i = 0; i < M; i++)
@@ -292,25 +332,33 @@ enum { ROWS_OF_SMALL = 32, COLS_OF_SMALL = 16 };
 
 UT_KERNEL_AHEAD(linear_mma_128, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false>(a));
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_tall, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, false>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, false, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_tall_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_64, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false>(a));
+    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_128_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true>(a));
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, false>(a));
 }
 UT_KERNEL_AHEAD(linear_mma_64_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true>(a));
+    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true, false>(a));
+}
+UT_KERNEL_AHEAD(linear_taps_128, cu_tile_args)
+{
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, true>(a));
+}
+UT_KERNEL_AHEAD(linear_taps_tall, cu_tile_args)
+{
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true>(a));
 }
