@@ -37,6 +37,7 @@ static float random_float(float scale)
 
 int ops_passed, ops_failed;
 bool ops_small;
+bool ops_large;
 
 void check(bool ok, const char *name, const char *what)
 {

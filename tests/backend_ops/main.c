@@ -2,10 +2,11 @@
  * backend; and the rule of all operations: a row has the same bits alone, in a chunk, and beside
  * other slots.
  *
- *     test_backend_ops [BACKEND] [--small | --int8 | --int4] [--attention auto|flash|math]
- *                      [--only GROUP]
+ *     test_backend_ops [BACKEND] [--small | --large | --int8 | --int4]
+ *                      [--attention auto|flash|math] [--only GROUP]
  *
- * The backend is cpu by default. --small leaves out what takes long under a memory checker; --int8
+ * The backend is cpu by default. --small leaves out what takes long under a memory checker; --large
+ * has rows enough for kernels that only a device full of blocks gets; --int8
  * and --int4 run products and convolutions alone, at that precision; --only runs one of the groups
  * below, so that several can run side by side.
  * A backend that is not available here is skipped, and that is no failure. */
@@ -76,6 +77,8 @@ static bool parse(int argc, char **argv, options *o)
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--small") == 0) {
             ops_small = true;
+        } else if (strcmp(argv[i], "--large") == 0) {
+            ops_large = true;
         } else if (strcmp(argv[i], "--int8") == 0) {
             o->params.precision = UT_PRECISION_INT8;
         } else if (strcmp(argv[i], "--int4") == 0) {
@@ -95,7 +98,7 @@ static bool parse(int argc, char **argv, options *o)
 
 static void usage(void)
 {
-    printf("usage: test_backend_ops [BACKEND] [--small | --int8 | --int4] "
+    printf("usage: test_backend_ops [BACKEND] [--small | --large | --int8 | --int4] "
            "[--attention auto|flash|math] [--only GROUP]\ngroups:");
     for (int i = 0; i < GROUPS; i++)
         printf(" %s", groups[i].name);

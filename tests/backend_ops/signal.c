@@ -100,8 +100,41 @@ static void test_units(void)
     test_unit(16, 512, 7, 9);
     test_unit(96, 20, 7, 3);
     test_unit(48, 30, 2, 1);
-    test_taps(64, 136, 320, 3, 9);
-    test_taps(128, 260, 320, 2, 1);
+    const int32_t rows = ops_large ? 320 : 44; /* those of a step */
+    test_taps(64, 136, rows, 3, 9);
+    test_taps(128, 260, rows, 2, 1);
+}
+
+/* A codec's last convolution: one output, of what is between it and the snake. */
+static void test_one(int32_t channels, int32_t in_rows, int32_t taps, int32_t dilation)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "one output of %d channels, %d rows, %d taps, dilation %d",
+             (int)channels, (int)in_rows, (int)taps, (int)dilation);
+    ut_plan *p = begin(&c, name, 6);
+    c.tolerance = 2e-3; /* x is f16 */
+    const int state =
+        ut_state_set_add(&c.states, "history", UT_F32, (taps - 1) * dilation, channels);
+    const ut_tid x = ut_plan_input(p, "x", UT_F32, in_rows, 0, channels);
+    const ut_tid narrow = ut_op_snake(p, x, weight_between(&c, channels, 0.5f, 2.0f));
+    ut_op_conv_history(p, narrow, state);
+    const float scale = 1.0f / sqrtf((float)(taps * channels));
+    const ut_linear_args a = {.w = weight(&c, 1, taps * channels, UT_BF16, 2 * scale),
+                              .bias = vector(&c, 1, 0.5f),
+                              .act = UT_ACT_TANH,
+                              .residual = UT_NONE,
+                              .taps = taps,
+                              .dilation = dilation};
+    ut_plan_output(p, ut_op_linear(p, narrow, &a), "y");
+    test(&c);
+}
+
+static void test_ones(void)
+{
+    test_one(96, 50, 7, 1);
+    test_one(24, 70, 3, 5);
+    test_one(8, 1, 2, 1);
 }
 
 static void test_dwconv(int32_t channels, int32_t taps)
@@ -191,6 +224,7 @@ void test_signals(void)
 {
     test_convs();
     test_units();
+    test_ones();
     test_repeated_history(5, 1, 7);
     test_repeated_history(4, 3, 4);
     for (int i = 0; i < 4; i++) {

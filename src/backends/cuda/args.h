@@ -14,8 +14,9 @@
 #define UT_DEV(type) uint64_t
 #endif
 
-/* Threads of a block, of every kernel. */
-#define CU_THREADS 256
+/* Threads of a block, of every kernel, and shared memory that each can have without asking. */
+#define CU_THREADS       256
+#define CU_SHARED_ALWAYS 49152
 
 /* Sums over K are cut into parts of so many columns, the same for every number of rows: a part is
  * one chain from zero, then the parts are added in order. */
@@ -52,6 +53,10 @@
 #define CU_UNIT_SHARED(channels, reach)                                                            \
     (CU_UNIT_ROWS * (CU_UNIT_CHANNELS + 8) * 4 + CU_UNIT_STAGES * CU_UNIT_CHANNELS * 64 +          \
      (CU_UNIT_ROWS + (reach)) * ((channels) / 8 + 1) * 16)
+/* linear_one.cu: rows of a block, and shared memory where W has so many columns and x so many
+ * channels, and taps see `reach` rows further. */
+#define CU_ONE_ROWS                         (CU_THREADS / 4)
+#define CU_ONE_SHARED(ldw, channels, reach) ((ldw)*4 + (CU_ONE_ROWS + (reach)) * (channels)*2)
 /* Columns of x that the kernel for few rows keeps in shared memory at a time, per row. */
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, the longest row of logits that it keeps there, too, and the
@@ -456,6 +461,7 @@ typedef struct cu_convert_args {
     X(linear_mma_tall_f16, cu_tile_args, linear_mma)                                               \
     X(linear_mma_64_f16, cu_tile_args, linear_mma)                                                 \
     X(linear_mma_finish, cu_tile_args, linear_mma)                                                 \
+    X(linear_one, cu_tile_args, linear_one)                                                        \
     X(linear_taps_128, cu_tile_args, linear_mma)                                                   \
     X(linear_taps_tall, cu_tile_args, linear_mma)                                                  \
     X(linear_unit, cu_unit_args, linear_unit)                                                      \

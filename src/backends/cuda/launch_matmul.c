@@ -242,6 +242,28 @@ static bool launch_taps(cu_run *r, const cu_step *s, const cu_tile_args *t, int3
     return true;
 }
 
+/* ---- One output ------------------------------------------------------------------------------ */
+
+static size_t one_shared(const cu_step *s)
+{
+    const size_t reach = (size_t)((s->op->u.linear.taps - 1) * s->op->u.linear.dilation);
+    return CU_ONE_SHARED((size_t)s->w[0]->ld, (size_t)s->in[0].cols, reach);
+}
+
+/* Whatever the number of rows is: sums have an order of their own. */
+static bool launch_one(cu_run *r, const cu_step *s, const cu_linear_args *linear)
+{
+    if (linear->n_out != 1 || cu_place_type(&s->in[0]) != CU_F16 ||
+        cu_place_type(&s->out[0]) != CU_F32 || s->links.snake >= 0 ||
+        one_shared(s) > CU_SHARED_ALWAYS)
+        return false;
+    cu_tile_args t = {.a = *linear, .narrow = CU_F16};
+    take_x16(r, s, &t.a);
+    cu_launch(r, CU_K_linear_one, div_up(linear->rows, CU_ONE_ROWS) * linear->slots, 1, 1,
+              one_shared(s), &t);
+    return true;
+}
+
 /* ---- All products of many rows --------------------------------------------------------------- */
 
 static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
@@ -287,7 +309,7 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
     }
     if (!cu_is_tile_linear(r->e, r->b, s))
         return false;
-    if (s->links.unit >= 0 && launch_unit(r, s, a))
+    if (launch_one(r, s, a) || (s->links.unit >= 0 && launch_unit(r, s, a)))
         return true;
     launch_tiles(r, s, a);
     if (s->links.unit >= 0)
