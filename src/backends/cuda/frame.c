@@ -66,8 +66,7 @@ utter_status cu_frame_new(cu_exec *e, cu_backend *b, ut_err *err)
             return UTTER_OK;
         }
     }
-    f->noise_at = 256 + (size_t)f->mail_places * f->mail_bytes;
-    f->bytes = f->noise_at + f->noise_bytes + f->part_bytes;
+    f->bytes = 256 + (size_t)f->mail_places * f->mail_bytes + f->part_bytes;
     st = cu_alloc(b, f->bytes, &f->memory, err, "the frame of plan %s", e->head.plan->name);
     if (st == UTTER_OK) {
         const cu_result r = b->d.set8(f->memory, 0, f->bytes, b->stream);
@@ -90,7 +89,6 @@ void cu_frame_free(cu_backend *b, cu_frame *f)
     ut_free(f->phases);
     ut_free(f->slot_ops);
     ut_free(f->apart);
-    ut_free(f->drawn);
     ut_free(f);
 }
 
@@ -304,15 +302,6 @@ static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
     arguments_of(r, op, &out->u, sizeof out->u);
 }
 
-/* Which of the phase's operations is a decision whose noise is drawn ahead, or -1. */
-static int32_t drawn_of(const cu_frame *f, const cu_fused *phase)
-{
-    for (int32_t i = 0; i < phase->count; i++)
-        if (f->drawn[phase->first + i])
-            return i;
-    return -1;
-}
-
 static void fill_tables(cu_run *r, tables *t)
 {
     const cu_frame *f = r->e->frame;
@@ -328,16 +317,12 @@ static void fill_tables(cu_run *r, tables *t)
         else if (from->kind == CU_PHASE_ATTENTION)
             fill_attention(r, from, &to->u.attention);
         else
-            to->u.slots = (cu_frame_slots){from->first, from->count, drawn_of(f, from)};
+            to->u.slots = (cu_frame_slots){from->first, from->count};
     }
     number_attention(f, t->phases);
     for (int32_t i = 0; i < f->n_slot_ops; i++) {
         fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
         t->ops[i].apart = f->apart[i];
-        if (f->drawn[i]) {
-            t->ops[i].u.sample.noise = f->memory + f->noise_at;
-            t->ops[i].u.sample.noise_slot = f->noise;
-        }
     }
 }
 

@@ -24,7 +24,6 @@ struct cu_frame {
     int32_t n_phases;
     int32_t *slot_ops; /* operations */
     bool *apart;       /* [n_slot_ops] as in cu_slot_op */
-    bool *drawn; /* [n_slot_ops] decisions whose noise is drawn ahead, one of a phase at most */
     int32_t n_slot_ops;
     int32_t sums, x, gains;         /* as in cu_frame_args */
     int32_t ring_whole, ring_phase; /* bytes fetched ahead, of the whole frame and of a phase */
@@ -38,9 +37,7 @@ struct cu_frame {
     size_t part_bytes;
     size_t *mail; /* [n_tensors] where in the mail a tensor is, or SIZE_MAX */
     size_t mail_bytes;
-    int32_t noise; /* numbers that are drawn ahead for a slot, at most; a multiple of 4 */
-    size_t noise_bytes, noise_at;
-    cu_ptr memory; /* barrier and frame, mail, noise, parts of attention */
+    cu_ptr memory; /* barrier and frame, mail, parts of attention */
     size_t bytes;
 };
 

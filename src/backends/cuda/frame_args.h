@@ -125,7 +125,6 @@ typedef struct cu_frame_attention {
  * that stand apart are another block's at the same time, see cu_slot_op. */
 typedef struct cu_frame_slots {
     int32_t first, count;
-    int32_t drawn; /* which of them is a decision whose noise is drawn ahead, or -1 */
 } cu_frame_slots;
 
 typedef enum cu_phase_end { CU_END_BARRIER = 1, CU_END_SLOTS = 2 } cu_phase_end;
@@ -205,8 +204,6 @@ typedef struct cu_frame_args {
 #define CU_FRAME_ROWS 16
 /* Operations of a phase of slots that a block fetches ahead. */
 #define CU_OPS_AHEAD 6
-/* Numbers of noise that a warp draws ahead for a decision, at most. */
-#define CU_NOISE_AHEAD 2048
 /* Phases that a block knows: those that come are fetched while others are worked on. */
 #define CU_FRAME_PHASES 8
 /* Threads of a frame's block: those that work, and four warps, of which one fetches; registers go

@@ -154,25 +154,6 @@ static bool stands_apart(const fuser *x, const int32_t *waiting, int32_t i)
     return true;
 }
 
-/* Of the first decision among operations first, first + 1, ... noise can be drawn before the phase
- * begins, if what it depends on is known when the frame begins, and if it is not so much that a
- * warp would not be done in time. */
-static void draw_ahead(fuser *x, int32_t first, int32_t count)
-{
-    for (int32_t i = first; i < first + count; i++) {
-        const int32_t n = x->f->slot_ops[i];
-        const ut_op *op = &x->p->ops[n];
-        if (op->kind != UT_OP_SAMPLE)
-            continue;
-        const int32_t ids = x->p->tensors[op->in[0]].cols;
-        x->f->drawn[i] = op->in[5] == UT_NONE && ids <= CU_NOISE_AHEAD &&
-                         !written_before(x, op->in[2], n) && !written_before(x, op->in[3], n);
-        if (x->f->drawn[i])
-            most(&x->f->noise, CU_SAMPLE_ROW(ids));
-        return;
-    }
-}
-
 static void end_waiting(fuser *x)
 {
     if (x->n_waiting == 0)
@@ -182,7 +163,6 @@ static void end_waiting(fuser *x)
     f->count = x->n_waiting;
     for (int32_t i = 0; i < f->count; i++)
         x->f->apart[f->first + i] = stands_apart(x, x->f->slot_ops + f->first, i);
-    draw_ahead(x, f->first, f->count);
     x->n_waiting = 0;
 }
 
@@ -492,11 +472,10 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);
         x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);
-        x.f->drawn = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->drawn);
         x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
     bool ok = x.f && x.norm_of && x.taken && x.after && x.f->phases && x.f->slot_ops &&
-              x.f->apart && x.f->drawn && x.f->mail;
+              x.f->apart && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
@@ -510,7 +489,6 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         if (!x.f->bf16)
             most(&x.f->x, x.plain_x);
         x.f->x = (x.f->x + 3) / 4 * 4; /* what lies behind it is aligned */
-        x.f->noise_bytes = sizeof(float) * (size_t)x.f->noise * (size_t)e->n_slots;
         x.f->mail_places = e->n_slots == 1 ? CU_MAIL_PLACES : 1;
     }
     ut_free(x.norm_of);

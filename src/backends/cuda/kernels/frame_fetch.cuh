@@ -1,11 +1,10 @@
 /* frame_fetch.cuh - the warp of a frame's block that fetches what the phases to come need, while
- * the others work: a phase's record, the gain of its norm, its rows of the matrix or of the caches,
- * the noise of a decision. It goes through the phases in order, as far ahead as there is room. */
+ * the others work: a phase's record, the gain of its norm, its rows of the matrix or of the caches.
+ * It goes through the phases in order, as far ahead as there is room. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_row.cuh"
 #include "backends/cuda/kernels/frame_tasks.cuh"
-#include "backends/cuda/kernels/sampler.cuh"
 
 /* Where it puts what. */
 struct fetch_places {
@@ -131,7 +130,6 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
     uint4 record = {0, 0, 0, 0};
     ring_end end = {0, 0, 0, 0};
     int before = -1, last = -1; /* phases that had a gain */
-    int drawn = -1;             /* the one for which noise was drawn */
     int side = 0;
     if (lane < WORDS)
         record = __ldg(from);
@@ -164,13 +162,6 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
             l.residual_mail += l.residual_mail ? mine : 0;
         }
         side ^= gain ? 1 : 0;
-        if (p.kind == CU_PHASE_SLOTS && p.u.slots.drawn >= 0 && (int)blockIdx.x < a.slots) {
-            if (drawn >= 0 && drawn > i - CU_FRAME_PHASES)
-                await_left(r.gates, drawn);
-            drawn = i;
-            wait_for_previous();
-            draw_noise(a.ops[p.u.slots.first + p.u.slots.drawn].u.sample, (int)blockIdx.x);
-        }
         gate_arrive(&r.gates->brought[i % CU_FRAME_PHASES]);
         if (AHEAD && linear && lane == 0)
             end.ask(r, l.load);

@@ -196,21 +196,6 @@ UT_DEVICE float noise_of(uint32_t u)
     return -logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
 }
 
-/* All of a decision's, to a.noise, where it then finds them, by a warp. */
-UT_DEVICE void draw_noise(const cu_sample_args &a, int slot)
-{
-    const int32_t *rng = a.rng + slot * a.rng_slot;
-    const uint32_t k0 = (uint32_t)rng[0], k1 = (uint32_t)rng[1];
-    const uint32_t frame = (uint32_t)a.frame[slot * a.frame_slot];
-    float *to = (float *)a.noise + slot * a.noise_slot;
-#pragma unroll 1
-    for (int c = threadIdx.x % 32; c < CU_SAMPLE_ROW(a.n) / 4; c += 32) {
-        const uint4 u = philox((uint32_t)c, frame, (uint32_t)a.decision, k0, k1);
-        const float4 four = {noise_of(u.x), noise_of(u.y), noise_of(u.z), noise_of(u.w)};
-        *(float4 *)(to + 4 * c) = four;
-    }
-}
-
 /* ---- A decision ------------------------------------------------------------------------------ */
 
 /* What leaves some entries only: one of the two, top-k or top-p. */
@@ -304,16 +289,6 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
     }
 
     const bool random_choice = temperature > 0.0f, tempered = random_choice && a.temper_first;
-    const float *noise = a.noise ? a.noise + slot * a.noise_slot : NULL;
-    if (noise && random_choice && !chosen) { /* by who reads them, to where ratios will be */
-#pragma unroll 1
-        for (int c = threadIdx.x; c < row / 4; c += CU_THREADS)
-#pragma unroll
-            for (int i = 4 * c; i < 4 * c + 4; i++)
-                if (i < n)
-                    copy_word<LARGE>(ratios + i, noise + i);
-        noise = ratios;
-    }
     float t = temperature > 1e-5f ? temperature : 1e-5f;
     const int32_t without = a.id_extra >= 0 && frame < a.extra_from_frame ? n - 1 : -1;
     best_entry best = {-INFINITY, 0x7fffffff};
@@ -332,8 +307,6 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
         best = better(best, now);
     }
     best = block_best(best, bests);
-
-    copy_words_wait();
 
     if (random_choice) {
         const float largest = best.value;
@@ -360,7 +333,7 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
 #pragma unroll 1
         for (int c = threadIdx.x; c < row / 4; c += CU_THREADS) {
             uint4 u = {0, 0, 0, 0};
-            if (!noise)
+            if (!a.noise)
                 u = philox((uint32_t)c, (uint32_t)frame, (uint32_t)a.decision, k0, k1);
             const uint32_t random[4] = {u.x, u.y, u.z, u.w};
 #pragma unroll
@@ -372,7 +345,8 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
                 float ratio = -1.0f;
                 if (is_kept(kept, logit, i)) {
                     const float e = expf(logit / t - shift);
-                    const float q = noise ? noise[i] : noise_of(random[k]);
+                    const float q =
+                        a.noise ? a.noise[slot * a.noise_slot + i] : noise_of(random[k]);
                     const uint32_t mass = by_mass ? mass_of(logit, largest) : 0;
                     low += mass & 0xffffu;
                     high += mass >> 16;
