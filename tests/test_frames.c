@@ -599,6 +599,17 @@ static void compare_shapes(shaped_trail t[3])
         {"tensor: 24 heads", 512, 0, 24, 6, 128, 64, 0, 1, 1, 0, true, 1, {5}},
         {"tensor: 3072 columns", 3072, 0, 4, 2, 128, 128, 0, 1, 1, 0, true, 1, {64}},
     };
+    /* two rows in the first pass by code of their own; by so many blocks at least, so that a block
+     * has few rows of a matrix */
+    static const struct {
+        int blocks;
+        shape shape;
+    } pairs[] = {
+        {7, {"pairs: 1024", 1024, 1024, 8, 2, 128, 16, 0, 2, 2, 0, false, 1, {0}}},
+        {12, {"pairs: 2048", 1024, 0, 16, 4, 128, 16, 0, 2, 2, 0, false, 1, {0}}},
+        {24, {"pairs: 3072", 1024, 0, 24, 6, 128, 16, 0, 2, 2, 0, false, 1, {0}}},
+        {41, {"pairs: a chunk", 1024, 0, 8, 1, 64, 16, 0, 2, 2, 0, false, 1, {0}}},
+    };
     static const struct {
         ut_precision precision;
         float tolerance;
@@ -612,6 +623,14 @@ static void compare_shapes(shaped_trail t[3])
         for (size_t i = 0; st == UTTER_OK && i < sizeof shapes / sizeof shapes[0]; i++)
             if (is_for(&shapes[i], b, ways[k].precision))
                 compare_shape(&shapes[i], b, ways[k].tolerance, t);
+        for (size_t i = 0; st == UTTER_OK && i < sizeof pairs / sizeof pairs[0]; i++) {
+            int *blocks = &((cu_backend *)b)->sm_count;
+            const int all = *blocks;
+            *blocks = pairs[i].blocks > all ? pairs[i].blocks : all;
+            if (is_for(&pairs[i].shape, b, ways[k].precision))
+                compare_shape(&pairs[i].shape, b, ways[k].tolerance, t);
+            *blocks = all;
+        }
         if (st == UTTER_OK)
             b->ops->close(b);
     }

@@ -142,7 +142,7 @@ static cu_ptr mail_of(const cu_run *r, ut_tid t)
 static cu_product_form form_of(const cu_frame_linear *l)
 {
     const bool added = l->residual || l->residual_mail;
-    if (l->rows * l->slots != 1 || l->more || (l->gain && added))
+    if (l->slots != 1 || l->more || (l->gain && added))
         return CU_PRODUCT_ANY;
     if (l->gain)
         return l->load.matrices == 2 ? CU_PRODUCT_GATED : CU_PRODUCT_NORMED;

@@ -50,7 +50,8 @@ typedef struct cu_part {
     uint32_t stamp;
 } cu_part;
 
-/* What a phase of products is made of beside them, where x is one row. */
+/* What a phase of products is made of beside them, where there is one slot; frame_row.cuh says of
+ * how many rows it does it. */
 typedef enum cu_product_form {
     CU_PRODUCT_ANY,
     CU_PRODUCT_NORMED, /* x has a norm */

@@ -1,7 +1,8 @@
 /* frame_linear.cuh - products with matrices inside a frame: y = residual + gamma * act(norm(x) W^T
  * + bias). A block has some rows of every matrix. Where all matrices are bf16 they go through
  * tensor cores (frame_tensor.cuh), else through plain arithmetic (frame_plain.cuh); here is what is
- * done with the sums. Of one row of x frame_row.cuh does all of it. */
+ * done with the sums. Of one row of x, or two, of one slot frame_row.cuh does all of it, in
+ * the shapes that it has code for. */
 #pragma once
 
 #include "backends/cuda/kernels/frame_plain.cuh"

@@ -44,21 +44,18 @@ template <int U> struct x_groups {
                 four[i].at(x + 128 * i);
         }
     }
-    UT_DEVICE_MEMBER void take(const cu_mail *x, uint32_t frame)
+    /* Look again for those that are not there: 0 where all are. */
+    UT_DEVICE_MEMBER uint32_t again(const cu_mail *x, uint32_t frame)
     {
-        uint32_t polls = 0, missing;
-        do {
-            missing = 0;
+        uint32_t missing = 0;
 #pragma unroll
-            for (int i = 0; i < U; i++) {
-                const uint32_t these = four[i].missing(frame);
-                if (these)
-                    four[i].at(x + 128 * i);
-                missing |= these;
-            }
-            mail_again(++polls);
-        } while (missing);
-        __syncwarp(); /* lanes that waited longer are behind */
+        for (int i = 0; i < U; i++) {
+            const uint32_t these = four[i].missing(frame);
+            if (these)
+                four[i].at(x + 128 * i);
+            missing |= these;
+        }
+        return missing;
     }
     /* As mail would have them. */
     UT_DEVICE_MEMBER void load(const float *x, int c, int slice)
@@ -73,6 +70,21 @@ template <int U> struct x_groups {
         }
     }
 };
+
+/* Once they are there, of rows of x that are k columns long: looked for side by side. */
+template <int U, int ROWS>
+UT_DEVICE void take_groups(x_groups<U> (&rows)[ROWS], const cu_mail *x, int k, uint32_t frame)
+{
+    uint32_t polls = 0, missing;
+    do {
+        missing = 0;
+#pragma unroll
+        for (int m = 0; m < ROWS; m++)
+            missing |= rows[m].again(x + m * k, frame);
+        mail_again(++polls);
+    } while (missing);
+    __syncwarp(); /* lanes that waited longer are behind */
+}
 
 /* Columns c .. c + 3 of x, c a multiple of 4: of eight columns words 0 and 2 lie together, and so
  * do 1 and 3. */
@@ -119,14 +131,14 @@ template <int U>
 UT_DEVICE float bring_groups(const x_row &r, int done, uint32_t frame, uint32_t *xs)
 {
     const int c = r.c + done;
-    x_groups<U> x;
+    x_groups<U> x[1];
     if (r.mail) {
-        x.look(r.mail + done, c, r.slice, frame);
-        x.take(r.mail + done, frame);
+        x[0].look(r.mail + done, c, r.slice, frame);
+        take_groups(x, r.mail + done, 0, frame);
     } else {
-        x.load(r.plain + done, c, r.slice);
+        x[0].load(r.plain + done, c, r.slice);
     }
-    return put_groups<U>(x, c, r.slice, r.gains ? r.gains + done : NULL, xs);
+    return put_groups<U>(x[0], c, r.slice, r.gains ? r.gains + done : NULL, xs);
 }
 
 UT_DEVICE float bring_slice(const x_row &r, uint32_t frame, uint32_t *xs)
