@@ -620,21 +620,23 @@ API cuTensorMapEncodeTiled(cu_tensor_map *out, int type, unsigned rank, uint64_t
                            const uint32_t *steps, int interleave, int swizzle, int, int fill)
 {
     emu_tensor t = {};
-    enum { BF16 = 9, SWIZZLE_128 = 3 };
-    if (type != BF16 || rank != 4 || base % 16 || (uintptr_t)out % 64 || interleave ||
-        swizzle != SWIZZLE_128 || fill || box[0] != 64 || box[3] != 1)
+    enum { F16 = 6, BF16 = 9, SWIZZLE_128 = 3 };
+    if ((type != F16 && type != BF16) || rank < 3 || rank > 4 || base % 16 ||
+        (uintptr_t)out % 16 || interleave || swizzle != SWIZZLE_128 || fill || box[0] != 64 ||
+        box[rank - 1] != 1)
         return INVALID; /* the only boxes that the library asks for */
-    for (int i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < rank; i++) {
         if (dims[i] == 0 || dims[i] > UINT32_MAX || box[i] > 256 || steps[i] != 1)
             return INVALID;
         t.dims[i] = (uint32_t)dims[i];
         t.box[i] = box[i];
     }
-    for (int i = 0; i < 3; i++) {
-        if (strides[i] % 16 || strides[i] >> 40 || (i > 0 && strides[i] % strides[i - 1]))
+    for (unsigned i = 0; i + 1 < rank; i++) {
+        if (strides[i] % 16 || strides[i] >> 40)
             return INVALID;
         t.stride[i] = strides[i];
     }
+    t.rank = rank;
     t.base = reinterpret_cast<const unsigned char *>(base);
     memcpy(out, &t, sizeof t);
     return OK;

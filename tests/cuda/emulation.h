@@ -164,31 +164,46 @@ static inline void copy_start(void *dst, const void *src, uint32_t bytes, const 
 {
     memcpy(dst, src, bytes);
 }
-/* A tensor of four dimensions and a box of it, as cuTensorMapEncodeTiled gets them. */
+/* A tensor of three or four dimensions and a box of it, as cuTensorMapEncodeTiled gets them. */
 struct emu_tensor {
     const unsigned char *base;
     uint64_t stride[3];
-    uint32_t dims[4], box[4];
+    uint32_t dims[4], box[4], rank;
 };
 static_assert(sizeof(emu_tensor) <= sizeof(cu_tensor_map), "it is kept there");
-/* Lines of 128 bytes, one after another; what is not in the tensor is 0. */
+/* 128 bytes as line number `line` of a box; from NULL: zeros. */
+static inline void emu_put_line(void *box, uint32_t line, const unsigned char *from)
+{
+    static const unsigned char none[128] = {0};
+    for (uint32_t group = 0; group < 8; group++)
+        memcpy(static_cast<unsigned char *>(box) + line * 128 + (group ^ line % 8) * 16,
+               (from ? from : none) + group * 16, 16);
+}
+/* What is not in the tensor is 0. */
 static inline void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int slot,
                             const uint64_t *)
 {
     emu_tensor t;
     memcpy(&t, map, sizeof t);
-    unsigned char *to = static_cast<unsigned char *>(dst);
     for (uint32_t line = 0; line < t.box[1] * t.box[2]; line++) {
         const uint64_t i = (uint64_t)h + line % t.box[1], r = (uint64_t)row + line / t.box[1];
-        const unsigned char *from =
-            t.base + i * t.stride[0] + r * t.stride[1] + (uint64_t)slot * t.stride[2];
-        for (uint32_t group = 0; group < 8; group++) {
-            unsigned char *at = to + line * 128 + (group ^ line % 8) * 16;
-            if (i < t.dims[1] && r < t.dims[2])
-                memcpy(at, from + group * 16, 16);
-            else
-                memset(at, 0, 16);
-        }
+        emu_put_line(dst, line,
+                     i < t.dims[1] && r < t.dims[2]
+                         ? t.base + i * t.stride[0] + r * t.stride[1] + (uint64_t)slot * t.stride[2]
+                         : nullptr);
+    }
+}
+static inline void copy_tile(void *dst, const cu_tensor_map *map, int k, int row, int slot,
+                             const uint64_t *)
+{
+    emu_tensor t;
+    memcpy(&t, map, sizeof t);
+    for (uint32_t line = 0; line < t.box[1]; line++) {
+        const uint64_t r = (uint64_t)row + line;
+        emu_put_line(dst, line,
+                     r < t.dims[1] && (uint32_t)k + 64 <= t.dims[0]
+                         ? t.base + r * t.stride[0] + (uint64_t)slot * t.stride[1] + 2 * k
+                         : nullptr);
     }
 }
 static inline void prefetch_map(const cu_tensor_map *) {}

@@ -13,6 +13,11 @@
 #else
 #define UT_DEV(type) uint64_t
 #endif
+#ifdef __cplusplus
+#define UT_ALIGN(n) alignas(n)
+#else
+#define UT_ALIGN(n) _Alignas(n)
+#endif
 
 /* Threads of a block, of every kernel, and shared memory that each can have without asking. */
 #define CU_THREADS       256
@@ -34,6 +39,7 @@
  * a part of so many columns of K. */
 #define CU_MMA_STAGES       3
 #define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
+#define CU_MMA_GATES        (CU_MMA_STAGES * 8) /* more, where tiles come as boxes */
 /* The same for a convolution whose rows of x stay: 128 of them, and `reach` more. The results pass
  * through it, too. */
 #define CU_TAPS_X(channels, reach)         ((128 + (reach) + 7) / 8 * 8 * (channels)*2)
@@ -114,6 +120,19 @@ typedef struct cu_tile_args {
     UT_DEV(const float) y_alpha;
     UT_DEV(const float) y_beta; /* [y_cols] or 0 */
 } cu_tile_args;
+
+/* What copies of boxes of a tensor need to know, as the driver writes it, at an address that is a
+ * multiple of 64. */
+typedef struct cu_tensor_map {
+    uint64_t opaque[16];
+} cu_tensor_map;
+
+/* The same with its tiles of x [slots, rows that are seen, ldx] and W as boxes. */
+typedef struct cu_box_args {
+    UT_ALIGN(64) cu_tensor_map x;
+    cu_tensor_map w;
+    cu_tile_args t;
+} cu_box_args;
 
 /* Two linears of as many channels: taps, f16 and a snake or the like, whose result only the second
  * reads, and that (one tap), which may have a residual and all else. dilation: rows from tap to
@@ -291,12 +310,6 @@ typedef struct cu_angles_args {
     int32_t rows, slots, dim, first_pos, round_bf16;
 } cu_angles_args;
 
-/* What copies of boxes of a tensor need to know, as the driver writes it, at an address that is a
- * multiple of 64. */
-typedef struct cu_tensor_map {
-    uint64_t opaque[16];
-} cu_tensor_map;
-
 typedef struct cu_qkv_args {
     UT_DEV(const float) x;
     UT_DEV(const float) angles;
@@ -464,6 +477,14 @@ typedef struct cu_convert_args {
     X(linear_one, cu_tile_args, linear_one)                                                        \
     X(linear_taps_128, cu_tile_args, linear_mma)                                                   \
     X(linear_taps_tall, cu_tile_args, linear_mma)                                                  \
+    X(linear_box_128, cu_box_args, linear_mma)                                                     \
+    X(linear_box_tall, cu_box_args, linear_mma)                                                    \
+    X(linear_box_64, cu_box_args, linear_mma)                                                      \
+    X(linear_box_128_f16, cu_box_args, linear_mma)                                                 \
+    X(linear_box_tall_f16, cu_box_args, linear_mma)                                                \
+    X(linear_box_64_f16, cu_box_args, linear_mma)                                                  \
+    X(linear_box_taps_128, cu_box_args, linear_mma)                                                \
+    X(linear_box_taps_tall, cu_box_args, linear_mma)                                               \
     X(linear_unit, cu_unit_args, linear_unit)                                                      \
     X(linear_slots_8, cu_slots_args, linear_slots)                                                 \
     X(linear_slots_16, cu_slots_args, linear_slots)                                                \

@@ -226,25 +226,18 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
  * memory than a block has by default. */
 static void prepare_mma(cu_backend *b)
 {
-    static const struct {
-        int kernel, shared_bytes;
-    } large[] = {{CU_K_linear_mma_128, CU_MMA_SHARED(128, 128)},
-                 {CU_K_linear_mma_128_f16, CU_MMA_SHARED(128, 128)},
-                 {CU_K_linear_mma_tall, CU_MMA_SHARED(128, 64)},
-                 {CU_K_linear_mma_tall_f16, CU_MMA_SHARED(128, 64)},
-                 {CU_K_flash_128, CU_FLASH_SHARED(128)}};
     int version = 0;
     b->mma = b->cc >= 80 &&
              b->d.function_get(&version, CU_FUNC_PTX_VERSION, b->kernels[CU_K_linear_mma_128]) ==
                  CU_OK &&
              version >= 80;
     b->hopper = b->mma && b->cc >= 90 && version >= 90;
-    for (int k = CU_K_linear_taps_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
+    for (int k = CU_K_linear_mma_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
         b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    (int)b->shared_limit) == CU_OK;
-    for (size_t i = 0; i < sizeof large / sizeof large[0] && b->mma; i++)
-        b->mma = b->d.function_set(b->kernels[large[i].kernel], CU_FUNC_MAX_DYNAMIC_SHARED,
-                                   large[i].shared_bytes) == CU_OK;
+    if (b->mma)
+        b->mma = b->d.function_set(b->kernels[CU_K_flash_128], CU_FUNC_MAX_DYNAMIC_SHARED,
+                                   CU_FLASH_SHARED(128)) == CU_OK;
 }
 
 void cu_close(ut_backend *backend)

@@ -45,6 +45,7 @@ enum {
     CU_LAUNCH_CLUSTER = 4,
     CU_LAUNCH_PROGRAMMATIC = 6, /* may start before the kernel in front has ended */
 
+    CU_TENSOR_F16 = 6,
     CU_TENSOR_BF16 = 9,
     CU_TENSOR_SWIZZLE_128 =
         3, /* 16-byte group g of line i of a box, of 128 bytes, is at g ^ i % 8 */

@@ -223,25 +223,6 @@ static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linea
     return true;
 }
 
-/* ---- Convolutions ---------------------------------------------------------------------------- */
-
-/* One whose rows of x stay in shared memory, in tiles of `wide` outputs, where they find room and a
- * block's rows are of one slot. */
-static bool launch_taps(cu_run *r, const cu_step *s, const cu_tile_args *t, int32_t wide)
-{
-    const cu_linear_args *a = &t->a;
-    const int32_t taps = s->op->u.linear.taps;
-    const size_t reach = (size_t)(taps - 1) * (size_t)s->op->u.linear.dilation;
-    const size_t shared = CU_TAPS_SHARED((size_t)wide, (size_t)a->seg, reach);
-    if (taps == 1 || t->narrow != CU_F16 || a->seg != s->in[0].cols || a->seg % 64 != 0 ||
-        (a->slots > 1 && a->rows % 128 != 0) || shared > r->b->shared_limit ||
-        shared < CU_TAPS_OUT((size_t)wide))
-        return false;
-    cu_launch(r, wide == 64 ? CU_K_linear_taps_tall : CU_K_linear_taps_128, div_up(a->n_out, wide),
-              div_up((int64_t)a->rows * a->slots, 128), 1, shared, t);
-    return true;
-}
-
 /* ---- One output ------------------------------------------------------------------------------ */
 
 static size_t one_shared(const cu_step *s)
@@ -266,12 +247,96 @@ static bool launch_one(cu_run *r, const cu_step *s, const cu_linear_args *linear
 
 /* ---- All products of many rows --------------------------------------------------------------- */
 
+typedef enum tile_kind { TILE_128, TILE_TALL, TILE_64, TAPS_128, TAPS_TALL } tile_kind;
+
+static const struct {
+    int32_t rows, outputs;
+    int kernel[2], boxes[2]; /* bf16, f16 */
+} tiles_of[] = {
+    [TILE_128] = {128,
+                  128,
+                  {CU_K_linear_mma_128, CU_K_linear_mma_128_f16},
+                  {CU_K_linear_box_128, CU_K_linear_box_128_f16}},
+    [TILE_TALL] = {128,
+                   64,
+                   {CU_K_linear_mma_tall, CU_K_linear_mma_tall_f16},
+                   {CU_K_linear_box_tall, CU_K_linear_box_tall_f16}},
+    [TILE_64] = {64,
+                 64,
+                 {CU_K_linear_mma_64, CU_K_linear_mma_64_f16},
+                 {CU_K_linear_box_64, CU_K_linear_box_64_f16}},
+    [TAPS_128] = {128, 128, {0, CU_K_linear_taps_128}, {0, CU_K_linear_box_taps_128}},
+    [TAPS_TALL] = {128, 64, {0, CU_K_linear_taps_tall}, {0, CU_K_linear_box_taps_tall}},
+};
+
+/* Rows that are in front of those that the last tap sees. */
+static size_t reach_of(const cu_step *s)
+{
+    return (size_t)(s->op->u.linear.taps - 1) * (size_t)s->op->u.linear.dilation;
+}
+
+/* Do the rows of x stay in shared memory for all taps? Where they find room and a block's rows
+ * are of one slot. */
+static bool taps_fit(const cu_run *r, const cu_step *s, const cu_tile_args *t, tile_kind k)
+{
+    const cu_linear_args *a = &t->a;
+    const size_t n = (size_t)tiles_of[k].outputs;
+    const size_t shared = CU_TAPS_SHARED(n, (size_t)a->seg, reach_of(s)) + CU_MMA_GATES;
+    return s->op->u.linear.taps > 1 && t->narrow == CU_F16 && a->seg == s->in[0].cols &&
+           a->seg % 64 == 0 && (a->slots == 1 || a->rows % 128 == 0) &&
+           shared <= r->b->shared_limit && shared >= CU_TAPS_OUT(n);
+}
+
+/* A tensor of rows of ld elements, of which a box has 64 columns and so many rows. */
+static bool map_rows(const cu_backend *b, int type, cu_ptr from, int32_t cols, int64_t rows,
+                     int32_t slots, int64_t slot, int32_t ld, int32_t box_rows, cu_tensor_map *map)
+{
+    const uint64_t row = 2 * (uint64_t)ld, all = 2 * (uint64_t)slot;
+    const uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)slots};
+    const uint64_t strides[] = {row, slots > 1 ? all : row * (uint64_t)rows};
+    const uint32_t box[] = {64, (uint32_t)box_rows, 1}, steps[] = {1, 1, 1};
+    return from % 16 == 0 && ld % 8 == 0 && slot % 8 == 0 &&
+           b->d.tensor_map(map, type == CU_F16 ? CU_TENSOR_F16 : CU_TENSOR_BF16, 3, from, dims,
+                           strides, box, steps, 0, CU_TENSOR_SWIZZLE_128, CU_TENSOR_PROMOTE_256,
+                           0) == CU_OK;
+}
+
+/* Can its tiles come as boxes? */
+static bool map_tiles(const cu_run *r, const cu_step *s, tile_kind k, cu_box_args *b)
+{
+    const cu_linear_args *a = &b->t.a;
+    const int32_t rows = tiles_of[k].rows, span = (rows + (int32_t)reach_of(s) + 7) / 8 * 8;
+    const int32_t seen = a->rows + (a->seg == a->k ? 0 : (int32_t)reach_of(s));
+    return r->b->hopper && r->b->d.tensor_map && a->seg % 64 == 0 && a->k % a->seg == 0 &&
+           a->k == a->ldw && (a->slots == 1 || a->rows % rows == 0) &&
+           map_rows(r->b, b->t.narrow, a->x16, a->seg, seen, a->slots, a->x16_slot, a->ldx,
+                    k >= TAPS_128 ? span : rows, &b->x) &&
+           map_rows(r->b, b->t.narrow, a->w, a->ldw, a->n_out, 1, 0, a->ldw, tiles_of[k].outputs,
+                    &b->w);
+}
+
+static void launch_tile(cu_run *r, const cu_step *s, const cu_tile_args *t, tile_kind k,
+                        int32_t parts)
+{
+    const cu_linear_args *a = &t->a;
+    const int half = t->narrow == CU_F16;
+    const size_t m = (size_t)tiles_of[k].rows, n = (size_t)tiles_of[k].outputs;
+    const size_t shared =
+        k >= TAPS_128 ? CU_TAPS_SHARED(n, (size_t)a->seg, reach_of(s)) : CU_MMA_SHARED(m, n);
+    const int64_t across = div_up(a->n_out, (int64_t)n);
+    const int64_t down = div_up((int64_t)a->rows * a->slots, (int64_t)m);
+    cu_box_args boxes = {.t = *t};
+    if (map_tiles(r, s, k, &boxes))
+        cu_launch(r, tiles_of[k].boxes[half], across, down, parts, shared + CU_MMA_GATES, &boxes);
+    else
+        cu_launch(r, tiles_of[k].kernel[half], across, down, parts, shared, t);
+}
+
 static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
 {
     cu_tile_args t = {.a = *linear, .narrow = s->w[0]->type};
     cu_linear_args *a = &t.a;
     const int64_t rows = (int64_t)a->rows * a->slots;
-    const bool half = s->w[0]->type == CU_F16;
     give_y16(r, s, &t);
     if (cu_place_type(&s->in[0]) == CU_F32) {
         const packed_x x = pack_of(s, r->n_t);
@@ -282,20 +347,15 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
     /* large tiles need half of the traffic; they pay where they occupy a third of the device. Of
      * few outputs much of a wide tile is waste, and its end, which tall ones do beside the middle
      * of another, is long. */
-    const int32_t wide = a->n_out <= CU_TALL_MOST ? 64 : 128;
-    if (3 * div_up(rows, 128) * div_up(a->n_out, wide) >= r->b->sm_count) {
-        const int kernel = wide == 64 ? half ? CU_K_linear_mma_tall_f16 : CU_K_linear_mma_tall
-                           : half     ? CU_K_linear_mma_128_f16
-                                      : CU_K_linear_mma_128;
-        if (!launch_taps(r, s, &t, wide))
-            cu_launch(r, kernel, div_up(a->n_out, wide), div_up(rows, 128), 1,
-                      CU_MMA_SHARED(128, (size_t)wide), &t);
+    const bool tall = a->n_out <= CU_TALL_MOST;
+    const tile_kind taps = tall ? TAPS_TALL : TAPS_128, tile = tall ? TILE_TALL : TILE_128;
+    if (3 * div_up(rows, 128) * div_up(a->n_out, tall ? 64 : 128) >= r->b->sm_count) {
+        launch_tile(r, s, &t, taps_fit(r, s, &t, taps) ? taps : tile, 1);
         return;
     }
     const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);
     a->part = parts > 1 ? r->e->part : 0;
-    cu_launch(r, half ? CU_K_linear_mma_64_f16 : CU_K_linear_mma_64, div_up(a->n_out, 64),
-              div_up(rows, 64), parts, CU_MMA_SHARED(64, 64), &t);
+    launch_tile(r, s, &t, TILE_64, parts);
     if (parts > 1)
         cu_launch(r, CU_K_linear_mma_finish, div_up(rows * div_up(a->n_out, 4), CU_THREADS), 1, 1,
                   0, &t);

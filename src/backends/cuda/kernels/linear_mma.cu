@@ -5,6 +5,7 @@
  * are added in order. So a row's bits depend on its x and on K alone, whatever the tile, the cut of
  * the grid, and the other rows are. */
 #include "backends/cuda/kernels/finish.cuh"
+#include "backends/cuda/kernels/gates.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
 /* ---- x in the matrix's type ------------------------------------------------------------------ */
@@ -103,10 +104,11 @@ struct tap_rows {
     const uint16_t *x;
     int slices, span, from_tap; /* rows of a slice, a multiple of 8; rows from tap to tap */
     int here;                   /* rows that there are */
+    int slot, row0;             /* the block's first row, of its slot */
 
     UT_DEVICE_MEMBER tap_rows(const cu_linear_args &a, int m0, int rows)
     {
-        const int slot = m0 / a.rows, row0 = m0 - slot * a.rows;
+        slot = m0 / a.rows, row0 = m0 - slot * a.rows;
         slices = a.seg / 64;
         from_tap = a.seg_step / a.ldx;
         const int reach = (a.k / a.seg - 1) * from_tap;
@@ -134,9 +136,12 @@ UT_DEVICE void leave_part(const cu_linear_args &a, int m, int o, const float *v)
             part[j] = v[j];
 }
 
-/* TAPS: rows of x stay (tap_rows). */
-template <int BM, int BN, int WM, int WN, bool HALF, bool TAPS>
-UT_DEVICE void linear_mma(const cu_tile_args &t)
+/* TAPS: rows of x stay (tap_rows). BOXES: one thread asks for tiles, of rows of one slot, and a
+ * gate for each buffer says when they are there; where all of K is whole steps of whole segments.
+ */
+template <int BM, int BN, int WM, int WN, bool HALF, bool TAPS, bool BOXES>
+UT_DEVICE void linear_mma(const cu_tile_args &t, const cu_tensor_map *x_map,
+                          const cu_tensor_map *w_map)
 {
     const cu_linear_args &a = t.a;
     UT_SHARED(uint4, tiles); /* tap_rows, [CU_MMA_STAGES][rows of x and W][8] */
@@ -150,6 +155,14 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
 
     const tap_rows taps(a, m0, BM);
     const int kept = TAPS ? taps.slices * taps.span * 8 : 0, rows_x = TAPS ? 0 : BM;
+    const bool asks = BOXES && threadIdx.x == 0;
+    uint64_t *gates = (uint64_t *)(tiles + kept + STAGES * (rows_x + BN) * 8);
+    if (BOXES) {
+        if (threadIdx.x < STAGES)
+            gate_init(&gates[threadIdx.x], 1);
+        __syncthreads();
+    }
+
     tile_source<BM> x;
     tile_source<BN> w;
     x.any = w.any = a.w;
@@ -176,10 +189,27 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
     /* step s: 64 columns. Those of W do not wait for the kernel in front. */
     auto stage_of = [&](int s) { return tiles + kept + s % STAGES * (rows_x + BN) * 8; };
     auto copy_w = [&](int s) {
+        if (BOXES) {
+            if (asks)
+                copy_tile(stage_of(s) + rows_x * 8, w_map, begin + 64 * s, o0, 0,
+                          &gates[s % STAGES]);
+            return;
+        }
         const int k = begin + 64 * s + 8 * chunk;
         w.copy(stage_of(s) + rows_x * 8, k, k < a.ldw);
     };
     auto copy_x = [&](int s) {
+        if (BOXES) {
+            const int k = begin + 64 * s, tap = asks && !TAPS ? k / a.seg : 0;
+            const bool here = !TAPS || s < taps.slices;
+            const uint32_t lines = TAPS ? taps.span : BM;
+            if (asks && here)
+                copy_tile(TAPS ? tiles + s * taps.span * 8 : stage_of(s), x_map, k - tap * a.seg,
+                          taps.row0 + tap * taps.from_tap, taps.slot, &gates[s % STAGES]);
+            if (asks)
+                copy_expect(&gates[s % STAGES], ((here ? lines : 0) + BN) * 128);
+            return;
+        }
         if (TAPS) {
             if (s < taps.slices)
                 taps.copy(tiles, s, a.ldx);
@@ -209,10 +239,14 @@ UT_DEVICE void linear_mma(const cu_tile_args &t)
     }
     int slice = 0, shift = 0; /* of x, the step's; rows of its tap */
     for (int s = 0; s < steps; s++) {
-        copy_wait<STAGES - 2>();
+        if (BOXES) {
+            gate_wait(&gates[s % STAGES], s / STAGES, 1);
+        } else {
+            copy_wait<STAGES - 2>();
 #ifdef UT_MMA_GROUPS
-        group_sees_memory();
+            group_sees_memory();
 #endif
+        }
         __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
         const uint4 *xs = TAPS ? tiles + slice * taps.span * 8 : stage_of(s);
         const uint4 *ws = stage_of(s) + rows_x * 8;
@@ -332,33 +366,78 @@ enum { ROWS_OF_SMALL = 32, COLS_OF_SMALL = 16 };
 
 UT_KERNEL_AHEAD(linear_mma_128, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false, false>(a));
+    UT_MMA_BODY(
+        linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_mma_tall, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, false, false>(a));
+    UT_MMA_BODY(
+        linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, false, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_mma_tall_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, false>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_mma_64, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false, false>(a));
+    UT_MMA_BODY(
+        linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_mma_128_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, false>(a));
+    UT_MMA_BODY(
+        linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_mma_64_f16, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true, false>(a));
+    UT_MMA_BODY(
+        linear_mma<64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true, false, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_taps_128, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, true>(a));
+    UT_MMA_BODY(linear_mma<128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, true, false>(a, NULL, NULL));
 }
 UT_KERNEL_AHEAD(linear_taps_tall, cu_tile_args)
 {
-    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true>(a));
+    UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true, false>(a, NULL, NULL));
+}
+
+/* The same, whose tiles come as boxes. */
+#if UT_MMA && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
+#define BOXES_BODY(...) linear_mma<__VA_ARGS__, true>(a.t, &a.x, &a.w)
+#else
+#define BOXES_BODY(...) (void)a
+#endif
+
+UT_KERNEL_AHEAD(linear_box_128, cu_box_args)
+{
+    BOXES_BODY(128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, false, false);
+}
+UT_KERNEL_AHEAD(linear_box_tall, cu_box_args)
+{
+    BOXES_BODY(128, 64, ROWS_OF_TALL, COLS_OF_TALL, false, false);
+}
+UT_KERNEL_AHEAD(linear_box_64, cu_box_args)
+{
+    BOXES_BODY(64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, false, false);
+}
+UT_KERNEL_AHEAD(linear_box_128_f16, cu_box_args)
+{
+    BOXES_BODY(128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, false);
+}
+UT_KERNEL_AHEAD(linear_box_tall_f16, cu_box_args)
+{
+    BOXES_BODY(128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, false);
+}
+UT_KERNEL_AHEAD(linear_box_64_f16, cu_box_args)
+{
+    BOXES_BODY(64, 64, ROWS_OF_SMALL, COLS_OF_SMALL, true, false);
+}
+UT_KERNEL_AHEAD(linear_box_taps_128, cu_box_args)
+{
+    BOXES_BODY(128, 128, ROWS_OF_WIDE, COLS_OF_WIDE, true, true);
+}
+UT_KERNEL_AHEAD(linear_box_taps_tall, cu_box_args)
+{
+    BOXES_BODY(128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true);
 }
