@@ -205,44 +205,68 @@ struct entry_rules {
     uint64_t share; /* of all masses, that top-p leaves: see limit_of */
 };
 
-/* The block's sum of low + 2^16 high, a thread's own below 2^26 each. scratch: [2 UT_WARPS], as for
- * block_sum_fresh. */
-UT_DEVICE uint64_t block_sum_wide(uint32_t low, uint32_t high, uint32_t *scratch)
+/* What a block adds up, and the best of what its threads have. */
+struct block_scratch {
+    uint32_t *sums;    /* [2 UT_WARPS] */
+    best_entry *bests; /* [UT_WARPS] */
+};
+
+/* The warps' sums of low + 2^16 high, a thread's own below 2^26 each, for sum_wide. */
+UT_DEVICE void leave_wide(uint32_t low, uint32_t high, uint32_t *sums)
 {
     low = warp_sum_u32(low);
     high = warp_sum_u32(high);
     if (threadIdx.x % 32 == 0) {
-        scratch[threadIdx.x / 32] = low;
-        scratch[UT_WARPS + threadIdx.x / 32] = high;
+        sums[threadIdx.x / 32] = low;
+        sums[UT_WARPS + threadIdx.x / 32] = high;
     }
-    block_meet();
+}
+
+/* The block's sum, which has met since. */
+UT_DEVICE uint64_t sum_wide(const uint32_t *sums)
+{
     const int lane = threadIdx.x % 32;
-    const uint64_t own = lane < 2 * UT_WARPS ? scratch[lane] : 0;
+    const uint64_t own = lane < 2 * UT_WARPS ? sums[lane] : 0;
     return warp_sum(lane < UT_WARPS ? own : own << 16);
 }
 
-/* Is entry c, of this logit, among those that top-k and top-p leave? Exact, as in narrow. */
+/* Is the entry `best` among those that top-k and top-p leave? Exact, as in narrow. If not, it
+ * becomes the best of those before it. scratch: as for block_best. */
 template <bool LARGE>
-UT_DEVICE bool entry_stays(const float *logits, int n, float largest, const entry_rules &rules,
-                           const kept_entries &kept, float logit, int32_t c, uint32_t *scratch)
+UT_DEVICE bool entry_stays(const float *logits, const float *ratios, int n, float largest,
+                           const entry_rules &rules, const kept_entries &kept, best_entry &best,
+                           const block_scratch &scratch)
 {
+    const int32_t c = best.index;
+    const float logit = logits[c];
     const bool by_count = rules.top_k > 0.0f;
+    best_entry next = {-1.0f, 0x7fffffff};
     uint32_t low = 0, high = 0;
 #pragma unroll(LARGE ? 4 : 1)
     for (int i = threadIdx.x; i < n; i += CU_THREADS) {
         const float other = logits[i];
+        if (!(other > logit || (other == logit && i < c)))
+            continue;
+        const best_entry now = {ratios[i], i};
+        next = better(next, now);
         if (by_count) {
             low += other > logit;
-        } else if ((other > logit || (other == logit && i < c)) && is_kept(kept, other, i)) {
+        } else if (is_kept(kept, other, i)) {
             const uint32_t mass = mass_of(other, largest);
             low += mass & 0xffffu;
             high += mass >> 16;
         }
     }
-    const uint64_t before = block_sum_wide(low, high, scratch);
-    if (by_count)
-        return before < (uint64_t)rules.top_k;
-    return before == 0 || before + (rules.tempered ? 0 : mass_of(logit, largest)) <= rules.share;
+    leave_wide(low, high, scratch.sums);
+    next = block_best(next, scratch.bests);
+    const uint64_t before = sum_wide(scratch.sums);
+    const bool stays =
+        by_count
+            ? before < (uint64_t)rules.top_k
+            : before == 0 || before + (rules.tempered ? 0 : mass_of(logit, largest)) <= rules.share;
+    if (!stays)
+        best = next;
+    return stays;
 }
 
 /* Shared memory: digit_sums [DIGIT_SUMS], best_entry [2 UT_WARPS], two sums of 2 UT_WARPS words;
@@ -360,32 +384,24 @@ UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sum
                 best = better(best, now);
             }
         }
-        if (by_mass) {
-            const uint64_t all = block_sum_wide(low, high, total);
-            rules.share = limit_of(true, top_p, tempered, all);
-        }
+        if (by_mass)
+            leave_wide(low, high, total);
         best = block_best(best, bests + UT_WARPS);
+        if (by_mass)
+            rules.share = limit_of(true, top_p, tempered, sum_wide(total));
         if (probs) {
             sum = block_sum(sum, (float *)total);
             for (int i = threadIdx.x; i < n; i += CU_THREADS)
                 probs[i] /= sum;
         }
+        block_scratch scratch = {before_it, bests};
 #pragma unroll 1
         while (best.index < n && (by_mass || rules.top_k > 0.0f)) { /* every time fewer are left */
-            const int32_t index = best.index;
-            const float logit = logits[index];
-            if (entry_stays<LARGE>(logits, n, largest, rules, kept, logit, index, before_it))
+            if (entry_stays<LARGE>(logits, ratios, n, largest, rules, kept, best, scratch))
                 break;
-            best = none;
-#pragma unroll(LARGE ? 4 : 1)
-            for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-                const float other = logits[i];
-                if (!(other > logit || (other == logit && i < index)))
-                    continue;
-                const best_entry now = {ratios[i], i};
-                best = better(best, now);
-            }
-            best = block_best(best, bests + UT_WARPS);
+            /* slower threads may still read these */
+            scratch.sums = scratch.sums == total ? before_it : total;
+            scratch.bests = scratch.bests == bests ? bests + UT_WARPS : bests;
         }
     }
     if (threadIdx.x == 0) {
