@@ -19,7 +19,7 @@ typedef struct cu_fused {
 } cu_fused;
 
 struct cu_frame {
-    int32_t blocks; /* of the grid */
+    int32_t blocks; /* of the grid, that share products and attention */
     cu_fused *phases;
     int32_t n_phases;
     int32_t *slot_ops; /* operations */

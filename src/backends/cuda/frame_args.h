@@ -205,6 +205,10 @@ typedef struct cu_frame_args {
 #define CU_FRAME_ROWS 16
 /* Operations of a phase of slots that a block fetches ahead. */
 #define CU_OPS_AHEAD 6
+/* Of a grid's blocks so many share products and attention. The last one decides and looks up, and
+ * does nothing else, so that what it needs of the kernel stays in its multiprocessor's cache of
+ * instructions. */
+#define CU_FRAME_SHARERS(blocks) ((blocks) > 2 ? (blocks)-1 : (blocks))
 /* Phases that a block knows: those that come are fetched while others are worked on. */
 #define CU_FRAME_PHASES 8
 /* Threads of a frame's block: those that work, and four warps, of which one fetches; registers go

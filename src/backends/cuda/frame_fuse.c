@@ -467,7 +467,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     x.taken = ut_calloc((size_t)p->n_ops + 1, sizeof *x.taken);
     x.after = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.after);
     if (x.f) {
-        x.f->blocks = b->sm_count;
+        x.f->blocks = CU_FRAME_SHARERS(b->sm_count);
         x.f->bf16 = true;
         x.f->phases = ut_calloc(2 * (size_t)p->n_ops + 1, sizeof *x.f->phases);
         x.f->slot_ops = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->slot_ops);

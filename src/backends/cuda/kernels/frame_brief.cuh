@@ -138,7 +138,7 @@ UT_DEVICE void brief_all(const cu_frame_attention &p, float *xs, const mail_cloc
     const head_shared<DIM> s(values.rows + CU_ATT_BRIEF * values.ROW);
     head_task t;
     bool again = false;
-    for (int head = (int)blockIdx.x; head < a.slots * a.kv_heads; head += (int)gridDim.x) {
+    for (int head = (int)blockIdx.x; head < a.slots * a.kv_heads; head += sharers()) {
         t.slot = a.slots == 1 ? 0 : head / a.kv_heads;
         t.kv = head - t.slot * a.kv_heads;
         const int64_t base = t.slot * a.cache_slot + t.kv * DIM;

@@ -6,6 +6,12 @@
 #include "backends/cuda/frame_args.h"
 #include "backends/cuda/kernels/gates.cuh"
 
+/* Blocks that share products and attention: this one, if its number is smaller. */
+UT_DEVICE int sharers(void)
+{
+    return CU_FRAME_SHARERS((int)gridDim.x);
+}
+
 #if defined(__CUDACC__)
 
 /* The thread's number. Asked for anew wherever this stands, so that what follows from it is not

@@ -13,10 +13,11 @@ struct fetch_places {
     int gains_size;
 };
 
-/* Outputs of this block: [*first, *first + *count). */
+/* Outputs of this block, which shares them: [*first, *first + *count). */
 UT_DEVICE void outputs_of_block(int outputs, int32_t *first, int32_t *count)
 {
-    const unsigned b = blockIdx.x, n = gridDim.x, all = (unsigned)outputs; /* all * n < 2^32 */
+    const unsigned b = blockIdx.x, n = (unsigned)sharers(),
+                   all = (unsigned)outputs; /* all * n < 2^32 */
     *first = (int32_t)(all * b / n);
     *count = (int32_t)(all * (b + 1) / n) - *first;
 }
@@ -126,6 +127,7 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
 {
     enum { WORDS = sizeof(cu_frame_phase) / 16 };
     const int lane = thread() % 32;
+    const bool shares = (int)blockIdx.x < sharers();
     const uint4 *from = (const uint4 *)(a.phases + a.first) + lane;
     uint4 record = {0, 0, 0, 0};
     ring_end end = {0, 0, 0, 0};
@@ -144,7 +146,7 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
             record = __ldg(from += WORDS);
         __syncwarp();
         cu_frame_linear &l = p.u.linear;
-        const bool linear = p.kind == CU_PHASE_LINEAR, gain = linear && l.gain;
+        const bool linear = shares && p.kind == CU_PHASE_LINEAR, gain = linear && l.gain;
         if (gain) {
             if (before >= 0 && before > i - CU_FRAME_PHASES) /* else it is long over */
                 await_left(r.gates, before);
@@ -165,7 +167,7 @@ UT_DEVICE void fetch_frame(const cu_frame_args &a, const weight_ring &r, const f
         gate_arrive(&r.gates->brought[i % CU_FRAME_PHASES]);
         if (AHEAD && linear && lane == 0)
             end.ask(r, l.load);
-        if (AHEAD && p.kind == CU_PHASE_ATTENTION && !p.u.attention.brief && lane == 0) {
+        if (AHEAD && shares && p.kind == CU_PHASE_ATTENTION && !p.u.attention.brief && lane == 0) {
             wait_for_previous();
             fetch_spans(p.u.attention, i, r, end);
         }

@@ -27,11 +27,11 @@ UT_DEVICE void att_find(const cu_frame_attention &p, int slot, att_task *t)
     t->last = (t->pos + a.rows - 1) / CU_ATT_SPAN;
 }
 
-/* run(t): a task of this block. */
+/* run(t): a task of this block, which shares them. */
 template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run)
 {
     const cu_qkv_args &a = p.qkv;
-    const int heads = a.slots * a.kv_heads, grid = (int)gridDim.x;
+    const int heads = a.slots * a.kv_heads, grid = sharers();
     att_task t;
     t.group = p.group;
     t.queries = p.group * a.rows;
@@ -65,7 +65,7 @@ template <class RUN> UT_DEVICE void att_all(const cu_frame_attention &p, RUN run
  * grid; if it has several, its last. */
 UT_DEVICE bool att_adds(const att_task &t, int heads)
 {
-    const int grid = (int)gridDim.x, step = heads < grid ? heads : heads % grid;
+    const int grid = sharers(), step = heads < grid ? heads : heads % grid;
     int block = (int)blockIdx.x, most = -1, adds = 0;
     const int begin = block - (t.span - t.first) * step;
     if (begin >= 0 && begin + (t.last - t.first) * step < grid)

@@ -15,11 +15,17 @@ UT_DEVICE void bring(void *dst, const void *src, size_t bytes)
         ((uint4 *)dst)[i] = __ldg((const uint4 *)src + i);
 }
 
-/* Blocks that a phase of slots keeps busy: one per slot, and where there are enough, another one
- * for operations that need not wait for those. */
+/* Blocks that a phase of slots keeps busy, the last of the grid: one per slot, and where there are
+ * enough, another one for operations that need not wait for those. */
 UT_DEVICE int slot_blocks(const cu_frame_args &a)
 {
     return 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
+}
+
+/* The block's number among those, or a larger one. */
+UT_DEVICE int slot_block(void)
+{
+    return (int)gridDim.x - 1 - (int)blockIdx.x;
 }
 
 /* The first operations from number i on. */
@@ -34,7 +40,7 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
                                  float *xs)
 {
     const bool apart = slot_blocks(a) > a.slots;
-    for (int k = (int)blockIdx.x; k < slot_blocks(a); k += (int)gridDim.x)
+    for (int k = slot_block(); k < slot_blocks(a); k += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
             const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
             block_meet(); /* what the operation before wrote is there */
@@ -57,7 +63,7 @@ UT_DEVICE void between_phases(const cu_frame_args &a, int end, const cu_frame_ph
         block_meet();
         grid_arrive(a.barrier);
     }
-    if ((end & CU_END_SLOTS) && (int)blockIdx.x < slot_blocks(a))
+    if ((end & CU_END_SLOTS) && slot_block() < slot_blocks(a))
         bring_ops(a, next.u.slots, 0, ops);
     if (end & CU_END_BARRIER) {
         grid_wait(a.barrier, turn);
@@ -93,11 +99,12 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     }
     take_registers();
     await_phase(gates, 0);
-    if (phases[0].kind == CU_PHASE_SLOTS && (int)blockIdx.x < slot_blocks(a))
+    if (phases[0].kind == CU_PHASE_SLOTS && slot_block() < slot_blocks(a))
         bring_ops(a, phases[0].u.slots, 0, ops);
     wait_for_previous();
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride, mine};
+    const bool shares = (int)blockIdx.x < sharers();
     const bool traced = a.trace && blockIdx.x == 0 && thread() == 0;
     for (int i = 0, side = 0;; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
@@ -106,7 +113,9 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
                                  squares + side * CU_FRAME_ROWS * UT_WARPS, gains, a.gains};
         if (traced)
             leave_time(a.trace + i);
-        if (head.z > 0) {
+        if (!shares && head.x != CU_PHASE_SLOTS) {
+            /* the block waits for the barrier behind it */
+        } else if (head.z > 0) {
             side ^= 1;
             frame_row(p.u.linear, head.z, s, ring, clock);
         } else if (head.x == CU_PHASE_LINEAR) {
