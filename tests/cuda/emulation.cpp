@@ -428,7 +428,7 @@ static int capability()
 
 API cuDeviceGetAttribute(int *v, int which, int)
 {
-    const std::map<int, int> values = {{16, 6},
+    const std::map<int, int> values = {{16, 7},
                                        {38, 1 << 20},
                                        {75, capability() / 10},
                                        {76, capability() % 10},

@@ -122,8 +122,9 @@ typedef struct cu_frame_attention {
     int32_t added; /* has the frame added rows to these caches before? */
 } cu_frame_attention;
 
-/* Operations that concern a slot by itself: block s does them for slot s, one after another; those
- * that stand apart are another block's at the same time, see cu_slot_op. */
+/* Operations that concern a slot by itself: for slot s the block does them that has s behind it,
+ * one after another; those that stand apart are another block's at the same time, see cu_slot_op.
+ */
 typedef struct cu_frame_slots {
     int32_t first, count;
 } cu_frame_slots;
