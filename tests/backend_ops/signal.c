@@ -100,7 +100,7 @@ static void test_units(void)
     test_unit(16, 512, 7, 9);
     test_unit(96, 20, 7, 3);
     test_unit(48, 30, 2, 1);
-    const int32_t rows = ops_large ? 320 : 44; /* those of a step */
+    const int32_t rows = ops_large ? 320 : 26; /* those of a step */
     test_taps(64, 136, rows, 3, 9);
     test_taps(128, 260, rows, 2, 1);
 }
