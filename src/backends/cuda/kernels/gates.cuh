@@ -96,6 +96,22 @@ UT_DEVICE void copy_expect(uint64_t *done, uint32_t bytes)
 #endif
 }
 
+/* Before copy_expect, as all that follow; dst, src and bytes are multiples of 16. */
+UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
+    /* read once: what else is in the cache should stay there */
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(dst)),
+                 "l"(src), "r"(bytes), "r"(shared_address(done)), "l"(policy)
+                 : "memory");
+#else
+    (void)dst, (void)src, (void)bytes, (void)done;
+#endif
+}
+
 /* Of a tensor of rows of slots: from column k on, 64 of them, and from a row on, as many as the map
  * says, lines of 128 bytes (CU_TENSOR_SWIZZLE_128); zeros where there are none. dst is a multiple
  * of 1024. */
@@ -112,8 +128,8 @@ UT_DEVICE void copy_tile(void *dst, const cu_tensor_map *map, int k, int row, in
 #endif
 }
 
-/* The same, of a box of a tensor: from half h of a row's heads on, and from a row on (frame.c). dst
- * is a multiple of 1024. */
+/* Of a tensor of caches: from half h of a row's heads on, and from a row on, as map_cache in
+ * frame.c has it; else as copy_tile. */
 UT_DEVICE void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int slot,
                         uint64_t *done)
 {
@@ -127,28 +143,13 @@ UT_DEVICE void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int
 #endif
 }
 
+/* Copies wait until a map is there. */
 UT_DEVICE void prefetch_map(const cu_tensor_map *map)
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 #else
     (void)map;
-#endif
-}
-
-/* Before that; dst, src and bytes are multiples of 16. */
-UT_DEVICE void copy_start(void *dst, const void *src, uint32_t bytes, uint64_t *done)
-{
-#if __CUDA_ARCH__ >= 900
-    /* read once: what else is in the cache should stay there */
-    uint64_t policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-                 "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(dst)),
-                 "l"(src), "r"(bytes), "r"(shared_address(done)), "l"(policy)
-                 : "memory");
-#else
-    (void)dst, (void)src, (void)bytes, (void)done;
 #endif
 }
 
