@@ -213,6 +213,12 @@ static inline uint32_t atomicAdd(uint32_t *p, uint32_t v)
     *p += v;
     return old;
 }
+static inline uint32_t atomicOr(uint32_t *p, uint32_t v)
+{
+    const uint32_t old = *p;
+    *p |= v;
+    return old;
+}
 
 static inline uint32_t atomicExch(uint32_t *p, uint32_t v)
 {

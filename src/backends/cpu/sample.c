@@ -18,7 +18,7 @@ size_t ut_sample_scratch_floats(int32_t n)
 
 static float penalised(float logit, float penalty)
 {
-    return logit < 0 ? logit * penalty : logit / penalty;
+    return logit < 0 ? logit * penalty : logit * (1.0f / penalty);
 }
 
 static void penalise(float *logits, const ut_sample_job *j)
@@ -185,11 +185,11 @@ int32_t ut_sample(const ut_kernels *k, const ut_sample_job *j)
             j->probs[best] = 1.0f;
         return best;
     }
-    const float t = j->temperature > 1e-5f ? j->temperature : 1e-5f;
+    const float inverse_t = 1.0f / (j->temperature > 1e-5f ? j->temperature : 1e-5f);
     int32_t n_heap, kept;
     if (j->narrowing == UT_TEMPER_FIRST) {
         for (int32_t i = 0; i < j->n; i++)
-            logits[i] /= t;
+            logits[i] *= inverse_t;
         kept = keep_tempered(&s, j->n, &n_heap, e, j);
     } else {
         const float max = k->max(logits, j->n);
@@ -200,7 +200,8 @@ int32_t ut_sample(const ut_kernels *k, const ut_sample_job *j)
     if (kept == 0) /* every logit is NaN, or none may be chosen */
         return 0;
     for (int32_t i = 0; i < kept; i++)
-        values[i] = j->narrowing == UT_TEMPER_FIRST ? logits[entries[i]] : logits[entries[i]] / t;
+        values[i] =
+            j->narrowing == UT_TEMPER_FIRST ? logits[entries[i]] : logits[entries[i]] * inverse_t;
     const float sum = k->exp_sum(values, values, values[kept - 1], 1.0f, kept);
     int32_t chosen = entries[kept - 1];
     float best = -1.0f;

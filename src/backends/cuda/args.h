@@ -67,7 +67,7 @@
 #define CU_FEW_K 2048
 /* Shared memory of the sampler, the longest row of logits that it keeps there, too, and the
  * elements of that row with its padding: logits, and what each comes to. */
-#define CU_SAMPLE_FIXED  (3 * 5 * 32 * 4 + (CU_THREADS / 32) * (2 * 8 + 4 * 4))
+#define CU_SAMPLE_FIXED  (3 * 5 * 32 * 4 + (CU_THREADS / 32) * (2 * 8 + 4 * 4) + 32)
 #define CU_SAMPLE_SHARED 5120
 #define CU_SAMPLE_ROW(n) (((n) + 3) / 4 * 4)
 

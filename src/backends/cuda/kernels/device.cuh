@@ -219,6 +219,14 @@ template <> struct group<CU_F32> {
     }
 };
 
+/* N numbers that lie together, at an address that is a multiple of 16. */
+template <int N> UT_DEVICE void store_group(float *y, const float (&f)[N])
+{
+#pragma unroll
+    for (int k = 0; k < N; k += 4)
+        *(float4 *)(y + k) = {f[k], f[k + 1], f[k + 2], f[k + 3]};
+}
+
 /* ---- Warp and block -------------------------------------------------------------------------- */
 
 #define UT_FULL  0xffffffffu
@@ -354,30 +362,6 @@ UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
         scratch[threadIdx.x / 32] = v;
     block_meet();
     return warp_best(scratch[threadIdx.x % UT_WARPS]);
-}
-
-/* ---- A word on its way into shared memory ---------------------------------------------------- */
-
-/* There for this thread once it has called copy_words_wait. FAR: dst is not in shared memory. */
-template <bool FAR> UT_DEVICE void copy_word(void *dst, const void *src)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    if (!FAR) {
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
-                         (uint32_t)__cvta_generic_to_shared(dst)),
-                     "l"(src)
-                     : "memory");
-        return;
-    }
-#endif
-    *(uint32_t *)dst = *(const uint32_t *)src;
-}
-
-UT_DEVICE void copy_words_wait(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
 }
 
 /* ---- Activations ----------------------------------------------------------------------------- */

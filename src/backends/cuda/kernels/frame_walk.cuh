@@ -35,9 +35,10 @@ UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i,
     bring(ops, a.ops + p.first + i, (size_t)n * sizeof *ops);
 }
 
-/* ops: those that bring_ops has brought from number 0 on. */
+/* ops: those that bring_ops has brought from number 0 on. prepared: the block's first operation is
+ * a decision whose first part has been made. */
 UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
-                                 float *xs)
+                                 float *xs, bool prepared)
 {
     const bool apart = slot_blocks(a) > a.slots;
     for (int k = slot_block(); k < slot_blocks(a); k += (int)gridDim.x)
@@ -49,26 +50,36 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
                 block_meet();
             }
             if (!apart || op.apart == (k >= a.slots))
-                slot_op(op, k % a.slots, xs);
+                slot_op(op, k % a.slots, xs, prepared && i == 0 && k == slot_block());
         }
 }
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* What cu_phase_end says of the phase before `next`. */
-UT_DEVICE void between_phases(const cu_frame_args &a, int end, const cu_frame_phase &next,
-                              cu_slot_op *ops, uint32_t &turn)
+/* What cu_phase_end says of the phase before `next`. idle: the block had no part in it, and has
+ * time for what a decision needs beside its logits. Has it made that? */
+UT_DEVICE bool between_phases(const cu_frame_args &a, int end, const cu_frame_phase &next,
+                              bool idle, cu_slot_op *ops, float *xs, uint32_t &turn)
 {
+    bool prepared = false;
     if (end & CU_END_BARRIER) {
         block_meet();
         grid_arrive(a.barrier);
     }
-    if ((end & CU_END_SLOTS) && slot_block() < slot_blocks(a))
+    if ((end & CU_END_SLOTS) && slot_block() < slot_blocks(a)) {
         bring_ops(a, next.u.slots, 0, ops);
+        if (idle) {
+            block_meet();
+            prepared = ops[0].kind == CU_SLOT_SAMPLE;
+            if (prepared)
+                sample_prepare(ops[0].u.sample, slot_block(), xs);
+        }
+    }
     if (end & CU_END_BARRIER) {
         grid_wait(a.barrier, turn);
         turn ^= 0x80000000u;
     }
+    return prepared;
 }
 
 /* BRIEF: all matrices are bf16, whose rows come ahead, and attention is as frame_attention wants
@@ -105,6 +116,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride, mine};
     const bool shares = (int)blockIdx.x < sharers();
+    bool prepared = false;
     const bool traced = a.trace && blockIdx.x == 0 && thread() == 0;
     for (int i = 0, side = 0;; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];
@@ -113,7 +125,8 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
                                  squares + side * CU_FRAME_ROWS * UT_WARPS, gains, a.gains};
         if (traced)
             leave_time(a.trace + i);
-        if (!shares && head.x != CU_PHASE_SLOTS) {
+        const bool idle = !shares && head.x != CU_PHASE_SLOTS;
+        if (idle) {
             /* the block waits for the barrier behind it */
         } else if (head.z > 0) {
             side ^= 1;
@@ -125,7 +138,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             if (head.x == CU_PHASE_ATTENTION)
                 frame_attention<BRIEF>(p.u.attention, xs, ring, clock);
             else
-                frame_slots(a, p.u.slots, ops, xs);
+                frame_slots(a, p.u.slots, ops, xs, prepared);
             block_meet();
         }
         if (i + 1 == a.count)
@@ -133,7 +146,8 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
         leave_phase(gates, i);
         await_phase(gates, i + 1);
         if (head.y)
-            between_phases(a, head.y, phases[(i + 1) % CU_FRAME_PHASES], ops, turn);
+            prepared =
+                between_phases(a, head.y, phases[(i + 1) % CU_FRAME_PHASES], idle, ops, xs, turn);
     }
     if (a.last && blockIdx.x == 0 && thread() == 0)
         *a.frame = clock.frame;

@@ -1,8 +1,9 @@
 /* sampler.cuh - the sampler: one decision of one slot, by one block.
  *
- * In a frame's kernel the block comes here from a lot of other code, so that its instructions may
- * have to be fetched while everybody waits: few of them matter more than few steps. Loops are not
- * unrolled, and what is needed twice is done by the same instructions in a loop. */
+ * Everybody waits for it, so that it goes in two parts: what does not need the logits, and the
+ * rest. A thread has entries four at a time, without branches, so that what one of them waits for
+ * is hidden by the others; but each instruction that runs once has to be fetched, so that loops
+ * over fours are not unrolled. */
 #pragma once
 
 #include "backends/cuda/kernels/device.cuh"
@@ -10,10 +11,51 @@
 enum { HISTORY = 16, MAX_PENALISED = 64 };
 enum { PENALTY_NONE, PENALTY_FIRST_COLUMN, PENALTY_CODEBOOK, PENALTY_ALL }; /* ut_penalty */
 
+/* ---- Shared memory --------------------------------------------------------------------------- */
+
+enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of all digits */
+
+/* Entries by a digit: their sum, in two halves, how many they are, and one of them. */
+struct digit_sums {
+    uint32_t low[DIGITS], high[DIGITS], count[DIGITS];
+    uint32_t logit[DIGITS], entry[DIGITS]; /* logit: its bits */
+};
+/* One is added to, one is read by slower threads, one is made ready. */
+enum { DIGIT_SUMS = 3 };
+
+/* What a decision asks for. */
+struct sample_params {
+    float temperature, top_p, penalty, top_k;
+    int32_t frame;
+};
+
+/* CU_SAMPLE_FIXED bytes, and behind them, unless LARGE, two rows of CU_SAMPLE_ROW(n). */
+struct sample_shared {
+    digit_sums digits[DIGIT_SUMS];
+    best_entry bests[2 * UT_WARPS];
+    uint32_t sums[2][2 * UT_WARPS];
+    sample_params params;
+    int32_t pad[3];
+};
+static_assert(sizeof(sample_shared) == CU_SAMPLE_FIXED, "the host counts what the block needs");
+
+/* Logits, and what each comes to: first 1 / noise, less than 0 where the penalty is due, then
+ * probability / noise. */
+struct sample_rows {
+    float *logits, *ratios;
+};
+
+template <bool LARGE>
+UT_DEVICE sample_rows rows_of(const cu_sample_args &a, int slot, sample_shared *s)
+{
+    const int row = CU_SAMPLE_ROW(a.n);
+    float *logits = LARGE ? a.work + (size_t)slot * 2 * row : (float *)(s + 1);
+    return {logits, logits + row};
+}
+
 /* ---- Penalty --------------------------------------------------------------------------------- */
 
-/* An entry that the repetition penalty is about, or -1: one per thread. Of a codebook it is looked
- * for before the frame's number is there. */
+/* An entry that the repetition penalty is about, or -1: one per thread. */
 UT_DEVICE int32_t entry_before(const cu_sample_args &a, int slot, int32_t frame)
 {
     const int32_t *history = a.history + slot * a.history_slot;
@@ -34,22 +76,6 @@ UT_DEVICE int32_t entry_before(const cu_sample_args &a, int slot, int32_t frame)
     return id == a.id_extra && id >= 0 ? a.n_range : -1;
 }
 
-UT_DEVICE float penalised(float logit, float penalty)
-{
-    return logit < 0.0f ? logit * penalty : logit / penalty;
-}
-
-/* Each entry once: of the threads that have it, the one whose number stays in owner[entry]. */
-UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float penalty)
-{
-    if (entry >= 0)
-        atomicExch(&owner[entry], threadIdx.x);
-    block_meet();
-    if (entry >= 0 && owner[entry] == threadIdx.x)
-        logits[entry] = penalised(logits[entry], penalty);
-    block_meet();
-}
-
 /* ---- Top-k and top-p ------------------------------------------------------------------------- *
  * Entries stand in an order: larger logits first, equal ones by index. Both rules keep what stands
  * before the entry at which a sum over those up to it exceeds a limit: a sum of ones for top-k,
@@ -60,16 +86,6 @@ UT_DEVICE void penalise(float *logits, uint32_t *owner, int32_t entry, float pen
  * stands; sums of all entries by its first digit give the digit of the entry that is looked for,
  * sums of those that have this one give the second, until one entry is left. After tempering
  * (UT_TEMPER_FIRST) top-p keeps the entry that exceeds the limit, too. */
-
-enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of all digits */
-
-/* Entries by a digit: their sum, in two halves, how many they are, and one of them. */
-struct digit_sums {
-    uint32_t low[DIGITS], high[DIGITS], count[DIGITS];
-    uint32_t logit[DIGITS], entry[DIGITS]; /* logit: its bits */
-};
-/* One is added to, one is read by slower threads, one is made ready. */
-enum { DIGIT_SUMS = 3 };
 
 /* What may be chosen: larger logits than `least`, and the entries up to `last` that have it. */
 struct kept_entries {
@@ -191,24 +207,79 @@ UT_DEVICE uint4 philox(uint32_t c, uint32_t frame, uint32_t decision, uint32_t k
     return v;
 }
 
-UT_DEVICE float noise_of(uint32_t u)
+/* 1 / noise. */
+UT_DEVICE float luck_of(uint32_t u)
 {
-    return -logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
+    return -1.0f / logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
+}
+
+/* ---- Before logits are there ----------------------------------------------------------------- */
+
+/* What does not need them: parameters, random numbers, and who is penalised. */
+template <bool LARGE>
+UT_DEVICE void prepare_entries(const cu_sample_args &a, int slot, sample_shared *s)
+{
+    float *ratios = rows_of<LARGE>(a, slot, s).ratios;
+    const float *params = a.params + slot * a.params_slot;
+    const float *noise = a.noise ? a.noise + slot * a.noise_slot : NULL;
+    const int32_t *chosen = a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : NULL;
+    const int32_t *rng = a.rng + slot * a.rng_slot;
+    const uint32_t k0 = (uint32_t)rng[0], k1 = (uint32_t)rng[1];
+    const sample_params known = {params[0], params[1], params[2], params[3],
+                                 a.frame[slot * a.frame_slot]};
+    const bool drawn = known.temperature > 0.0f && !noise;
+#pragma unroll 1
+    for (int c = threadIdx.x; c < CU_SAMPLE_ROW(a.n) / 4; c += CU_THREADS) {
+        uint4 u = {0, 0, 0, 0};
+        if (drawn)
+            u = philox((uint32_t)c, (uint32_t)known.frame, (uint32_t)a.decision, k0, k1);
+        const uint32_t random[4] = {u.x, u.y, u.z, u.w};
+        float luck[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const int i = 4 * c + k < a.n ? 4 * c + k : a.n - 1;
+            luck[k] = noise ? 1.0f / noise[i] : luck_of(random[k]);
+            if (chosen && chosen[i])
+                luck[k] = -luck[k];
+        }
+        store_group(ratios + 4 * c, luck);
+    }
+    if (threadIdx.x < 3 * DIGITS)
+        s->digits[0].low[threadIdx.x] = 0; /* and high, and count */
+    if (threadIdx.x == 0)
+        s->params = known;
+    const bool listed = a.penalty != PENALTY_NONE && !chosen;
+    const int32_t before = listed ? entry_before(a, slot, known.frame) : -1;
+    block_meet();
+    if (before >= 0)
+        atomicOr((uint32_t *)ratios + before, 0x80000000u);
+    block_meet();
 }
 
 /* ---- A decision ------------------------------------------------------------------------------ */
+
+/* Logits in memory, as take_logits wants them: four from `i` on, -inf behind the row's end. */
+struct plain_logits {
+    const float *in;
+    float four[4];
+
+    UT_DEVICE_MEMBER void look(int i, int n)
+    {
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            four[k] = i + k < n ? in[i + k] : -INFINITY;
+    }
+    UT_DEVICE_MEMBER float take(int, int, int k)
+    {
+        return four[k];
+    }
+};
 
 /* What leaves some entries only: one of the two, top-k or top-p. */
 struct entry_rules {
     float top_k, top_p; /* 0 and 1: not this one */
     bool tempered;
     uint64_t share; /* of all masses, that top-p leaves: see limit_of */
-};
-
-/* What a block adds up, and the best of what its threads have. */
-struct block_scratch {
-    uint32_t *sums;    /* [2 UT_WARPS] */
-    best_entry *bests; /* [UT_WARPS] */
 };
 
 /* The warps' sums of low + 2^16 high, a thread's own below 2^26 each, for sum_wide. */
@@ -230,36 +301,102 @@ UT_DEVICE uint64_t sum_wide(const uint32_t *sums)
     return warp_sum(lane < UT_WARPS ? own : own << 16);
 }
 
-/* Is the entry `best` among those that top-k and top-p leave? Exact, as in narrow. If not, it
- * becomes the best of those before it. scratch: as for block_best. */
-template <bool LARGE>
-UT_DEVICE bool entry_stays(const float *logits, const float *ratios, int n, float largest,
-                           const entry_rules &rules, const kept_entries &kept, best_entry &best,
-                           const block_scratch &scratch)
+/* Four elements of a row. */
+struct four_floats {
+    float v[4];
+
+    UT_DEVICE_MEMBER void read(const float *p)
+    {
+        const float4 f = *(const float4 *)p;
+        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+    }
+};
+
+/* What to do with logits: factors of those below 0 and of others, if penalised, and of all; and who
+ * may not be chosen, or -1. */
+struct logit_rules {
+    float below, above, factor;
+    int32_t without;
+};
+
+/* The row's logits; its best. */
+template <class LOGITS>
+UT_DEVICE best_entry take_logits(LOGITS &logits, int n, const sample_rows &rows,
+                                 const logit_rules &rules)
 {
-    const int32_t c = best.index;
-    const float logit = logits[c];
-    const bool by_count = rules.top_k > 0.0f;
-    best_entry next = {-1.0f, 0x7fffffff};
-    uint32_t low = 0, high = 0;
-#pragma unroll(LARGE ? 4 : 1)
-    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        const float other = logits[i];
-        if (!(other > logit || (other == logit && i < c)))
-            continue;
-        const best_entry now = {ratios[i], i};
-        next = better(next, now);
-        if (by_count) {
-            low += other > logit;
-        } else if (is_kept(kept, other, i)) {
-            const uint32_t mass = mass_of(other, largest);
-            low += mass & 0xffffu;
-            high += mass >> 16;
+    enum { AHEAD = 2 };
+    best_entry best = {-INFINITY, 0x7fffffff};
+#pragma unroll 1
+    for (int first = 4 * threadIdx.x; first < n; first += AHEAD * 4 * CU_THREADS) {
+        LOGITS ahead[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            ahead[j] = logits;
+            ahead[j].look(first + j * 4 * CU_THREADS, n);
+        }
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            const int i = first + j * 4 * CU_THREADS;
+            if (i >= n)
+                continue;
+            four_floats luck;
+            luck.read(rows.ratios + i);
+            float l[4];
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                l[k] = ahead[j].take(i, n, k);
+                const float due = l[k] < 0.0f ? rules.below : rules.above;
+                l[k] = luck.v[k] < 0.0f ? l[k] * due : l[k];
+                l[k] = i + k == rules.without ? -INFINITY : l[k] * rules.factor + 0.0f; /* no -0 */
+                const best_entry now = {l[k], i + k};
+                best = better(best, now);
+            }
+            store_group(rows.logits + i, l);
         }
     }
-    leave_wide(low, high, scratch.sums);
-    next = block_best(next, scratch.bests);
-    const uint64_t before = sum_wide(scratch.sums);
+    return best;
+}
+
+/* Masses of some entries, in two halves for leave_wide. */
+struct mass_sums {
+    uint32_t low, high;
+
+    UT_DEVICE_MEMBER void add(bool live, uint32_t mass)
+    {
+        low += live ? mass & 0xffffu : 0;
+        high += live ? mass >> 16 : 0;
+    }
+};
+
+/* Is the entry `best` among those that top-k and top-p leave? Exact, as in narrow. If not, it
+ * becomes the best of those before it. sums, bests: nobody has used them since the block met. */
+UT_DEVICE bool entry_stays(const sample_rows &rows, int n, float largest, const entry_rules &rules,
+                           const kept_entries &kept, best_entry &best, uint32_t *sums,
+                           best_entry *bests)
+{
+    const int32_t c = best.index;
+    const float logit = rows.logits[c];
+    const bool by_count = rules.top_k > 0.0f;
+    best_entry next = {-1.0f, 0x7fffffff};
+    mass_sums before_it = {0, 0};
+#pragma unroll 1
+    for (int i = 4 * threadIdx.x; i < n; i += 4 * CU_THREADS) {
+        four_floats others, ratios;
+        others.read(rows.logits + i);
+        ratios.read(rows.ratios + i);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float other = others.v[k];
+            const bool before = other > logit || (other == logit && i + k < c);
+            const best_entry now = {before ? ratios.v[k] : -1.0f, i + k};
+            next = better(next, now);
+            const uint32_t mass = by_count ? other > logit : mass_of(other, largest);
+            before_it.add(before && (by_count || is_kept(kept, other, i + k)), mass);
+        }
+    }
+    leave_wide(before_it.low, before_it.high, sums);
+    next = block_best(next, bests);
+    const uint64_t before = sum_wide(sums);
     const bool stays =
         by_count
             ? before < (uint64_t)rules.top_k
@@ -269,156 +406,131 @@ UT_DEVICE bool entry_stays(const float *logits, const float *ratios, int n, floa
     return stays;
 }
 
-/* Shared memory: digit_sums [DIGIT_SUMS], best_entry [2 UT_WARPS], two sums of 2 UT_WARPS words;
- * then, unless LARGE, logits and what they come to, CU_SAMPLE_ROW(n) each.
- *
- * Of entries that may be chosen the one with the largest probability / noise is. So it is looked
+/* Of entries that may be chosen the one with the largest probability / noise is. So it is looked
  * for among all first: it stays if top-k and top-p leave it, which is a question of what stands
  * before it alone. If not, nothing that stands behind it is left either, and it is looked for among
- * those before it. */
+ * those before it. `largest`: the best logit. */
 template <bool LARGE>
-UT_DEVICE void sample_entries(const cu_sample_args &a, int slot, digit_sums *sums)
+UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared *s,
+                                float inverse_t, float largest)
 {
-    best_entry *bests = (best_entry *)(sums + DIGIT_SUMS);
-    uint32_t *total = (uint32_t *)(bests + 2 * UT_WARPS), *before_it = total + 2 * UT_WARPS;
-    const int n = a.n, row = CU_SAMPLE_ROW(n);
-    float *logits = LARGE ? a.work + (size_t)slot * 2 * row : (float *)(before_it + 2 * UT_WARPS);
-    float *ratios = logits + row;
+    const sample_rows rows = rows_of<LARGE>(a, slot, s);
+    const int n = a.n;
     float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
-    int32_t *chosen = a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : NULL;
-
-    /* what is far away, all of it at once */
-    const float *params = a.params + slot * a.params_slot;
-    const float temperature = params[0], top_p = params[1], penalty = params[2], top_k = params[3];
-    const int32_t frame = a.frame[slot * a.frame_slot];
-    const int32_t *rng = a.rng + slot * a.rng_slot;
-    const uint32_t k0 = (uint32_t)rng[0], k1 = (uint32_t)rng[1];
-    const float *in = a.logits + slot * a.logits_slot;
-#pragma unroll(LARGE ? 4 : 1)
-    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        copy_word<LARGE>(logits + i, in + i);
-        if (chosen) /* flags are where ratios will be */
-            copy_word<LARGE>(ratios + i, chosen + i);
-        if (probs)
-            probs[i] = 0.0f;
+    const float top_k = s->params.top_k, top_p = s->params.top_p;
+    const bool tempered = a.temper_first != 0;
+    entry_rules rules = {0.0f, top_p, tempered, 0};
+    kept_entries kept = {-3.402823466e38f, n};
+    int turn = 0;
+    if (tempered && top_k >= 1.0f && top_k < (float)n)
+        rules.top_k = top_k;
+    if (rules.top_k > 0.0f && (probs || top_p < 1.0f)) { /* all that it leaves is asked for */
+        narrow<LARGE>(rows.logits, n, largest, false, top_k, tempered, s->digits, turn, kept);
+        rules.top_k = 0.0f;
     }
-    if (threadIdx.x < 3 * DIGITS)
-        sums[0].low[threadIdx.x] = 0;
-    const bool listed = a.penalty != PENALTY_NONE && !chosen;
-    const int32_t before = listed ? entry_before(a, slot, frame) : -1;
-    copy_words_wait();
-    if (listed) {
-        block_meet(); /* entries of other threads are there */
-        penalise(logits, (uint32_t *)ratios, before, penalty);
+    if (probs && top_p < 1.0f) {
+        narrow<LARGE>(rows.logits, n, largest, true, top_p, tempered, s->digits, turn, kept);
+        rules.top_p = 1.0f;
     }
-
-    const bool random_choice = temperature > 0.0f, tempered = random_choice && a.temper_first;
-    float t = temperature > 1e-5f ? temperature : 1e-5f;
-    const int32_t without = a.id_extra >= 0 && frame < a.extra_from_frame ? n - 1 : -1;
-    best_entry best = {-INFINITY, 0x7fffffff};
-#pragma unroll(LARGE ? 4 : 1)
-    for (int i = threadIdx.x; i < n; i += CU_THREADS) {
-        float logit = logits[i];
-        if (chosen && __float_as_uint(ratios[i]))
-            logit = penalised(logit, penalty);
-        if (i == without)
-            logit = -INFINITY;
-        if (tempered)
-            logit /= t;
-        logit += 0.0f; /* no -0 */
-        logits[i] = logit;
-        const best_entry now = {logit, i};
-        best = better(best, now);
-    }
-    best = block_best(best, bests);
-
-    if (random_choice) {
-        const float largest = best.value;
-        entry_rules rules = {0.0f, top_p, tempered, 0};
-        kept_entries kept = {-3.402823466e38f, n};
-        int turn = 0;
-        if (tempered && top_k >= 1.0f && top_k < (float)n)
-            rules.top_k = top_k;
-        if (rules.top_k > 0.0f && (probs || top_p < 1.0f)) { /* all that it leaves is asked for */
-            narrow<LARGE>(logits, n, largest, false, top_k, tempered, sums, turn, kept);
-            rules.top_k = 0.0f;
-        }
-        if (probs && top_p < 1.0f) {
-            narrow<LARGE>(logits, n, largest, true, top_p, tempered, sums, turn, kept);
-            rules.top_p = 1.0f;
-        }
-        const bool by_mass = rules.top_p < 1.0f;
-        t = tempered ? 1.0f : t;
-        const float shift = largest / t;
-        uint32_t low = 0, high = 0;
-        float sum = 0.0f;
-        const best_entry none = {-1.0f, 0x7fffffff};
-        best = none;
+    const bool by_mass = rules.top_p < 1.0f;
+    const float factor = tempered ? 1.0f : inverse_t, shift = largest * factor;
+    mass_sums all = {0, 0};
+    float sum = 0.0f;
+    best_entry best = {-1.0f, 0x7fffffff};
 #pragma unroll 1
-        for (int c = threadIdx.x; c < row / 4; c += CU_THREADS) {
-            uint4 u = {0, 0, 0, 0};
-            if (!a.noise)
-                u = philox((uint32_t)c, (uint32_t)frame, (uint32_t)a.decision, k0, k1);
-            const uint32_t random[4] = {u.x, u.y, u.z, u.w};
+    for (int i = 4 * threadIdx.x; i < n; i += 4 * CU_THREADS) {
+        four_floats logits, ratios;
+        logits.read(rows.logits + i);
+        ratios.read(rows.ratios + i);
 #pragma unroll
-            for (int k = 0; k < 4; k++) {
-                const int i = 4 * c + k;
-                if (i >= n)
-                    continue;
-                const float logit = logits[i];
-                float ratio = -1.0f;
-                if (is_kept(kept, logit, i)) {
-                    const float e = expf(logit / t - shift);
-                    const float q =
-                        a.noise ? a.noise[slot * a.noise_slot + i] : noise_of(random[k]);
-                    const uint32_t mass = by_mass ? mass_of(logit, largest) : 0;
-                    low += mass & 0xffffu;
-                    high += mass >> 16;
-                    ratio = e / q;
-                    sum += e;
-                    if (probs)
-                        probs[i] = e;
-                }
-                ratios[i] = ratio;
-                const best_entry now = {ratio, i};
-                best = better(best, now);
-            }
+        for (int k = 0; k < 4; k++) {
+            const float l = logits.v[k];
+            const bool live = is_kept(kept, l, i + k);
+            const float e = live ? expf(l * factor - shift) : 0.0f;
+            ratios.v[k] = live ? e * fabsf(ratios.v[k]) : -1.0f;
+            if (by_mass)
+                all.add(live, mass_of(l, largest));
+            sum += e;
+            if (probs && i + k < n)
+                probs[i + k] = e;
+            const best_entry now = {ratios.v[k], i + k};
+            best = better(best, now);
         }
-        if (by_mass)
-            leave_wide(low, high, total);
-        best = block_best(best, bests + UT_WARPS);
-        if (by_mass)
-            rules.share = limit_of(true, top_p, tempered, sum_wide(total));
-        if (probs) {
-            sum = block_sum(sum, (float *)total);
-            for (int i = threadIdx.x; i < n; i += CU_THREADS)
-                probs[i] /= sum;
-        }
-        block_scratch scratch = {before_it, bests};
+        store_group(rows.ratios + i, ratios.v);
+    }
+    uint32_t *sums = s->sums[0];
+    best_entry *bests = s->bests + UT_WARPS;
+    if (by_mass)
+        leave_wide(all.low, all.high, sums);
+    best = block_best(best, bests);
+    if (by_mass)
+        rules.share = limit_of(true, top_p, tempered, sum_wide(sums));
+    if (probs) {
+        sum = block_sum(sum, (float *)sums);
+        for (int i = threadIdx.x; i < n; i += CU_THREADS)
+            probs[i] /= sum;
+    }
 #pragma unroll 1
-        while (best.index < n && (by_mass || rules.top_k > 0.0f)) { /* every time fewer are left */
-            if (entry_stays<LARGE>(logits, ratios, n, largest, rules, kept, best, scratch))
-                break;
-            /* slower threads may still read these */
-            scratch.sums = scratch.sums == total ? before_it : total;
-            scratch.bests = scratch.bests == bests ? bests + UT_WARPS : bests;
-        }
+    while (best.index < n && (by_mass || rules.top_k > 0.0f)) { /* every time fewer are left */
+        sums = sums == s->sums[0] ? s->sums[1] : s->sums[0]; /* slower threads may read the other */
+        bests = bests == s->bests ? s->bests + UT_WARPS : s->bests;
+        if (entry_stays(rows, n, largest, rules, kept, best, sums, bests))
+            break;
     }
-    if (threadIdx.x == 0) {
-        const int32_t entry = best.index < n ? best.index : 0;
-        if (chosen)
-            chosen[entry] = 1;
-        a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
-        if (probs && !random_choice)
-            probs[entry] = 1.0f;
-    }
+    return best;
 }
 
-/* shared: CU_SAMPLE_FIXED bytes and, without a.work, 8 CU_SAMPLE_ROW(a.n) more. */
-UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, void *shared)
+/* After prepare_entries. logits: the slot's. */
+template <bool LARGE, class LOGITS>
+UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s, LOGITS &logits)
+{
+    const sample_rows rows = rows_of<LARGE>(a, slot, s);
+    const sample_params known = s->params;
+    const bool random_choice = known.temperature > 0.0f;
+    const float inverse_t = 1.0f / (known.temperature > 1e-5f ? known.temperature : 1e-5f);
+    const logit_rules rules = {known.penalty, 1.0f / known.penalty,
+                               random_choice && a.temper_first ? inverse_t : 1.0f,
+                               a.id_extra >= 0 && known.frame < a.extra_from_frame ? a.n - 1 : -1};
+    best_entry best = block_best(take_logits(logits, a.n, rows, rules), s->bests);
+    if (random_choice)
+        best = draw_entry<LARGE>(a, slot, s, inverse_t, best.value);
+    if (threadIdx.x == 0) {
+        const int32_t entry = best.index < a.n ? best.index : 0;
+        if (a.penalty == PENALTY_ALL)
+            a.history[slot * a.history_slot + entry] = 1;
+        a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
+    }
+    float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
+    for (int i = threadIdx.x; probs && !random_choice && i < a.n; i += CU_THREADS)
+        probs[i] = i == best.index ? 1.0f : 0.0f;
+}
+
+/* The two parts of a decision. shared: CU_SAMPLE_FIXED bytes and, without a.work, 8
+ * CU_SAMPLE_ROW(a.n) more. */
+UT_DEVICE_APART void sample_prepare(const cu_sample_args &a, int slot, void *shared)
 {
     if (a.work)
-        sample_entries<true>(a, slot, (digit_sums *)shared);
+        prepare_entries<true>(a, slot, (sample_shared *)shared);
     else
-        sample_entries<false>(a, slot, (digit_sums *)shared);
+        prepare_entries<false>(a, slot, (sample_shared *)shared);
+}
+
+template <class LOGITS>
+UT_DEVICE void sample_choose(const cu_sample_args &a, int slot, void *shared, LOGITS logits)
+{
+    if (a.work)
+        choose_entry<true>(a, slot, (sample_shared *)shared, logits);
+    else
+        choose_entry<false>(a, slot, (sample_shared *)shared, logits);
+}
+
+UT_DEVICE plain_logits logits_of(const cu_sample_args &a, int slot)
+{
+    return {a.logits + slot * a.logits_slot, {0.0f, 0.0f, 0.0f, 0.0f}};
+}
+
+UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, void *shared)
+{
+    sample_prepare(a, slot, shared);
+    sample_choose(a, slot, shared, logits_of(a, slot));
 }

@@ -6,8 +6,9 @@
 #include "backends/cuda/kernels/sampler.cuh"
 #include "backends/cuda/kernels/slots.cuh"
 
-/* One operation of one slot, by the block. shared: as sample_slot and rms_norm_row want it. */
-UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared)
+/* One operation of one slot, by the block. shared: as the sampler and rms_norm_row want it.
+ * prepared: the first part of a decision has been made. */
+UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared, bool prepared = false)
 {
     switch (op.kind) {
     case CU_SLOT_EMBED_SUM:
@@ -50,7 +51,9 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared)
             advance_slot(op.u.advance, slot);
         break;
     case CU_SLOT_SAMPLE:
-        sample_slot(op.u.sample, slot, shared);
+        if (!prepared)
+            sample_prepare(op.u.sample, slot, shared);
+        sample_choose(op.u.sample, slot, shared, logits_of(op.u.sample, slot));
         break;
     }
 }

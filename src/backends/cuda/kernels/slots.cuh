@@ -17,13 +17,6 @@ UT_DEVICE bool in_groups(const void *table, int ld, int dim, int n, const float 
     return ((uintptr_t)table | (uintptr_t)y) % 16 == 0 && (ld | dim) % n == 0;
 }
 
-template <int N> UT_DEVICE void store_group(float *y, const float (&f)[N])
-{
-#pragma unroll
-    for (int k = 0; k < N; k += 4)
-        *(float4 *)(y + k) = {f[k], f[k + 1], f[k + 2], f[k + 3]};
-}
-
 /* Rows of a sum that are on their way at a time. */
 enum { ROWS_AT_ONCE = 4 };
 
