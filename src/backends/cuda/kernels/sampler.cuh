@@ -26,6 +26,7 @@ enum { DIGIT_SUMS = 3 };
 /* What a decision asks for. */
 struct sample_params {
     float temperature, top_p, penalty, top_k;
+    float inverse_t, inverse_penalty;
     int32_t frame;
 };
 
@@ -35,7 +36,7 @@ struct sample_shared {
     best_entry bests[2 * UT_WARPS];
     uint32_t sums[2][2 * UT_WARPS];
     sample_params params;
-    int32_t pad[3];
+    int32_t pad;
 };
 static_assert(sizeof(sample_shared) == CU_SAMPLE_FIXED, "the host counts what the block needs");
 
@@ -114,8 +115,7 @@ template <bool LARGE> UT_DEVICE uint64_t place_of(float logit, uint32_t index, f
 
 UT_DEVICE uint32_t mass_of(float logit, float largest)
 {
-    const float e = expf(logit - largest);
-    return e > 0.0f ? (uint32_t)(e * 2147483648.0f) : 0;
+    return (uint32_t)(fmaxf(expf(logit - largest), 0.0f) * 2147483648.0f); /* no NaN */
 }
 
 /* The sum that may not be exceeded: of what top-k or top-p leaves, out of `total`. */
@@ -207,11 +207,46 @@ UT_DEVICE uint4 philox(uint32_t c, uint32_t frame, uint32_t decision, uint32_t k
     return v;
 }
 
-/* 1 / noise. */
-UT_DEVICE float luck_of(uint32_t u)
+UT_DEVICE float noise_of(uint32_t u)
 {
-    return -1.0f / logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
+    return -logf(((float)(u >> 9) + 0.5f) * (1.0f / 8388608.0f));
 }
+
+/* ---- Four at a time -------------------------------------------------------------------------- *
+ * What four entries need is worked out for all of them, wanted or not, in loops of its own: a
+ * branch for one of them would make the next ones wait. Who has the best looks at its entries in
+ * their order, so that of equal ones the first is kept. */
+
+struct four_floats {
+    float v[4];
+
+    UT_DEVICE_MEMBER void read(const float *p)
+    {
+        const float4 f = *(const float4 *)p;
+        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+    }
+    /* Of entries from i on. */
+    UT_DEVICE_MEMBER void keep_best(best_entry &best, int i) const
+    {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const bool larger = v[k] > best.value;
+            best.value = larger ? v[k] : best.value;
+            best.index = larger ? i + k : best.index;
+        }
+    }
+};
+
+/* Masses of some entries, in two halves for leave_wide. */
+struct mass_sums {
+    uint32_t low, high;
+
+    UT_DEVICE_MEMBER void add(uint32_t mass)
+    {
+        low += mass & 0xffffu;
+        high += mass >> 16;
+    }
+};
 
 /* ---- Before logits are there ----------------------------------------------------------------- */
 
@@ -225,24 +260,33 @@ UT_DEVICE void prepare_entries(const cu_sample_args &a, int slot, sample_shared 
     const int32_t *chosen = a.penalty == PENALTY_ALL ? a.history + slot * a.history_slot : NULL;
     const int32_t *rng = a.rng + slot * a.rng_slot;
     const uint32_t k0 = (uint32_t)rng[0], k1 = (uint32_t)rng[1];
-    const sample_params known = {params[0], params[1], params[2], params[3],
-                                 a.frame[slot * a.frame_slot]};
+    sample_params known;
+    known.temperature = params[0], known.top_p = params[1];
+    known.penalty = params[2], known.top_k = params[3];
+    known.inverse_t = 1.0f / (known.temperature > 1e-5f ? known.temperature : 1e-5f);
+    known.inverse_penalty = 1.0f / known.penalty;
+    known.frame = a.frame[slot * a.frame_slot];
     const bool drawn = known.temperature > 0.0f && !noise;
 #pragma unroll 1
-    for (int c = threadIdx.x; c < CU_SAMPLE_ROW(a.n) / 4; c += CU_THREADS) {
-        uint4 u = {0, 0, 0, 0};
-        if (drawn)
-            u = philox((uint32_t)c, (uint32_t)known.frame, (uint32_t)a.decision, k0, k1);
-        const uint32_t random[4] = {u.x, u.y, u.z, u.w};
-        float luck[4];
+    for (int first = 4 * threadIdx.x; first < a.n; first += 4 * CU_THREADS) {
+        int32_t before[4];
+        four_floats luck;
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            const int i = 4 * c + k < a.n ? 4 * c + k : a.n - 1;
-            luck[k] = noise ? 1.0f / noise[i] : luck_of(random[k]);
-            if (chosen && chosen[i])
-                luck[k] = -luck[k];
+            const int i = first + k < a.n ? first + k : a.n - 1;
+            before[k] = chosen ? chosen[i] : 0;
+            luck.v[k] = noise ? noise[i] : 1.0f;
         }
-        store_group(ratios + 4 * c, luck);
+        if (drawn) {
+            const uint4 u =
+                philox((uint32_t)first / 4, (uint32_t)known.frame, (uint32_t)a.decision, k0, k1);
+            luck.v[0] = noise_of(u.x), luck.v[1] = noise_of(u.y);
+            luck.v[2] = noise_of(u.z), luck.v[3] = noise_of(u.w);
+        }
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            luck.v[k] = (before[k] ? -1.0f : 1.0f) / luck.v[k];
+        store_group(ratios + first, luck.v);
     }
     if (threadIdx.x < 3 * DIGITS)
         s->digits[0].low[threadIdx.x] = 0; /* and high, and count */
@@ -301,17 +345,6 @@ UT_DEVICE uint64_t sum_wide(const uint32_t *sums)
     return warp_sum(lane < UT_WARPS ? own : own << 16);
 }
 
-/* Four elements of a row. */
-struct four_floats {
-    float v[4];
-
-    UT_DEVICE_MEMBER void read(const float *p)
-    {
-        const float4 f = *(const float4 *)p;
-        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
-    }
-};
-
 /* What to do with logits: factors of those below 0 and of others, if penalised, and of all; and who
  * may not be chosen, or -1. */
 struct logit_rules {
@@ -341,32 +374,21 @@ UT_DEVICE best_entry take_logits(LOGITS &logits, int n, const sample_rows &rows,
                 continue;
             four_floats luck;
             luck.read(rows.ratios + i);
-            float l[4];
+            four_floats l;
 #pragma unroll
             for (int k = 0; k < 4; k++) {
-                l[k] = ahead[j].take(i, n, k);
-                const float due = l[k] < 0.0f ? rules.below : rules.above;
-                l[k] = luck.v[k] < 0.0f ? l[k] * due : l[k];
-                l[k] = i + k == rules.without ? -INFINITY : l[k] * rules.factor + 0.0f; /* no -0 */
-                const best_entry now = {l[k], i + k};
-                best = better(best, now);
+                const float logit = ahead[j].take(i, n, k);
+                const float due = logit < 0.0f ? rules.below : rules.above;
+                const float factor = luck.v[k] < 0.0f ? due : 1.0f;
+                const float v = logit * factor * rules.factor + 0.0f; /* no -0 */
+                l.v[k] = i + k == rules.without ? -INFINITY : v;
             }
-            store_group(rows.logits + i, l);
+            l.keep_best(best, i);
+            store_group(rows.logits + i, l.v);
         }
     }
     return best;
 }
-
-/* Masses of some entries, in two halves for leave_wide. */
-struct mass_sums {
-    uint32_t low, high;
-
-    UT_DEVICE_MEMBER void add(bool live, uint32_t mass)
-    {
-        low += live ? mass & 0xffffu : 0;
-        high += live ? mass >> 16 : 0;
-    }
-};
 
 /* Is the entry `best` among those that top-k and top-p leave? Exact, as in narrow. If not, it
  * becomes the best of those before it. sums, bests: nobody has used them since the block met. */
@@ -388,10 +410,18 @@ UT_DEVICE bool entry_stays(const sample_rows &rows, int n, float largest, const 
         for (int k = 0; k < 4; k++) {
             const float other = others.v[k];
             const bool before = other > logit || (other == logit && i + k < c);
-            const best_entry now = {before ? ratios.v[k] : -1.0f, i + k};
-            next = better(next, now);
-            const uint32_t mass = by_count ? other > logit : mass_of(other, largest);
-            before_it.add(before && (by_count || is_kept(kept, other, i + k)), mass);
+            ratios.v[k] = before ? ratios.v[k] : -1.0f;
+            others.v[k] = before && is_kept(kept, other, i + k) ? other : -INFINITY;
+        }
+        ratios.keep_best(next, i);
+        if (by_count) {
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                before_it.add(others.v[k] > logit);
+        } else {
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                before_it.add(mass_of(others.v[k], largest));
         }
     }
     leave_wide(before_it.low, before_it.high, sums);
@@ -412,12 +442,12 @@ UT_DEVICE bool entry_stays(const sample_rows &rows, int n, float largest, const 
  * those before it. `largest`: the best logit. */
 template <bool LARGE>
 UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared *s,
-                                float inverse_t, float largest)
+                                const sample_params &known, float largest)
 {
     const sample_rows rows = rows_of<LARGE>(a, slot, s);
     const int n = a.n;
     float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
-    const float top_k = s->params.top_k, top_p = s->params.top_p;
+    const float top_k = known.top_k, top_p = known.top_p;
     const bool tempered = a.temper_first != 0;
     entry_rules rules = {0.0f, top_p, tempered, 0};
     kept_entries kept = {-3.402823466e38f, n};
@@ -433,30 +463,32 @@ UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared
         rules.top_p = 1.0f;
     }
     const bool by_mass = rules.top_p < 1.0f;
-    const float factor = tempered ? 1.0f : inverse_t, shift = largest * factor;
+    const float factor = tempered ? 1.0f : known.inverse_t, shift = largest * factor;
     mass_sums all = {0, 0};
     float sum = 0.0f;
     best_entry best = {-1.0f, 0x7fffffff};
 #pragma unroll 1
     for (int i = 4 * threadIdx.x; i < n; i += 4 * CU_THREADS) {
-        four_floats logits, ratios;
+        four_floats logits, ratios, e;
         logits.read(rows.logits + i);
         ratios.read(rows.ratios + i);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            const float l = logits.v[k];
-            const bool live = is_kept(kept, l, i + k);
-            const float e = live ? expf(l * factor - shift) : 0.0f;
-            ratios.v[k] = live ? e * fabsf(ratios.v[k]) : -1.0f;
-            if (by_mass)
-                all.add(live, mass_of(l, largest));
-            sum += e;
-            if (probs && i + k < n)
-                probs[i + k] = e;
-            const best_entry now = {ratios.v[k], i + k};
-            best = better(best, now);
+            logits.v[k] = is_kept(kept, logits.v[k], i + k) ? logits.v[k] : -INFINITY;
+            e.v[k] = expf(logits.v[k] * factor - shift);
+            ratios.v[k] = e.v[k] * fabsf(ratios.v[k]);
+            sum += e.v[k];
         }
+        ratios.keep_best(best, i);
         store_group(rows.ratios + i, ratios.v);
+        if (by_mass) {
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                all.add(mass_of(logits.v[k], largest));
+        }
+        for (int k = 0; probs && k < 4; k++)
+            if (i + k < n)
+                probs[i + k] = e.v[k];
     }
     uint32_t *sums = s->sums[0];
     best_entry *bests = s->bests + UT_WARPS;
@@ -487,13 +519,12 @@ UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s,
     const sample_rows rows = rows_of<LARGE>(a, slot, s);
     const sample_params known = s->params;
     const bool random_choice = known.temperature > 0.0f;
-    const float inverse_t = 1.0f / (known.temperature > 1e-5f ? known.temperature : 1e-5f);
-    const logit_rules rules = {known.penalty, 1.0f / known.penalty,
-                               random_choice && a.temper_first ? inverse_t : 1.0f,
+    const logit_rules rules = {known.penalty, known.inverse_penalty,
+                               random_choice && a.temper_first ? known.inverse_t : 1.0f,
                                a.id_extra >= 0 && known.frame < a.extra_from_frame ? a.n - 1 : -1};
     best_entry best = block_best(take_logits(logits, a.n, rows, rules), s->bests);
     if (random_choice)
-        best = draw_entry<LARGE>(a, slot, s, inverse_t, best.value);
+        best = draw_entry<LARGE>(a, slot, s, known, best.value);
     if (threadIdx.x == 0) {
         const int32_t entry = best.index < a.n ? best.index : 0;
         if (a.penalty == PENALTY_ALL)
