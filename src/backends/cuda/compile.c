@@ -2,6 +2,7 @@
  * for everything a run needs, so that runs allocate nothing. */
 #include "backends/cuda/exec.h"
 #include "base/alloc.h"
+#include "base/half.h"
 #include <math.h>
 #include <string.h>
 
@@ -232,23 +233,62 @@ static bool gathers(const ut_op *op)
     return op->kind == UT_OP_GATHER || op->kind == UT_OP_GATHER_SUM;
 }
 
-/* Words of an op's table. */
-static size_t table_words(const ut_op *op)
+bool cu_angles_are_known(const ut_plan *p, const ut_op *op)
 {
-    if (op->kind == UT_OP_ROPE_ANGLES)
-        return (size_t)op->u.angles.dim / 2;
-    return gathers(op) ? 2 * (size_t)op->u.gather.n_cols : 0;
+    return op->kind == UT_OP_ROPE_ANGLES && op->in[0] == UT_NONE &&
+           p->tensors[op->out[0]].rows_per_t == 0 && p->tensors[op->out[0]].role == UT_TEMP;
 }
 
-/* inv_freq[i] = 1 / base^(2i / dim), every operation rounded to f32 as upstream does it. */
+/* Words of an op's table, a multiple of 4. */
+static size_t table_words(const ut_plan *p, const ut_op *op)
+{
+    const ut_tensor *y = op->out[0] == UT_NONE ? NULL : &p->tensors[op->out[0]];
+    size_t n = gathers(op) ? 2 * (size_t)op->u.gather.n_cols : 0;
+    if (cu_angles_are_known(p, op))
+        n = (size_t)y->rows_fixed * (size_t)y->cols;
+    else if (op->kind == UT_OP_ROPE_ANGLES)
+        n = (size_t)op->u.angles.dim / 2;
+    return (n + 3) / 4 * 4;
+}
+
+/* 1 / base^(2i / dim), every operation rounded to f32 as upstream does it. */
+static float frequency(const ut_op *op, int32_t i)
+{
+    const float exponent = (float)(2 * i) / (float)op->u.angles.dim;
+    return 1.0f / (float)pow((double)op->u.angles.base, (double)exponent);
+}
+
 static void fill_frequencies(uint32_t *words, const ut_op *op)
 {
-    const int32_t dim = op->u.angles.dim;
-    for (int32_t i = 0; i < dim / 2; i++) {
-        const float exponent = (float)(2 * i) / (float)dim;
-        const float f = 1.0f / (float)pow((double)op->u.angles.base, (double)exponent);
+    for (int32_t i = 0; i < op->u.angles.dim / 2; i++) {
+        const float f = frequency(op, i);
         memcpy(&words[i], &f, sizeof f);
     }
+}
+
+/* [rows, dim / 2] pairs of cosine and sine, as rope_angles_pair makes them. */
+static void fill_angles(uint32_t *words, int32_t rows, const ut_op *op)
+{
+    const int32_t half = op->u.angles.dim / 2;
+    for (int32_t i = 0; i < rows * half; i++) {
+        const int32_t pos = op->u.angles.first_pos + i / half;
+        const double angle = (double)((float)pos * frequency(op, i % half));
+        float pair[2] = {(float)cos(angle), (float)sin(angle)};
+        for (int k = 0; k < 2 && op->u.angles.round_bf16; k++)
+            pair[k] = ut_round_bf16(pair[k]);
+        memcpy(&words[2 * i], pair, sizeof pair);
+    }
+}
+
+/* For the step's readers, too. */
+static void keep_angles(cu_exec *e, int32_t i, uint32_t *words)
+{
+    const ut_plan *p = e->head.plan;
+    const ut_op *op = &p->ops[i];
+    fill_angles(words, p->tensors[op->out[0]].rows_fixed, op);
+    for (int32_t k = i + 1; k < p->n_ops; k++)
+        if (p->ops[k].kind == UT_OP_QKV && p->ops[k].in[1] == op->out[0])
+            e->steps[k].angles = e->steps[i].table;
 }
 
 static void fill_ranges(uint32_t *words, const ut_op *op)
@@ -284,7 +324,7 @@ static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
     const ut_plan *p = e->head.plan;
     size_t n = 0;
     for (int32_t i = 0; i < p->n_ops; i++)
-        n += table_words(&p->ops[i]);
+        n += table_words(p, &p->ops[i]);
     e->table_bytes = 4 * (n + 1);
     uint32_t *words = ut_calloc(n + 1, sizeof *words);
     if (!words)
@@ -292,12 +332,15 @@ static utter_status make_tables(cu_exec *e, cu_backend *b, ut_err *err)
     utter_status st = cu_alloc(b, e->table_bytes, &e->tables, err, "tables of plan %s", p->name);
     size_t at = 0;
     for (int32_t i = 0; st == UTTER_OK && i < p->n_ops; i++) {
+        const ut_op *op = &p->ops[i];
         e->steps[i].table = e->tables + 4 * at;
-        if (p->ops[i].kind == UT_OP_ROPE_ANGLES)
-            fill_frequencies(words + at, &p->ops[i]);
-        if (gathers(&p->ops[i]))
-            fill_ranges(words + at, &p->ops[i]);
-        at += table_words(&p->ops[i]);
+        if (cu_angles_are_known(p, op))
+            keep_angles(e, i, words + at);
+        else if (op->kind == UT_OP_ROPE_ANGLES)
+            fill_frequencies(words + at, op);
+        else if (gathers(op))
+            fill_ranges(words + at, op);
+        at += table_words(p, op);
     }
     if (may_run_longer(e))
         e->n_t = e->tables + 4 * at;

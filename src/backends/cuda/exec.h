@@ -202,8 +202,8 @@ typedef void cu_launch_fn(cu_run *r, const cu_step *s);
 /* What a step of a decoding plan does beside its own operation (fuse.c), and what it hands on: rows
  * as bf16, for the products that read them, and sums of squares, for the norm in front of those. */
 typedef struct cu_links {
-    bool merged;          /* another step does it */
-    bool folded;          /* a norm that is part of the products that read it */
+    bool merged; /* another step does it */
+    bool folded; /* a norm that is part of the products that read it, or angles that are known */
     int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
     int32_t snake;        /* a linear's result goes through it, to what is narrow, or -1 */
     int32_t unit;         /* a linear's result is only for this one, and is made along, or -1 */
@@ -223,8 +223,9 @@ struct cu_step {
     const ut_op *op;
     cu_place in[6], out[2];
     const cu_weight *w[5];
-    cu_ptr table; /* what compile computed: rope frequencies, ranges of a gather */
-    cu_ptr work;  /* scratch of a sampler of many entries */
+    cu_ptr table;  /* what compile computed: rope frequencies or angles, ranges of a gather */
+    cu_ptr angles; /* of a qkv, where they are in a table, or 0 */
+    cu_ptr work;   /* scratch of a sampler of many entries */
     cu_links links;
 };
 
@@ -357,6 +358,9 @@ bool cu_unit_pays(const cu_backend *b, int32_t rows, int n_slots);
 /* Find what steps of a decoding plan can do together; when [n_ops]: where each operation reads and
  * writes then. Steps have their operations and weights, but no places. */
 utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err);
+
+/* Are they angles of positions that are the same in every run? A table has them. compile.c */
+bool cu_angles_are_known(const ut_plan *p, const ut_op *op);
 /* Launch step i, unless another one does what it is for. */
 void cu_launch_step(cu_run *r, int32_t i);
 /* What a step's launch hands its kernel, instead of launching it; the kernel, or -1. */

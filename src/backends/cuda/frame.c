@@ -289,7 +289,8 @@ static void number_attention(const cu_frame *f, cu_frame_phase *phases)
     }
 }
 
-static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
+/* mail_only: of what it looks up. */
+static void fill_slot_op(cu_run *r, int32_t op, bool mail_only, cu_slot_op *out)
 {
     static const int32_t kinds[UT_OP_COUNT] = {
         [UT_OP_EMBED_SUM] = CU_SLOT_EMBED_SUM,   [UT_OP_GATHER] = CU_SLOT_GATHER,
@@ -298,8 +299,26 @@ static void fill_slot_op(cu_run *r, int32_t op, cu_slot_op *out)
         [UT_OP_TOKEN_CODE] = CU_SLOT_TOKEN_CODE, [UT_OP_RING_PUT] = CU_SLOT_RING_PUT,
         [UT_OP_RING_GET] = CU_SLOT_RING_GET,     [UT_OP_ADVANCE] = CU_SLOT_ADVANCE,
         [UT_OP_SAMPLE] = CU_SLOT_SAMPLE};
-    out->kind = kinds[r->e->steps[op].op->kind];
+    const ut_op *o = r->e->steps[op].op;
+    out->kind = kinds[o->kind];
     arguments_of(r, op, &out->u, sizeof out->u);
+    if (o->kind == UT_OP_SAMPLE && r->e->n_slots == 1)
+        out->mail = mail_of(r, o->in[0]);
+    if (o->kind == UT_OP_GATHER)
+        out->mail = mail_of(r, o->out[0]);
+    if (o->kind == UT_OP_GATHER && out->mail && mail_only)
+        out->u.gather.y = 0;
+}
+
+static void fill_slots(cu_run *r, const cu_fused *from, cu_frame_phase *to, cu_slot_op *ops)
+{
+    const cu_frame *f = r->e->frame;
+    to->u.slots = (cu_frame_slots){.first = from->first, .count = from->count};
+    for (int32_t i = 0; i < from->count; i++) {
+        fill_slot_op(r, f->slot_ops[from->first + i], from->mail_only, &ops[i]);
+        ops[i].apart = f->apart[from->first + i];
+        to->u.slots.apart |= ops[i].apart;
+    }
 }
 
 static void fill_tables(cu_run *r, tables *t)
@@ -317,13 +336,9 @@ static void fill_tables(cu_run *r, tables *t)
         else if (from->kind == CU_PHASE_ATTENTION)
             fill_attention(r, from, &to->u.attention);
         else
-            to->u.slots = (cu_frame_slots){from->first, from->count};
+            fill_slots(r, from, to, t->ops + from->first);
     }
     number_attention(f, t->phases);
-    for (int32_t i = 0; i < f->n_slot_ops; i++) {
-        fill_slot_op(r, f->slot_ops[i], &t->ops[i]);
-        t->ops[i].apart = f->apart[i];
-    }
 }
 
 utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)

@@ -13,7 +13,7 @@ typedef struct cu_fused {
     int32_t qkv, attention;
     int32_t first, count; /* in cu_frame.slot_ops */
     bool barrier;         /* before it: what it reads is not mail */
-    bool mail_only;       /* what it makes need not be anywhere else */
+    bool mail_only;       /* what it makes, or looks up, need not be anywhere else */
     bool brief;           /* attention that frame_brief.cuh does, where frames are bf16 */
     bool added;           /* operations before it have written to its caches */
 } cu_fused;

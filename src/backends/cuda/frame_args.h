@@ -123,10 +123,12 @@ typedef struct cu_frame_attention {
 } cu_frame_attention;
 
 /* Operations that concern a slot by itself: for slot s the block does them that has s behind it,
- * one after another; those that stand apart are another block's at the same time, see cu_slot_op.
- */
+ * one after another; those that stand apart, if there are any, are another block's at the same
+ * time, see cu_slot_op. */
 typedef struct cu_frame_slots {
     int32_t first, count;
+    int32_t apart; /* are there any? */
+    int32_t pad;
 } cu_frame_slots;
 
 typedef enum cu_phase_end { CU_END_BARRIER = 1, CU_END_SLOTS = 2 } cu_phase_end;
@@ -161,7 +163,7 @@ typedef enum cu_slot_op_kind {
 typedef struct cu_slot_op {
     int32_t kind;
     int32_t apart; /* neither reads nor writes what another one of its phase writes or reads */
-    int32_t pad[2];
+    UT_DEV(cu_mail) mail; /* of a decision, its logits; of a look-up, its result; or 0 */
     union {
         cu_embed_args embed_sum;
         cu_gather_args gather;

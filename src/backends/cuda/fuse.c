@@ -398,6 +398,8 @@ utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err)
         e->steps[i].links =
             (cu_links){.swiglu = -1, .qkv = -1, .snake = -1, .unit = -1, .norm = -1};
         when[i] = (ut_op_time){i, i};
+        const bool known = cu_angles_are_known(p, &p->ops[i]);
+        e->steps[i].links.merged = e->steps[i].links.folded = known;
     }
     /* phases take steps as they are */
     if (!is_decoding(e) || (e->tail == 0 && b->frames != CU_FRAMES_STEPS))

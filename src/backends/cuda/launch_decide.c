@@ -9,9 +9,9 @@ void cu_launch_qkv(cu_run *r, const cu_step *s)
     const cu_view k = cu_view_of(r, &s->in[2]), v = cu_view_of(r, &s->in[3]);
     const cu_view pos = cu_view_of(r, &s->in[4]), y = cu_view_of(r, &s->out[0]);
     const cu_qkv_args a = {.x = x.p,
-                           .angles = angles.p,
+                           .angles = s->angles ? s->angles : angles.p,
                            .x_slot = x.slot,
-                           .angles_slot = angles.slot,
+                           .angles_slot = s->angles ? 0 : angles.slot,
                            .pos = pos.p,
                            .pos_slot = pos.slot,
                            .q_gain = s->w[0] ? s->w[0]->data : 0,

@@ -3,10 +3,10 @@
 #pragma once
 
 #include "backends/cuda/kernels/frame_attention.cuh"
+#include "backends/cuda/kernels/frame_decide.cuh"
 #include "backends/cuda/kernels/frame_fetch.cuh"
 #include "backends/cuda/kernels/frame_linear.cuh"
 #include "backends/cuda/kernels/frame_row.cuh"
-#include "backends/cuda/kernels/slot_op.cuh"
 
 /* Bytes of shared memory by the threads that work, 16 at a time. */
 UT_DEVICE void bring(void *dst, const void *src, size_t bytes)
@@ -17,9 +17,9 @@ UT_DEVICE void bring(void *dst, const void *src, size_t bytes)
 
 /* Blocks that a phase of slots keeps busy, the last of the grid: one per slot, and where there are
  * enough, another one for operations that need not wait for those. */
-UT_DEVICE int slot_blocks(const cu_frame_args &a)
+UT_DEVICE int slot_blocks(const cu_frame_args &a, const cu_frame_slots &p)
 {
-    return 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
+    return p.apart && 2 * a.slots <= (int)gridDim.x ? 2 * a.slots : a.slots;
 }
 
 /* The block's number among those, or a larger one. */
@@ -38,10 +38,11 @@ UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i,
 /* ops: those that bring_ops has brought from number 0 on. prepared: the block's first operation is
  * a decision whose first part has been made. */
 UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
-                                 float *xs, bool prepared)
+                                 float *xs, bool prepared, mail_clock clock)
 {
-    const bool apart = slot_blocks(a) > a.slots;
-    for (int k = slot_block(); k < slot_blocks(a); k += (int)gridDim.x)
+    const int blocks = slot_blocks(a, p);
+    const bool apart = blocks > a.slots;
+    for (int k = slot_block(); k < blocks; k += (int)gridDim.x)
         for (int i = 0; i < p.count; i++) {
             const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
             block_meet(); /* what the operation before wrote is there */
@@ -50,7 +51,7 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
                 block_meet();
             }
             if (!apart || op.apart == (k >= a.slots))
-                slot_op(op, k % a.slots, xs, prepared && i == 0 && k == slot_block());
+                frame_slot_op(op, k % a.slots, xs, prepared && i == 0 && k == slot_block(), clock);
         }
 }
 
@@ -66,7 +67,7 @@ UT_DEVICE bool between_phases(const cu_frame_args &a, int end, const cu_frame_ph
         block_meet();
         grid_arrive(a.barrier);
     }
-    if ((end & CU_END_SLOTS) && slot_block() < slot_blocks(a)) {
+    if ((end & CU_END_SLOTS) && slot_block() < slot_blocks(a, next.u.slots)) {
         bring_ops(a, next.u.slots, 0, ops);
         if (idle) {
             block_meet();
@@ -110,7 +111,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     }
     take_registers();
     await_phase(gates, 0);
-    if (phases[0].kind == CU_PHASE_SLOTS && slot_block() < slot_blocks(a))
+    if (phases[0].kind == CU_PHASE_SLOTS && slot_block() < slot_blocks(a, phases[0].u.slots))
         bring_ops(a, phases[0].u.slots, 0, ops);
     wait_for_previous();
     uint32_t turn = grid_turn(a.barrier);
@@ -138,7 +139,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             if (head.x == CU_PHASE_ATTENTION)
                 frame_attention<BRIEF>(p.u.attention, xs, ring, clock);
             else
-                frame_slots(a, p.u.slots, ops, xs, prepared);
+                frame_slots(a, p.u.slots, ops, xs, prepared, clock);
             block_meet();
         }
         if (i + 1 == a.count)

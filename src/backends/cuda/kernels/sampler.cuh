@@ -313,9 +313,11 @@ struct plain_logits {
         for (int k = 0; k < 4; k++)
             four[k] = i + k < n ? in[i + k] : -INFINITY;
     }
-    UT_DEVICE_MEMBER float take(int, int, int k)
+    UT_DEVICE_MEMBER void take(int, int, float (&f)[4]) const
     {
-        return four[k];
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            f[k] = four[k];
     }
 };
 
@@ -354,7 +356,7 @@ struct logit_rules {
 
 /* The row's logits; its best. */
 template <class LOGITS>
-UT_DEVICE best_entry take_logits(LOGITS &logits, int n, const sample_rows &rows,
+UT_DEVICE best_entry take_logits(const LOGITS &logits, int n, const sample_rows &rows,
                                  const logit_rules &rules)
 {
     enum { AHEAD = 2 };
@@ -372,15 +374,14 @@ UT_DEVICE best_entry take_logits(LOGITS &logits, int n, const sample_rows &rows,
             const int i = first + j * 4 * CU_THREADS;
             if (i >= n)
                 continue;
-            four_floats luck;
+            four_floats l, luck;
             luck.read(rows.ratios + i);
-            four_floats l;
+            ahead[j].take(i, n, l.v);
 #pragma unroll
             for (int k = 0; k < 4; k++) {
-                const float logit = ahead[j].take(i, n, k);
-                const float due = logit < 0.0f ? rules.below : rules.above;
+                const float due = l.v[k] < 0.0f ? rules.below : rules.above;
                 const float factor = luck.v[k] < 0.0f ? due : 1.0f;
-                const float v = logit * factor * rules.factor + 0.0f; /* no -0 */
+                const float v = l.v[k] * factor * rules.factor + 0.0f; /* no -0 */
                 l.v[k] = i + k == rules.without ? -INFINITY : v;
             }
             l.keep_best(best, i);
@@ -514,7 +515,8 @@ UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared
 
 /* After prepare_entries. logits: the slot's. */
 template <bool LARGE, class LOGITS>
-UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s, LOGITS &logits)
+UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s,
+                            const LOGITS &logits)
 {
     const sample_rows rows = rows_of<LARGE>(a, slot, s);
     const sample_params known = s->params;
@@ -547,7 +549,7 @@ UT_DEVICE_APART void sample_prepare(const cu_sample_args &a, int slot, void *sha
 }
 
 template <class LOGITS>
-UT_DEVICE void sample_choose(const cu_sample_args &a, int slot, void *shared, LOGITS logits)
+UT_DEVICE void sample_choose(const cu_sample_args &a, int slot, void *shared, const LOGITS &logits)
 {
     if (a.work)
         choose_entry<true>(a, slot, (sample_shared *)shared, logits);

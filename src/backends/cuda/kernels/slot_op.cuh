@@ -6,9 +6,8 @@
 #include "backends/cuda/kernels/sampler.cuh"
 #include "backends/cuda/kernels/slots.cuh"
 
-/* One operation of one slot, by the block. shared: as the sampler and rms_norm_row want it.
- * prepared: the first part of a decision has been made. */
-UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared, bool prepared = false)
+/* One operation of one slot, by the block, but a decision. shared: as rms_norm_row wants it. */
+UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared)
 {
     switch (op.kind) {
     case CU_SLOT_EMBED_SUM:
@@ -49,11 +48,6 @@ UT_DEVICE void slot_op(const cu_slot_op &op, int slot, void *shared, bool prepar
     case CU_SLOT_ADVANCE:
         if (threadIdx.x == 0)
             advance_slot(op.u.advance, slot);
-        break;
-    case CU_SLOT_SAMPLE:
-        if (!prepared)
-            sample_prepare(op.u.sample, slot, shared);
-        sample_choose(op.u.sample, slot, shared, logits_of(op.u.sample, slot));
         break;
     }
 }

@@ -9,6 +9,9 @@ UT_KERNEL(slot_ops, cu_slot_ops_args)
     for (int i = 0; i < a.n; i++) {
         if (i > 0)
             __syncthreads();
-        slot_op(a.op[i], blockIdx.x, shared);
+        if (a.op[i].kind == CU_SLOT_SAMPLE)
+            sample_slot(a.op[i].u.sample, blockIdx.x, shared);
+        else
+            slot_op(a.op[i], blockIdx.x, shared);
     }
 }
