@@ -192,8 +192,8 @@ typedef struct cu_frame_args {
     UT_DEV(const cu_frame_phase) phases;
     UT_DEV(const cu_slot_op) ops;
     UT_DEV(uint32_t) barrier; /* of the grid; its high bit turns at every barrier */
-    UT_DEV(uint32_t) frame;   /* frames so far */
-    int32_t first, count;     /* phases of this launch */
+    UT_DEV(uint32_t) frame; /* frames so far, and blocks that are done with this one's last phase */
+    int32_t first, count;   /* phases of this launch */
     int32_t ring;  /* bytes of matrices that are fetched ahead, a multiple of 128; 0: none */
     int32_t sums;  /* floats for the warps' sums of a phase, a multiple of 4 */
     int32_t x;     /* floats for x and what else a phase needs, a multiple of 4 */

@@ -55,6 +55,16 @@ UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p
         }
 }
 
+/* At the frame's end: all blocks know its number, so that the last may count it. */
+UT_DEVICE void count_frame(const cu_frame_args &a, uint32_t frame)
+{
+    block_meet();
+    if (thread() == 0 && atomicAdd(a.frame + 1, 1u) == gridDim.x - 1) {
+        a.frame[1] = 0;
+        a.frame[0] = frame;
+    }
+}
+
 /* ---- The walk -------------------------------------------------------------------------------- */
 
 /* What cu_phase_end says of the phase before `next`. idle: the block had no part in it, and has
@@ -150,6 +160,6 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
             prepared =
                 between_phases(a, head.y, phases[(i + 1) % CU_FRAME_PHASES], idle, ops, xs, turn);
     }
-    if (a.last && blockIdx.x == 0 && thread() == 0)
-        *a.frame = clock.frame;
+    if (a.last)
+        count_frame(a, clock.frame);
 }
