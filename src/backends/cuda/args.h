@@ -282,7 +282,7 @@ typedef struct cu_gather_args {
     int64_t y_slot;
     int32_t rows, slots, ids_cols, n_cols, dim;
     UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16; or 0 */
-    int32_t ldy, pad;
+    int32_t ldy, size;    /* rows of the first column's table */
 } cu_gather_args;
 
 typedef struct cu_gather_sum_args {

@@ -161,8 +161,13 @@ static void end_waiting(fuser *x)
     cu_fused *f = new_phase(x, CU_PHASE_SLOTS);
     f->first = x->f->n_slot_ops - x->n_waiting;
     f->count = x->n_waiting;
-    for (int32_t i = 0; i < f->count; i++)
+    bool all = true;
+    for (int32_t i = 0; i < f->count; i++) {
         x->f->apart[f->first + i] = stands_apart(x, x->f->slot_ops + f->first, i);
+        all = all && x->f->apart[f->first + i];
+    }
+    if (all) /* then there are two blocks for them */
+        x->f->apart[f->first] = false;
     x->n_waiting = 0;
 }
 
@@ -350,7 +355,7 @@ static bool decides(const fuser *x, const cu_fused *f, ut_tid *looked_up)
         const bool end = op->kind == UT_OP_RING_PUT || op->kind == UT_OP_ADVANCE;
         const bool later = end || op->kind == UT_OP_TOKEN_CODE || op->kind == UT_OP_GATHER;
         if (x->e->n_slots > 1 || !(i == 0 ? op->kind == UT_OP_SAMPLE : later) ||
-            (i > 0 && x->f->apart[f->first + i]))
+            x->f->apart[f->first + i])
             return false;
         ends = ends || end;
         if (op->kind != UT_OP_GATHER)
@@ -358,6 +363,7 @@ static bool decides(const fuser *x, const cu_fused *f, ut_tid *looked_up)
         const ut_tid y = op->out[0];
         if (*looked_up != UT_NONE || x->p->tensors[op->in[0]].role != UT_STATE || !is_temp(x, y) ||
             x->p->tensors[y].rows_fixed != 1 || op->u.gather.n_cols != 1 ||
+            (x->e->steps[number].w[0]->ld | x->p->tensors[y].cols) % 8 != 0 ||
             written_between(x, y, -1, number) || written_between(x, y, number, x->p->n_ops))
             return false;
         *looked_up = y;

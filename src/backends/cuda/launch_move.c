@@ -52,6 +52,7 @@ void cu_launch_gather(cu_run *r, const cu_step *s)
                               .slots = r->e->n_slots,
                               .ids_cols = ids.cols,
                               .n_cols = op->u.gather.n_cols,
+                              .size = op->u.gather.sizes[0],
                               .dim = op->w[0]->cols};
     cu_launch(r, CU_K_gather, (int64_t)ids.rows * a.slots, 1, 1, 0, &a);
 }

@@ -35,23 +35,26 @@ UT_DEVICE void bring_ops(const cu_frame_args &a, const cu_frame_slots &p, int i,
     bring(ops, a.ops + p.first + i, (size_t)n * sizeof *ops);
 }
 
-/* ops: those that bring_ops has brought from number 0 on. prepared: the block's first operation is
- * a decision whose first part has been made. */
+/* ops: those that bring_ops has brought from number 0 on. prepared: of them, the decision whose
+ * first part has been made, or -1. */
 UT_DEVICE_APART void frame_slots(const cu_frame_args &a, const cu_frame_slots &p, cu_slot_op *ops,
-                                 float *xs, bool prepared, mail_clock clock)
+                                 float *xs, int prepared, mail_clock clock)
 {
     const int blocks = slot_blocks(a, p);
     const bool apart = blocks > a.slots;
     for (int k = slot_block(); k < blocks; k += (int)gridDim.x)
-        for (int i = 0; i < p.count; i++) {
-            const cu_slot_op &op = ops[i % CU_OPS_AHEAD];
+        for (int i = 0, done = 1; i < p.count; i += done) {
+            const int at = i % CU_OPS_AHEAD;
             block_meet(); /* what the operation before wrote is there */
-            if (i % CU_OPS_AHEAD == 0 && p.count > CU_OPS_AHEAD) {
+            if (at == 0 && p.count > CU_OPS_AHEAD) {
                 bring_ops(a, p, i, ops);
                 block_meet();
             }
-            if (!apart || op.apart == (k >= a.slots))
-                frame_slot_op(op, k % a.slots, xs, prepared && i == 0 && k == slot_block(), clock);
+            done = 1;
+            const cu_slot_op *next = i + 1 < p.count && at + 1 < CU_OPS_AHEAD ? &ops[at + 1] : NULL;
+            if (!apart || ops[at].apart == (k >= a.slots))
+                done = frame_slot_ops(ops[at], next, k % a.slots, xs,
+                                      prepared == i && k == slot_block(), clock);
         }
 }
 
@@ -67,12 +70,27 @@ UT_DEVICE void count_frame(const cu_frame_args &a, uint32_t frame)
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* What cu_phase_end says of the phase before `next`. idle: the block had no part in it, and has
- * time for what a decision needs beside its logits. Has it made that? */
-UT_DEVICE bool between_phases(const cu_frame_args &a, int end, const cu_frame_phase &next,
-                              bool idle, cu_slot_op *ops, float *xs, uint32_t &turn)
+/* Of a phase's operations, what a decision needs beside its logits, if it waits for nothing else
+ * there; which one it is, or -1. By its block, which has brought them. */
+UT_DEVICE int prepare_decision(const cu_frame_args &a, const cu_frame_slots &p,
+                               const cu_slot_op *ops, float *xs)
 {
-    bool prepared = false;
+    const bool apart = slot_blocks(a, p) > a.slots;
+    int i = 0;
+    while (apart && i < p.count && i < CU_OPS_AHEAD && ops[i].apart)
+        i++;
+    if (i == p.count || i == CU_OPS_AHEAD || ops[i].kind != CU_SLOT_SAMPLE)
+        return -1;
+    sample_prepare(ops[i].u.sample, slot_block(), xs);
+    return i;
+}
+
+/* What cu_phase_end says of the phase before `next`. idle: the block had no part in it, and has
+ * time for prepare_decision, whose result it is. */
+UT_DEVICE int between_phases(const cu_frame_args &a, int end, const cu_frame_phase &next, bool idle,
+                             cu_slot_op *ops, float *xs, uint32_t &turn)
+{
+    int prepared = -1;
     if (end & CU_END_BARRIER) {
         block_meet();
         grid_arrive(a.barrier);
@@ -81,9 +99,7 @@ UT_DEVICE bool between_phases(const cu_frame_args &a, int end, const cu_frame_ph
         bring_ops(a, next.u.slots, 0, ops);
         if (idle) {
             block_meet();
-            prepared = ops[0].kind == CU_SLOT_SAMPLE;
-            if (prepared)
-                sample_prepare(ops[0].u.sample, slot_block(), xs);
+            prepared = prepare_decision(a, next.u.slots, ops, xs);
         }
     }
     if (end & CU_END_BARRIER) {
@@ -127,7 +143,7 @@ template <int BRIEF> UT_DEVICE void walk(const cu_frame_args &a)
     uint32_t turn = grid_turn(a.barrier);
     const mail_clock clock = {__ldcg(a.frame) + 1, a.mail_places, a.mail_stride, mine};
     const bool shares = (int)blockIdx.x < sharers();
-    bool prepared = false;
+    int prepared = -1;
     const bool traced = a.trace && blockIdx.x == 0 && thread() == 0;
     for (int i = 0, side = 0;; i++) {
         const cu_frame_phase &p = phases[i % CU_FRAME_PHASES];

@@ -321,6 +321,19 @@ struct plain_logits {
     }
 };
 
+/* The id of an entry, as the best of all. */
+UT_DEVICE int32_t id_of(const cu_sample_args &a, const best_entry &best)
+{
+    const int32_t entry = best.index < a.n ? best.index : 0;
+    return entry < a.n_range ? a.id_first + entry : a.id_extra;
+}
+
+/* What is done with a choice: it may begin when an id is likely, by all threads, and has to be
+ * ready for another one. */
+struct nothing_follows {
+    UT_DEVICE_MEMBER void expect(int32_t) {}
+};
+
 /* What leaves some entries only: one of the two, top-k or top-p. */
 struct entry_rules {
     float top_k, top_p; /* 0 and 1: not this one */
@@ -441,9 +454,9 @@ UT_DEVICE bool entry_stays(const sample_rows &rows, int n, float largest, const 
  * for among all first: it stays if top-k and top-p leave it, which is a question of what stands
  * before it alone. If not, nothing that stands behind it is left either, and it is looked for among
  * those before it. `largest`: the best logit. */
-template <bool LARGE>
+template <bool LARGE, class FOLLOW>
 UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared *s,
-                                const sample_params &known, float largest)
+                                const sample_params &known, float largest, FOLLOW &follow)
 {
     const sample_rows rows = rows_of<LARGE>(a, slot, s);
     const int n = a.n;
@@ -505,6 +518,7 @@ UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared
     }
 #pragma unroll 1
     while (best.index < n && (by_mass || rules.top_k > 0.0f)) { /* every time fewer are left */
+        follow.expect(id_of(a, best));
         sums = sums == s->sums[0] ? s->sums[1] : s->sums[0]; /* slower threads may read the other */
         bests = bests == s->bests ? s->bests + UT_WARPS : s->bests;
         if (entry_stays(rows, n, largest, rules, kept, best, sums, bests))
@@ -514,9 +528,9 @@ UT_DEVICE best_entry draw_entry(const cu_sample_args &a, int slot, sample_shared
 }
 
 /* After prepare_entries. logits: the slot's. */
-template <bool LARGE, class LOGITS>
+template <bool LARGE, class LOGITS, class FOLLOW>
 UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s,
-                            const LOGITS &logits)
+                            const LOGITS &logits, FOLLOW &follow)
 {
     const sample_rows rows = rows_of<LARGE>(a, slot, s);
     const sample_params known = s->params;
@@ -526,12 +540,13 @@ UT_DEVICE void choose_entry(const cu_sample_args &a, int slot, sample_shared *s,
                                a.id_extra >= 0 && known.frame < a.extra_from_frame ? a.n - 1 : -1};
     best_entry best = block_best(take_logits(logits, a.n, rows, rules), s->bests);
     if (random_choice)
-        best = draw_entry<LARGE>(a, slot, s, known, best.value);
+        best = draw_entry<LARGE>(a, slot, s, known, best.value, follow);
+    const int32_t id = id_of(a, best);
+    follow.expect(id);
     if (threadIdx.x == 0) {
-        const int32_t entry = best.index < a.n ? best.index : 0;
         if (a.penalty == PENALTY_ALL)
-            a.history[slot * a.history_slot + entry] = 1;
-        a.dst[slot * a.dst_slot + a.col] = entry < a.n_range ? a.id_first + entry : a.id_extra;
+            a.history[slot * a.history_slot + (best.index < a.n ? best.index : 0)] = 1;
+        a.dst[slot * a.dst_slot + a.col] = id;
     }
     float *probs = a.probs ? a.probs + slot * a.probs_slot : NULL;
     for (int i = threadIdx.x; probs && !random_choice && i < a.n; i += CU_THREADS)
@@ -548,22 +563,20 @@ UT_DEVICE_APART void sample_prepare(const cu_sample_args &a, int slot, void *sha
         prepare_entries<false>(a, slot, (sample_shared *)shared);
 }
 
-template <class LOGITS>
-UT_DEVICE void sample_choose(const cu_sample_args &a, int slot, void *shared, const LOGITS &logits)
+template <class LOGITS, class FOLLOW>
+UT_DEVICE void sample_choose(const cu_sample_args &a, int slot, void *shared, const LOGITS &logits,
+                             FOLLOW &follow)
 {
     if (a.work)
-        choose_entry<true>(a, slot, (sample_shared *)shared, logits);
+        choose_entry<true>(a, slot, (sample_shared *)shared, logits, follow);
     else
-        choose_entry<false>(a, slot, (sample_shared *)shared, logits);
-}
-
-UT_DEVICE plain_logits logits_of(const cu_sample_args &a, int slot)
-{
-    return {a.logits + slot * a.logits_slot, {0.0f, 0.0f, 0.0f, 0.0f}};
+        choose_entry<false>(a, slot, (sample_shared *)shared, logits, follow);
 }
 
 UT_DEVICE void sample_slot(const cu_sample_args &a, int slot, void *shared)
 {
+    const plain_logits logits = {a.logits + slot * a.logits_slot, {0.0f, 0.0f, 0.0f, 0.0f}};
+    nothing_follows nothing;
     sample_prepare(a, slot, shared);
-    sample_choose(a, slot, shared, logits_of(a, slot));
+    sample_choose(a, slot, shared, logits, nothing);
 }
