@@ -162,7 +162,7 @@ typedef enum cu_slot_op_kind {
 
 typedef struct cu_slot_op {
     int32_t kind;
-    int32_t apart; /* neither reads nor writes what another one of its phase writes or reads */
+    int32_t apart; /* another block does it: it has nothing to do with those that are not apart */
     UT_DEV(cu_mail) mail; /* of a decision, its logits; of a look-up, its result; or 0 */
     union {
         cu_embed_args embed_sum;

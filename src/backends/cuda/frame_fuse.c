@@ -14,6 +14,7 @@ typedef struct fuser {
     bool *after;       /* [n_tensors] what follows_attention has met */
     int32_t n_waiting; /* the last slot_ops, not in a phase yet */
     int32_t plain_x;   /* floats of x that attention in plain arithmetic needs */
+    ut_tid *source;    /* [n_tensors] whose last row it is, where mail has both, or UT_NONE */
 } fuser;
 
 /* ---- Who reads and writes what --------------------------------------------------------------- */
@@ -44,6 +45,33 @@ static bool writes(const fuser *x, const ut_op *op, ut_tid t)
     return op->kind == UT_OP_RING_PUT && x->p->tensors[t].role == UT_STATE && reads(x, op, t);
 }
 
+/* Rows of t that a copy or look-up writes: from *first on, up to *end; of others all. */
+static void rows_written(const fuser *x, const ut_op *op, ut_tid t, int32_t *first, int32_t *end)
+{
+    const ut_tensor *tensors = x->p->tensors;
+    const bool own = op->out[0] == t && tensors[op->in[0]].rows_per_t == 0;
+    *first = 0;
+    *end = INT32_MAX;
+    if (own && op->kind == UT_OP_COPY_ROWS && op->u.copy_rows.n_rows > 0) {
+        *first = op->u.copy_rows.dst_row;
+        *end = *first + op->u.copy_rows.n_rows;
+    } else if (own && op->kind == UT_OP_GATHER) {
+        *first = op->u.gather.dst_row;
+        *end = *first + tensors[op->in[0]].rows_fixed;
+    }
+}
+
+/* Do both write t, but different rows of it? */
+static bool write_apart(const fuser *x, const ut_op *a, const ut_op *b, ut_tid t)
+{
+    int32_t first_a, end_a, first_b, end_b;
+    if (reads(x, a, t) || reads(x, b, t))
+        return false;
+    rows_written(x, a, t, &first_a, &end_a);
+    rows_written(x, b, t, &first_b, &end_b);
+    return end_a <= first_b || end_b <= first_a;
+}
+
 /* May b not stand before a? */
 static bool ordered(const fuser *x, const ut_op *a, const ut_op *b)
 {
@@ -51,7 +79,8 @@ static bool ordered(const fuser *x, const ut_op *a, const ut_op *b)
         if (x->p->tensors[t].role == UT_VIEW)
             continue;
         const bool wa = writes(x, a, t), wb = writes(x, b, t);
-        if ((wa && (wb || reads(x, b, t))) || (wb && reads(x, a, t)))
+        if (((wa && (wb || reads(x, b, t))) || (wb && reads(x, a, t))) &&
+            !(wa && wb && write_apart(x, a, b, t)))
             return true;
     }
     return false;
@@ -144,14 +173,59 @@ static cu_fused *new_phase(fuser *x, cu_phase_kind kind)
     return f;
 }
 
-/* Has it nothing to do with the others that wait? */
-static bool stands_apart(const fuser *x, const int32_t *waiting, int32_t i)
+/* About how long a slot's block has to do with it. */
+static int weight_of(const ut_op *op)
 {
-    const ut_op *op = &x->p->ops[waiting[i]];
-    for (int32_t k = 0; k < x->n_waiting; k++)
-        if (k != i && ordered(x, op, &x->p->ops[waiting[k]]))
-            return false;
-    return true;
+    switch (op->kind) {
+    case UT_OP_EMBED_SUM:
+    case UT_OP_GATHER_SUM:
+        return 4;
+    case UT_OP_GATHER:
+    case UT_OP_ROPE_ANGLES:
+    case UT_OP_RMS_NORM:
+        return 2;
+    default:
+        return 1;
+    }
+}
+
+/* Of a phase of slots, which operations another block does: groups that neither read nor write what
+ * other groups write or read, so that both have about as much to do. */
+static void share_slot_ops(fuser *x, const cu_fused *f)
+{
+    enum { MOST = 16 };
+    const int32_t *number = x->f->slot_ops + f->first;
+    bool *apart = x->f->apart + f->first, decides = false;
+    int32_t group[MOST]; /* the first operation of its group */
+    int load[2] = {0, 0};
+    memset(apart, 0, (size_t)f->count * sizeof *apart);
+    if (f->count > MOST)
+        return;
+    for (int32_t i = 0; i < f->count; i++) {
+        const ut_op *op = &x->p->ops[number[i]];
+        decides = decides || op->kind == UT_OP_SAMPLE;
+        group[i] = i;
+        for (int32_t k = 0; k < i; k++) {
+            const int32_t a = group[k], b = group[i];
+            for (int32_t m = 0; m <= i && ordered(x, &x->p->ops[number[k]], op); m++)
+                if (group[m] == a || group[m] == b)
+                    group[m] = a < b ? a : b;
+        }
+    }
+    for (int32_t i = 0; i < f->count; i++) {
+        int weight = 0;
+        bool decision = false;
+        for (int32_t k = i; k < f->count; k++)
+            if (group[k] == i) {
+                weight += weight_of(&x->p->ops[number[k]]);
+                decision = decision || x->p->ops[number[k]].kind == UT_OP_SAMPLE;
+            }
+        const int block = decides ? !decision : load[1] < load[0];
+        for (int32_t k = i; k < f->count; k++)
+            if (group[k] == i)
+                apart[k] = block == 1;
+        load[block] += group[i] == i ? weight : 0;
+    }
 }
 
 static void end_waiting(fuser *x)
@@ -161,22 +235,17 @@ static void end_waiting(fuser *x)
     cu_fused *f = new_phase(x, CU_PHASE_SLOTS);
     f->first = x->f->n_slot_ops - x->n_waiting;
     f->count = x->n_waiting;
-    bool all = true;
-    for (int32_t i = 0; i < f->count; i++) {
-        x->f->apart[f->first + i] = stands_apart(x, x->f->slot_ops + f->first, i);
-        all = all && x->f->apart[f->first + i];
-    }
-    if (all) /* then there are two blocks for them */
-        x->f->apart[f->first] = false;
+    share_slot_ops(x, f);
     x->n_waiting = 0;
 }
 
-/* Those that wait must come before op, or not. */
-static void go_before(fuser *x, const ut_op *op)
+/* Those that wait must come before op, or not; `but`: of them, one whose result op does not take.
+ */
+static void go_before(fuser *x, const ut_op *op, int32_t but)
 {
     for (int32_t i = 0; i < x->n_waiting; i++) {
         const int32_t waiting = x->f->slot_ops[x->f->n_slot_ops - x->n_waiting + i];
-        if (ordered(x, &x->p->ops[waiting], op)) {
+        if (waiting != but && ordered(x, &x->p->ops[waiting], op)) {
             end_waiting(x);
             return;
         }
@@ -196,11 +265,11 @@ static bool add_linear(fuser *x, int32_t i)
     const bool swiglu = plain && readers(x, op->out[0], &reader) == 1 &&
                         x->p->ops[reader].kind == UT_OP_SWIGLU &&
                         x->p->ops[reader].in[0] == op->out[0];
-    go_before(x, op);
+    go_before(x, op, norm);
     if (norm >= 0)
-        go_before(x, &x->p->ops[norm]);
+        go_before(x, &x->p->ops[norm], norm);
     if (swiglu)
-        go_before(x, &x->p->ops[reader]);
+        go_before(x, &x->p->ops[reader], -1);
     cu_fused *f = new_phase(x, CU_PHASE_LINEAR);
     f->linear = i;
     f->norm = norm;
@@ -256,8 +325,8 @@ static bool add_attention(fuser *x, int32_t i)
     for (int k = 2; k < 5; k++)
         if (op->in[k] != UT_NONE && written_between(x, op->in[k], i, reader))
             return false;
-    go_before(x, op);
-    go_before(x, attention);
+    go_before(x, op, -1);
+    go_before(x, attention, -1);
     cu_fused *f = new_phase(x, CU_PHASE_ATTENTION);
     f->qkv = i;
     f->attention = reader;
@@ -304,11 +373,41 @@ bool cu_is_slot_op(const ut_op *op)
     }
 }
 
+/* Has op nothing to do with phase f? */
+static bool is_free_of(const fuser *x, const ut_op *op, const cu_fused *f)
+{
+    const int32_t numbers[] = {f->norm, f->linear, f->swiglu, f->qkv, f->attention};
+    for (size_t k = 0; k < sizeof numbers / sizeof numbers[0]; k++)
+        if (numbers[k] >= 0 && ordered(x, &x->p->ops[numbers[k]], op))
+            return false;
+    return true;
+}
+
+/* Angles need a position only: they join the last phase of slots, past products that have nothing
+ * to do with them. */
+static bool join_last(fuser *x, int32_t i)
+{
+    int32_t last = x->f->n_phases - 1;
+    while (last >= 0 && x->f->phases[last].kind != CU_PHASE_SLOTS) {
+        if (!is_free_of(x, &x->p->ops[i], &x->f->phases[last]))
+            return false;
+        last--;
+    }
+    if (last < 0 || x->n_waiting > 0 || x->f->phases[last].count == CU_OPS_AHEAD)
+        return false;
+    x->f->slot_ops[x->f->n_slot_ops++] = i;
+    x->f->phases[last].count++;
+    share_slot_ops(x, &x->f->phases[last]);
+    return true;
+}
+
 static bool add_slot_op(fuser *x, int32_t i)
 {
     const ut_op *op = &x->p->ops[i];
     if (!cu_is_slot_op(op))
         return false;
+    if (op->kind == UT_OP_ROPE_ANGLES && join_last(x, i))
+        return true;
     if (op->kind == UT_OP_SAMPLE) {
         const int64_t n = x->p->tensors[op->in[0]].cols;
         most(&x->f->x,
@@ -317,6 +416,40 @@ static bool add_slot_op(fuser *x, int32_t i)
     x->f->slot_ops[x->f->n_slot_ops++] = i;
     x->n_waiting++;
     return true;
+}
+
+/* Does a phase so far make t, and nothing else? */
+static bool is_made(const fuser *x, ut_tid t)
+{
+    for (int32_t i = 0; i < x->f->n_phases; i++) {
+        const cu_fused *f = &x->f->phases[i];
+        const int32_t maker = f->swiglu >= 0 ? f->swiglu : f->linear;
+        if (f->kind == CU_PHASE_LINEAR && x->p->ops[maker].out[0] == t)
+            return !written_between(x, t, maker, x->p->n_ops);
+    }
+    return false;
+}
+
+/* Is it a copy of a row that is mail, for norms that go along with products only? Those take the
+ * row where it is. */
+static bool leave_row(fuser *x, int32_t i)
+{
+    const ut_op *op = &x->p->ops[i];
+    const ut_tid from = op->in[0], to = op->out[0];
+    bool others = false, any = false;
+    if (op->u.copy_rows.src_row != -1 || op->u.copy_rows.n_rows > 1 || x->e->n_slots > 1 ||
+        !is_temp(x, from) || !is_temp(x, to) || x->p->tensors[to].rows_fixed != 1 ||
+        x->p->tensors[to].cols % 4 != 0 || !is_made(x, from) || written_between(x, to, -1, i) ||
+        written_between(x, to, i, x->p->n_ops))
+        return false;
+    for (int32_t k = 0; k < x->p->n_ops; k++)
+        if (reads(x, &x->p->ops[k], to)) {
+            any = true;
+            if (x->p->ops[k].kind != UT_OP_RMS_NORM || !norm_goes_along(x, k, &others) || others)
+                return false;
+        }
+    x->source[to] = any ? from : UT_NONE;
+    return any;
 }
 
 static bool add(fuser *x, int32_t i)
@@ -330,6 +463,8 @@ static bool add(fuser *x, int32_t i)
         return add_linear(x, i);
     case UT_OP_QKV:
         return add_attention(x, i);
+    case UT_OP_COPY_ROWS:
+        return leave_row(x, i) || add_slot_op(x, i);
     case UT_OP_RMS_NORM:
         if (x->p->tensors[op->in[0]].cols % 4 == 0 && norm_goes_along(x, i, &others)) {
             x->norm_of[op->out[0]] = i;
@@ -393,6 +528,7 @@ static void taken_by(const fuser *x, const cu_fused *f, ut_tid t[2])
         t[0] = ops[x->f->slot_ops[f->first]].in[0];
     if (f->kind == CU_PHASE_LINEAR) {
         t[0] = ops[f->norm >= 0 ? f->norm : f->linear].in[0];
+        t[0] = x->source[t[0]] != UT_NONE ? x->source[t[0]] : t[0];
         t[1] = ops[f->linear].in[1];
     } else if (f->kind == CU_PHASE_ATTENTION) {
         t[0] = ops[f->qkv].in[0];
@@ -505,6 +641,10 @@ static void arrange_mail(fuser *x)
             (sizeof(cu_mail) * (size_t)m->rows_fixed * (size_t)m->cols * (size_t)x->e->n_slots +
              255) /
             256 * 256;
+        for (ut_tid t = 0; t < x->p->n_tensors; t++)
+            if (x->source[t] == made)
+                f->mail[t] =
+                    f->mail[made] + sizeof(cu_mail) * (size_t)(m->rows_fixed - 1) * (size_t)m->cols;
     }
 }
 
@@ -527,6 +667,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     x.f = ut_calloc(1, sizeof *x.f);
     x.norm_of = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.norm_of);
     x.taken = ut_calloc((size_t)p->n_ops + 1, sizeof *x.taken);
+    x.source = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.source);
     x.after = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.after);
     if (x.f) {
         x.f->blocks = CU_FRAME_SHARERS(b->sm_count);
@@ -536,12 +677,12 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
         x.f->apart = ut_calloc((size_t)p->n_ops + 1, sizeof *x.f->apart);
         x.f->mail = ut_calloc((size_t)p->n_tensors + 1, sizeof *x.f->mail);
     }
-    bool ok = x.f && x.norm_of && x.taken && x.after && x.f->phases && x.f->slot_ops &&
+    bool ok = x.f && x.norm_of && x.taken && x.after && x.source && x.f->phases && x.f->slot_ops &&
               x.f->apart && x.f->mail;
     utter_status st =
         ok ? UTTER_OK : ut_fail(err, UTTER_ERR_NOMEM, "plan %s: no memory to compile it", p->name);
     for (ut_tid t = 0; ok && t < p->n_tensors; t++)
-        x.norm_of[t] = -1;
+        x.norm_of[t] = -1, x.source[t] = UT_NONE;
     for (int32_t i = e->tail; ok && i < p->n_ops; i++)
         ok = add(&x, i);
     if (ok) {
@@ -556,6 +697,7 @@ utter_status cu_frame_fuse(const cu_exec *e, cu_frame **out, ut_err *err)
     ut_free(x.norm_of);
     ut_free(x.taken);
     ut_free(x.after);
+    ut_free(x.source);
     if (ok)
         *out = x.f;
     else

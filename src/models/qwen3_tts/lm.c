@@ -196,10 +196,11 @@ static ut_tid emit_talker(const ut_ar_writer *w, ut_tid ids, ut_tid codes, ut_ti
     const ut_tid pos = ut_plan_state(p, lm->state.pos);
     const ut_linear_args up = {
         .w = lm->fc1, .bias = lm->fc1_bias, .act = UT_ACT_SILU, .residual = UT_NONE};
-    const ut_linear_args down = {.w = lm->fc2, .bias = lm->fc2_bias, .residual = UT_NONE};
+    const ut_tid sum = ut_op_gather_sum(p, codes, lm->embeddings, 1, lm->n_groups, lm->sizes, 1.0f,
+                                        UT_NONE, speaker);
+    const ut_linear_args down = {.w = lm->fc2, .bias = lm->fc2_bias, .residual = sum};
     ut_tid x = ut_op_gather(p, ids, lm->text_embedding, 0, 1, &lm->text_embedding->rows);
     x = ut_op_linear(p, ut_op_linear(p, x, &up), &down);
-    x = ut_op_gather_sum(p, codes, lm->embeddings, 1, lm->n_groups, lm->sizes, 1.0f, x, speaker);
     ut_plan_name(p, x, "talker.embed");
     x = ut_tf_emit(p, &lm->talker, x, pos, 0);
     ut_op_advance(p, pos, 0, 1);

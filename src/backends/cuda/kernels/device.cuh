@@ -219,6 +219,27 @@ template <> struct group<CU_F32> {
     }
 };
 
+/* Four numbers of a matrix or table, at an address that is a multiple of what they take. */
+template <int TYPE> UT_DEVICE void read_four(const unsigned char *p, float f[4])
+{
+    if (TYPE == CU_F32) {
+        const float4 v = __ldg((const float4 *)p);
+        f[0] = v.x, f[1] = v.y, f[2] = v.z, f[3] = v.w;
+        return;
+    }
+    const uint2 u = __ldg((const uint2 *)p);
+    const uint32_t word[2] = {u.x, u.y};
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        if (TYPE == CU_BF16) {
+            f[2 * i] = __uint_as_float(word[i] << 16);
+            f[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+        } else {
+            f[2 * i] = f16_to_f32((uint16_t)word[i]);
+            f[2 * i + 1] = f16_to_f32((uint16_t)(word[i] >> 16));
+        }
+}
+
 /* N numbers that lie together, at an address that is a multiple of 16. */
 template <int N> UT_DEVICE void store_group(float *y, const float (&f)[N])
 {

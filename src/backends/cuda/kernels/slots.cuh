@@ -18,7 +18,7 @@ UT_DEVICE bool in_groups(const void *table, int ld, int dim, int n, const float 
 }
 
 /* Rows of a sum that are on their way at a time. */
-enum { ROWS_AT_ONCE = 4 };
+enum { ROWS_AT_ONCE = 8 };
 
 /* Elements first .. first + n - 1 of a table, by a block, in as few trips as there can be. */
 template <int TYPE> UT_DEVICE void copy_row(const void *table, size_t first, float *y, int n)
@@ -31,31 +31,33 @@ template <int TYPE> UT_DEVICE void copy_row(const void *table, size_t first, flo
     }
 }
 
-/* What embed_sum_row does, in groups, of tables of one type. */
+/* What embed_sum_row does, four elements at a time, of tables of one type. */
 template <int TYPE>
-UT_DEVICE void embed_sum_groups(const cu_embed_args &a, const int32_t *ids, size_t first,
-                                bool coded, float *y)
+UT_DEVICE void embed_sum_fours(const cu_embed_args &a, const int32_t *ids, size_t first, bool coded,
+                               float *y)
 {
-    const int N = group<TYPE>::N;
-    for (int c = N * threadIdx.x; c < a.dim; c += N * CU_THREADS) {
-        float v[N], sum[N] = {};
-        group<TYPE>::load(a.e, first + c, v);
+    const int SIZE = TYPE == CU_F32 ? 4 : 2;
+    const unsigned char *e = (const unsigned char *)a.e, *ce = (const unsigned char *)a.ce;
+    for (int c = 4 * threadIdx.x; c < a.dim; c += 4 * CU_THREADS) {
+        float v[4], sum[4] = {};
+        read_four<TYPE>(e + SIZE * (first + c), v);
         for (int i = 1; coded && i < a.n_ids; i += ROWS_AT_ONCE) {
-            float f[ROWS_AT_ONCE][N];
+            float f[ROWS_AT_ONCE][4];
 #pragma unroll
             for (int j = 0; j < ROWS_AT_ONCE; j++) {
                 const int col = i + j < a.n_ids ? i + j : i;
                 const int64_t id = ids[col] + (int64_t)(col - 1) * a.codebook_size;
-                group<TYPE>::load(a.ce, (size_t)clamp(id, 0, a.ce_rows - 1) * a.ce_ld + c, f[j]);
+                read_four<TYPE>(ce + SIZE * ((size_t)clamp(id, 0, a.ce_rows - 1) * a.ce_ld + c),
+                                f[j]);
             }
 #pragma unroll
             for (int j = 0; j < ROWS_AT_ONCE; j++)
 #pragma unroll
-                for (int k = 0; k < N; k++)
+                for (int k = 0; k < 4; k++)
                     sum[k] += i + j < a.n_ids ? f[j][k] : 0.0f;
         }
 #pragma unroll
-        for (int k = 0; k < N; k++)
+        for (int k = 0; k < 4; k++)
             v[k] = coded ? (v[k] + sum[k]) * a.scale : v[k];
         store_group(y + c, v);
     }
@@ -69,7 +71,7 @@ UT_DEVICE void embed_sum_row(const cu_embed_args &a, int slot, int row)
     const bool coded = ids[0] >= a.begin && ids[0] <= a.end;
     if (a.e_type == CU_BF16 && a.ce_type == CU_BF16 && in_groups(a.e, a.e_ld, a.dim, 8, y) &&
         in_groups(a.ce, a.ce_ld, a.dim, 8, y)) {
-        embed_sum_groups<CU_BF16>(a, ids, first, coded, y);
+        embed_sum_fours<CU_BF16>(a, ids, first, coded, y);
         return;
     }
     for (int c = threadIdx.x; c < a.dim; c += CU_THREADS) {
@@ -111,31 +113,32 @@ UT_DEVICE void gather_row(const cu_gather_args &a, int slot, int row)
     }
 }
 
-/* What gather_sum_row does, in groups. */
+/* What gather_sum_row does, four elements at a time. */
 template <int TYPE>
-UT_DEVICE void gather_sum_groups(const cu_gather_sum_args &a, const int32_t *ids,
-                                 const float *residual, const float *extra, float *y)
+UT_DEVICE void gather_sum_fours(const cu_gather_sum_args &a, const int32_t *ids,
+                                const float *residual, const float *extra, float *y)
 {
-    const int N = group<TYPE>::N;
-    for (int c = N * threadIdx.x; c < a.dim; c += N * CU_THREADS) {
-        float v[N];
+    const int SIZE = TYPE == CU_F32 ? 4 : 2;
+    for (int c = 4 * threadIdx.x; c < a.dim; c += 4 * CU_THREADS) {
+        float v[4];
 #pragma unroll
-        for (int k = 0; k < N; k++)
+        for (int k = 0; k < 4; k++)
             v[k] = residual ? residual[c + k] : 0.0f;
         for (int i = 0; i < a.n_cols; i += ROWS_AT_ONCE) {
             int32_t id[ROWS_AT_ONCE];
-            float f[ROWS_AT_ONCE][N];
+            float f[ROWS_AT_ONCE][4];
 #pragma unroll
             for (int j = 0; j < ROWS_AT_ONCE; j++) {
                 const int col = i + j < a.n_cols ? i + j : i;
                 id[j] = i + j < a.n_cols ? ids[col] : -1;
                 const int32_t entry = a.range[2 * col] + clamp(id[j], 0, a.range[2 * col + 1] - 1);
-                group<TYPE>::load(a.table, (size_t)entry * a.ld + c, f[j]);
+                read_four<TYPE>((const unsigned char *)a.table + SIZE * ((size_t)entry * a.ld + c),
+                                f[j]);
             }
 #pragma unroll
             for (int j = 0; j < ROWS_AT_ONCE; j++)
 #pragma unroll
-                for (int k = 0; k < N; k++)
+                for (int k = 0; k < 4; k++)
                     if (id[j] >= 0)
                         v[k] += a.scale * f[j][k];
                     else if (id[j] == -2 && extra) /* UT_ID_EXTRA */
@@ -150,7 +153,7 @@ UT_DEVICE void gather_sum_row(const cu_gather_sum_args &a, int slot, int row)
     const int32_t *ids = a.ids + slot * a.ids_slot + (int64_t)row * a.ids_cols;
     const int64_t at = (int64_t)row * a.dim;
     if (a.type == CU_BF16 && in_groups(a.table, a.ld, a.dim, 8, a.y + slot * a.y_slot + at)) {
-        gather_sum_groups<CU_BF16>(
+        gather_sum_fours<CU_BF16>(
             a, ids, a.residual ? a.residual + slot * a.residual_slot + at : NULL,
             a.extra ? a.extra + slot * a.extra_slot : NULL, a.y + slot * a.y_slot + at);
         return;
