@@ -55,5 +55,7 @@ void test_rows(void);
 void test_look_ups(void);
 void test_attentions(void);
 void test_decisions(void);
+void test_tempered_decisions(void);
+void test_hard_logits(void);
 
 #endif

@@ -39,7 +39,9 @@ static const struct group {
               {"look-ups", test_look_ups},
               {"attentions", test_attentions},
               {"bf16-linears", test_bf16_linears},
-              {"decisions", test_decisions}};
+              {"decisions", test_decisions},
+              {"tempered", test_tempered_decisions},
+              {"hard-logits", test_hard_logits}};
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 typedef struct options {

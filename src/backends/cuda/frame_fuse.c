@@ -138,6 +138,13 @@ static int weight_of(const ut_op *op)
     }
 }
 
+static void join(int32_t *group, int32_t n, int32_t a, int32_t b)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (group[i] == a || group[i] == b)
+            group[i] = a < b ? a : b;
+}
+
 /* Of a phase of slots, which operations another block does: groups that neither read nor write what
  * other groups write or read, so that both have about as much to do. */
 static void share_slot_ops(fuser *x, const cu_fused *f)
@@ -154,12 +161,9 @@ static void share_slot_ops(fuser *x, const cu_fused *f)
         const ut_op *op = &x->p->ops[number[i]];
         decides = decides || op->kind == UT_OP_SAMPLE;
         group[i] = i;
-        for (int32_t k = 0; k < i; k++) {
-            const int32_t a = group[k], b = group[i];
-            for (int32_t m = 0; m <= i && ordered(x, &x->p->ops[number[k]], op); m++)
-                if (group[m] == a || group[m] == b)
-                    group[m] = a < b ? a : b;
-        }
+        for (int32_t k = 0; k < i; k++)
+            if (ordered(x, &x->p->ops[number[k]], op))
+                join(group, i + 1, group[k], group[i]);
     }
     for (int32_t i = 0; i < f->count; i++) {
         int weight = 0;
