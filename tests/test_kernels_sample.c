@@ -22,7 +22,8 @@ static int by_logit(const void *a, const void *b)
     return i < j ? -1 : i > j;
 }
 
-/* The definition, word for word, with the variant's own exponentials. */
+/* The definition, word for word, with the variant's own exponentials, and products with 1 / penalty
+ * and 1 / temperature. */
 static int32_t full_sort(const ut_kernels *k, const ut_sample_job *j, const float *noise, float *p)
 {
     const size_t n = (size_t)j->n;
@@ -33,7 +34,8 @@ static int32_t full_sort(const ut_kernels *k, const ut_sample_job *j, const floa
     for (int32_t i = 0; i < j->n; i++)
         for (int32_t q = 0; q < j->n_penalised; q++)
             if (j->penalised[q] == i) {
-                logits[i] = logits[i] < 0 ? logits[i] * j->penalty : logits[i] / j->penalty;
+                logits[i] =
+                    logits[i] < 0 ? logits[i] * j->penalty : logits[i] * (1.0f / j->penalty);
                 break;
             }
     for (int32_t i = 0; i < j->n; i++)
@@ -52,7 +54,7 @@ static int32_t full_sort(const ut_kernels *k, const ut_sample_job *j, const floa
            (!((cumulative += e[order[count]] / total) > j->top_p) || j->top_p >= 1.0f))
         count++;
     for (int32_t i = 0; i < count; i++) /* worst first, as the sampler sums them */
-        kept[i] = logits[order[count - 1 - i]] / j->temperature;
+        kept[i] = logits[order[count - 1 - i]] * (1.0f / j->temperature);
     const float sum = k->exp_sum(kept, kept, kept[count - 1], 1.0f, count);
     for (int32_t i = 0; i < count; i++)
         p[order[i]] = kept[count - 1 - i] / sum;

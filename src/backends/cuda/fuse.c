@@ -312,7 +312,8 @@ void cu_launch_slot_ops(cu_run *r, const cu_step *s)
         a.n++;
         if (kind == CU_SLOT_SAMPLE) {
             const size_t n = (size_t)op->u.sample.n;
-            const size_t wanted = CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * n : 0);
+            const size_t wanted =
+                CU_SAMPLE_FIXED + (n <= CU_SAMPLE_SHARED ? 8 * CU_SAMPLE_ROW(n) : 0);
             shared = wanted > shared ? wanted : shared;
         }
     }

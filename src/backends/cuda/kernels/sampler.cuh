@@ -380,7 +380,8 @@ UT_DEVICE best_entry take_logits(const LOGITS &logits, int n, const sample_rows 
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
             ahead[j] = logits;
-            ahead[j].look(first + j * 4 * CU_THREADS, n);
+            if (first + j * 4 * CU_THREADS < n)
+                ahead[j].look(first + j * 4 * CU_THREADS, n);
         }
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
