@@ -10,17 +10,16 @@
 /* Rows of t that a copy or look-up writes: from *first on, up to *end; of others all. */
 static void rows_written(const fuser *x, const ut_op *op, ut_tid t, int32_t *first, int32_t *end)
 {
-    const ut_tensor *tensors = x->p->tensors;
-    const bool own = op->out[0] == t && tensors[op->in[0]].rows_per_t == 0;
+    const bool copies = op->kind == UT_OP_COPY_ROWS && op->u.copy_rows.n_rows > 0;
     *first = 0;
     *end = INT32_MAX;
-    if (own && op->kind == UT_OP_COPY_ROWS && op->u.copy_rows.n_rows > 0) {
-        *first = op->u.copy_rows.dst_row;
-        *end = *first + op->u.copy_rows.n_rows;
-    } else if (own && op->kind == UT_OP_GATHER) {
-        *first = op->u.gather.dst_row;
-        *end = *first + tensors[op->in[0]].rows_fixed;
-    }
+    if (op->out[0] != t || !(copies || op->kind == UT_OP_GATHER))
+        return;
+    const ut_tensor *from = &x->p->tensors[op->in[0]];
+    if (from->rows_per_t != 0)
+        return;
+    *first = copies ? op->u.copy_rows.dst_row : op->u.gather.dst_row;
+    *end = *first + (copies ? op->u.copy_rows.n_rows : from->rows_fixed);
 }
 
 /* Do both write t, but different rows of it? */

@@ -19,6 +19,13 @@ enum { DIGIT = 5, DIGITS = 1 << DIGIT, PLACE = 60 }; /* bits, values, bits of al
 struct digit_sums {
     uint32_t low[DIGITS], high[DIGITS], count[DIGITS];
     uint32_t logit[DIGITS], entry[DIGITS]; /* logit: its bits */
+
+    /* By the block: no entries. */
+    UT_DEVICE_MEMBER void clear()
+    {
+        if (threadIdx.x < DIGITS)
+            low[threadIdx.x] = high[threadIdx.x] = count[threadIdx.x] = 0;
+    }
 };
 /* One is added to, one is read by slower threads, one is made ready. */
 enum { DIGIT_SUMS = 3 };
@@ -142,8 +149,7 @@ UT_DEVICE void narrow(const float *logits, int n, float largest, bool by_mass, f
     for (int shift = PLACE - DIGIT;; shift -= DIGIT) {
         digit_sums &now = sums[turn];
         turn = turn + 1 == DIGIT_SUMS ? 0 : turn + 1;
-        if (threadIdx.x < 3 * DIGITS)
-            sums[turn].low[threadIdx.x] = 0; /* and high, and count */
+        sums[turn].clear();
 #pragma unroll(LARGE ? 4 : 1)
         for (int i = threadIdx.x; i < n; i += CU_THREADS) {
             const float logit = logits[i];
@@ -288,8 +294,7 @@ UT_DEVICE void prepare_entries(const cu_sample_args &a, int slot, sample_shared 
             luck.v[k] = (before[k] ? -1.0f : 1.0f) / luck.v[k];
         store_group(ratios + first, luck.v);
     }
-    if (threadIdx.x < 3 * DIGITS)
-        s->digits[0].low[threadIdx.x] = 0; /* and high, and count */
+    s->digits[0].clear();
     if (threadIdx.x == 0)
         s->params = known;
     const bool listed = a.penalty != PENALTY_NONE && !chosen;
