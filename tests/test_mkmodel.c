@@ -227,13 +227,17 @@ static void the_kinds_of_qwen3_tts_open(void **state)
     (void)state;
     static const struct {
         mkmodel_fn *make;
+        model_size size;
         unsigned voices;
         int32_t dim;
-    } kinds[] = {{mkmodel_qwen3_tts_06b, UT_VOICE_SPEAKER, 0},
-                 {mkmodel_qwen3_tts_06b_base, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 48},
-                 {mkmodel_qwen3_tts_17b, UT_VOICE_SPEAKER, 0},
-                 {mkmodel_qwen3_tts_17b_base, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 96},
-                 {mkmodel_qwen3_tts_17b_design, UT_VOICE_NONE, 0}};
+    } kinds[] = {
+        {mkmodel_qwen3_tts_06b, MODEL_TINY, UT_VOICE_SPEAKER, 0},
+        {mkmodel_qwen3_tts_06b_base, MODEL_TINY, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 48},
+        {mkmodel_qwen3_tts_17b, MODEL_TINY, UT_VOICE_SPEAKER, 0},
+        {mkmodel_qwen3_tts_17b_base, MODEL_TINY, UT_VOICE_REFERENCE | UT_VOICE_EMBEDDING, 96},
+        {mkmodel_qwen3_tts_17b_design, MODEL_TINY, UT_VOICE_NONE, 0},
+        {mkmodel_qwen3_tts_06b, MODEL_NARROW, UT_VOICE_SPEAKER, 0},
+        {mkmodel_qwen3_tts_17b, MODEL_NARROW, UT_VOICE_SPEAKER, 0}};
     static const char *const names[] = {"config.json",
                                         "generation_config.json",
                                         "tokenizer_config.json",
@@ -250,7 +254,7 @@ static void the_kinds_of_qwen3_tts_open(void **state)
         ut_model *m = NULL;
         snprintf(dir, sizeof dir, "%s/test_mkmodel_qwen3_%zu", base ? base : ".", i);
         if (ut_mkdirs(dir, &err) != UTTER_OK ||
-            kinds[i].make(dir, MODEL_TINY, 5, &err) != UTTER_OK ||
+            kinds[i].make(dir, kinds[i].size, 5, &err) != UTTER_OK ||
             ut_model_open(&m, dir, NULL, &err) != UTTER_OK)
             fail_msg("%s", err.msg);
         assert_string_equal(m->info.family, "qwen3-tts");

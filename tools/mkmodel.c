@@ -22,10 +22,11 @@ enum { N_FAMILIES = sizeof families / sizeof families[0] };
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: mkmodel FAMILY DIR [--size full|tiny] [--seed N]\n"
+    fprintf(stderr, "usage: mkmodel FAMILY DIR [--size full|narrow|tiny] [--seed N]\n"
                     "Writes a checkpoint with random values into DIR, which must be empty or not "
                     "there.\nSize full (the default) has the published dimensions, tiny the same "
-                    "structure in < 3 MB.\nFamilies:");
+                    "structure in < 3 MB,\nnarrow one that is just wide enough for full's kernels, "
+                    "for checkers.\nFamilies:");
     for (int i = 0; i < N_FAMILIES; i++)
         fprintf(stderr, " %s", families[i].name);
     fprintf(stderr, "\n");
@@ -47,6 +48,17 @@ static bool parse_seed(const char *s, uint64_t *out)
     return *s >= '0' && *s <= '9' && *end == 0 && errno == 0;
 }
 
+static bool parse_size(const char *s, model_size *out)
+{
+    static const char *const names[MODEL_SIZES] = {
+        [MODEL_FULL] = "full", [MODEL_TINY] = "tiny", [MODEL_NARROW] = "narrow"};
+    int i = 0;
+    while (i < MODEL_SIZES && strcmp(names[i], s) != 0)
+        i++;
+    *out = (model_size)i;
+    return i < MODEL_SIZES;
+}
+
 static bool parse_options(options *o, int argc, char **argv)
 {
     const char *family = NULL;
@@ -54,9 +66,8 @@ static bool parse_options(options *o, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--size") == 0) {
-            if (strcmp(value, "full") != 0 && strcmp(value, "tiny") != 0)
+            if (!parse_size(value, &o->size))
                 return false;
-            o->size = strcmp(value, "tiny") == 0 ? MODEL_TINY : MODEL_FULL;
             i++;
         } else if (strcmp(argv[i], "--seed") == 0) {
             if (!parse_seed(value, &o->seed))

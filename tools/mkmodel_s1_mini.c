@@ -49,6 +49,16 @@ static const s1_dims dims_of[] = {
         .encoder_ffn = 64, .module_ffn = 64,
         .encoder_positions = 768, .module_positions = 384,
     },
+    [MODEL_NARROW] = {
+        .n_ranks = 288, .vocab = 1344, .codebook_size = 1032, .n_codebooks = 4,
+        .max_seq_len = 2304,
+        .dim = 512, .n_layer = 1, .n_head = 4, .n_kv = 2, .head_dim = 128, .ffn = 512,
+        .fast_layers = 1, .fast_n_head = 8, .fast_n_kv = 4, .fast_head_dim = 64, .fast_ffn = 512,
+        .encoder_dim = 4, .decoder_dim = 32,
+        .encoder_layers = 1, .pre_layers = 2, .post_layers = 2,
+        .encoder_ffn = 64, .module_ffn = 64,
+        .encoder_positions = 768, .module_positions = 384,
+    },
 };
 /* clang-format on */
 

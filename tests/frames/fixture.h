@@ -13,6 +13,7 @@ enum { MOST_SLOTS = 8 };
 
 extern int frames_passed, frames_failed;
 void check(bool ok, const char *what, const char *more);
+bool is_chosen(const char *name); /* to be compared? main.c */
 
 typedef struct decoder {
     ut_state_set states;

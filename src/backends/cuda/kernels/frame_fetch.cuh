@@ -40,7 +40,7 @@ struct ring_end {
     {
         while (used + bytes > r.size || asked - freed >= CU_CHUNKS_AHEAD) {
             const uint32_t oldest = freed % CU_CHUNKS_AHEAD;
-            gate_wait(&r.gates->free[oldest], freed / CU_CHUNKS_AHEAD, UT_WARPS);
+            gate_wait(&r.gates->free[oldest], freed / CU_CHUNKS_AHEAD, CU_THREADS);
             used -= (int)r.gates->held[oldest];
             freed++;
         }

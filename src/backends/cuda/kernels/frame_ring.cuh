@@ -11,7 +11,7 @@
  * needed any more. */
 struct frame_gates {
     uint64_t done[CU_CHUNKS_AHEAD];    /* copies of a chunk */
-    uint64_t free[CU_CHUNKS_AHEAD];    /* every warp has used it */
+    uint64_t free[CU_CHUNKS_AHEAD];    /* every thread that works has used it */
     uint64_t brought[CU_FRAME_PHASES]; /* a phase's record and its gain, by all lanes */
     uint64_t left[CU_FRAME_PHASES];    /* every thread that works has left the phase */
     uint32_t held[CU_CHUNKS_AHEAD];    /* bytes of the ring that a chunk keeps from others */
@@ -23,7 +23,7 @@ UT_DEVICE void gates_init(frame_gates *g)
     const int i = thread();
     if (i < CU_CHUNKS_AHEAD) {
         gate_init(&g->done[i], 1);
-        gate_init(&g->free[i], UT_WARPS);
+        gate_init(&g->free[i], CU_THREADS);
     }
     if (i < CU_FRAME_PHASES) {
         gate_init(&g->brought[i], 32);
@@ -104,10 +104,10 @@ UT_DEVICE unsigned char *ring_take_piece(weight_ring &r, int bytes)
     return r.bytes + at;
 }
 
-/* By each warp, whose lanes have what they read: it is done with the oldest chunk that it took. */
+/* By each thread that works: it is done with the oldest chunk that it took. One for its warp would
+ * cost as much, and race checkers go by the threads that arrive. */
 UT_DEVICE void ring_give(weight_ring &r)
 {
-    if (thread() % 32 == 0)
-        gate_arrive(&r.gates->free[r.given % CU_CHUNKS_AHEAD]);
+    gate_arrive(&r.gates->free[r.given % CU_CHUNKS_AHEAD]);
     r.given++;
 }
