@@ -351,8 +351,9 @@ UT_DEVICE void span_run(const cu_frame_attention &p, const head_task &t, const s
     if (last) {
         if (!w.live.all())
             before_copies(); /* the block has written to the pieces */
-        for (int pieces = 2; pieces > 0; pieces--)
-            ring_give(ring);
+        /* keys, then values */
+        ring_give(ring);
+        ring_give(ring);
     }
     span_finish<DIM>(p, t, w.t, w.adds, d, y, clock);
 }
