@@ -54,9 +54,14 @@ struct emu_kernel {
         sizeof(args_type));                                                                        \
     static void name(const args_type &a)
 
+#define UT_KERNEL_OF(name, args_type, threads)        UT_KERNEL(name, args_type)
 #define UT_KERNEL_ALONE(name, args_type, threads)     UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD                               UT_KERNEL
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
+static inline float power_of_2(float x)
+{
+    return exp2f(x);
+}
 static inline void let_next_start(void) {}
 static inline void wait_for_previous(void) {}
 

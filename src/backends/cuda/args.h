@@ -174,6 +174,7 @@ typedef struct cu_norm_args {
     int32_t y_type; /* of y, a cu_type */
 } cu_norm_args;
 
+#define CU_SWIGLU_EACH 4 /* elements that a thread makes */
 /* swiglu: cols of the result. snake: alpha, beta [cols]. activation: act, a ut_act. */
 typedef struct cu_map_args {
     UT_DEV(const float) x;
@@ -365,6 +366,7 @@ typedef struct cu_split_args {
 /* Positions that a block of attention_flash.cu takes at a time, and its shared memory for heads of
  * up to d dimensions. */
 #define CU_FLASH_KEYS      64
+#define CU_FLASH_THREADS   128
 #define CU_FLASH_SHARED(d) (4 * CU_FLASH_KEYS * (d)*2)
 
 /* ---- Deciding -------------------------------------------------------------------------------- */

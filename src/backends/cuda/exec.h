@@ -397,6 +397,9 @@ static inline int32_t cu_rows(const cu_place *p, int32_t n_t)
 
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args);
+/* The same with fewer threads to a block. */
+void cu_launch_threads(cu_run *r, int kernel, int threads, int64_t grid_x, int64_t grid_y,
+                       int64_t grid_z, size_t shared_bytes, const void *args);
 /* The same, where blocks of one x and z are a cluster: for b->hopper only. */
 void cu_launch_cluster(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                        size_t shared_bytes, const void *args);

@@ -62,11 +62,13 @@ static int32_t reach_of(const ut_op *op, int32_t capacity)
     return window && window < capacity ? window : capacity;
 }
 
-/* Blocks of a row and its heads: few where there are many of those. */
-static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t chunks)
+/* Blocks of a row and its heads: no more than the device has at once, as each of them then makes
+ * several chunks as fast. A multiprocessor has two blocks of up to two heads (attention_split.cu).
+ */
+static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t at_once, int32_t chunks)
 {
-    const int64_t wanted = (4 * (int64_t)b->sm_count + heads - 1) / heads;
-    return wanted < chunks ? (int32_t)wanted : chunks;
+    const int64_t wanted = (at_once <= 2 ? 2 : 1) * (int64_t)b->sm_count / heads;
+    return wanted < 1 ? 1 : wanted < chunks ? (int32_t)wanted : chunks;
 }
 
 static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *attention)
@@ -93,8 +95,8 @@ static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *a
                   2 * (size_t)a->rows * (size_t)a->dim * (a->cache_type == CU_F32 ? 4 : 2);
     }
     const int64_t heads = rows * (a->heads / a->at_once);
-    cu_launch(r, kernel, blocks_of(r->b, heads, a->max_chunks), a->heads / a->at_once, rows, shared,
-              &args);
+    cu_launch(r, kernel, blocks_of(r->b, heads, a->at_once, a->max_chunks), a->heads / a->at_once,
+              rows, shared, &args);
 }
 
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
@@ -119,11 +121,12 @@ cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_
 
 static void launch_flash(cu_run *r, const cu_step *s, cu_attention_args *a)
 {
-    a->at_once = heads_at_once(s->op, 8);
+    a->at_once = heads_at_once(s->op, CU_FLASH_THREADS / 32); /* a warp has rows of one */
     a->y_type = cu_place_type(&s->out[0]);
-    const int32_t rows = CU_THREADS / 32 * 16 / a->at_once, d = a->dim <= 64 ? 64 : 128;
-    cu_launch(r, d == 64 ? CU_K_flash_64 : CU_K_flash_128, (a->rows + rows - 1) / rows,
-              a->heads / a->at_once, a->slots, CU_FLASH_SHARED((size_t)d), a);
+    const int32_t rows = CU_FLASH_THREADS / 32 * 16 / a->at_once, d = a->dim <= 64 ? 64 : 128;
+    cu_launch_threads(r, d == 64 ? CU_K_flash_64 : CU_K_flash_128, CU_FLASH_THREADS,
+                      a->heads / a->at_once, (a->rows + rows - 1) / rows, a->slots,
+                      CU_FLASH_SHARED((size_t)d), a);
 }
 
 void cu_launch_attention(cu_run *r, const cu_step *s)

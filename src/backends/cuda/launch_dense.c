@@ -134,7 +134,8 @@ void cu_launch_layer_norm(cu_run *r, const cu_step *s)
 
 /* ---- Element by element ---------------------------------------------------------------------- */
 
-static void launch_map(cu_run *r, const cu_step *s, int kernel)
+/* each: elements of a row to a thread. */
+static void launch_map(cu_run *r, const cu_step *s, int kernel, int each)
 {
     const cu_view x = cu_view_of(r, &s->in[0]), y = cu_view_of(r, &s->out[0]);
     const cu_map_args a = {.x = x.p,
@@ -148,22 +149,23 @@ static void launch_map(cu_run *r, const cu_step *s, int kernel)
                            .cols = y.cols,
                            .act = s->op->u.linear.act,
                            .y_type = cu_place_type(&s->out[0])};
-    cu_launch(r, kernel, div_up((int64_t)y.rows * y.cols, CU_THREADS), a.slots, 1, 0, &a);
+    cu_launch(r, kernel, div_up((int64_t)y.rows * div_up(y.cols, each), CU_THREADS), a.slots, 1, 0,
+              &a);
 }
 
 void cu_launch_swiglu(cu_run *r, const cu_step *s)
 {
-    launch_map(r, s, CU_K_swiglu);
+    launch_map(r, s, CU_K_swiglu, CU_SWIGLU_EACH);
 }
 
 void cu_launch_snake(cu_run *r, const cu_step *s)
 {
-    launch_map(r, s, CU_K_snake);
+    launch_map(r, s, CU_K_snake, 1);
 }
 
 void cu_launch_act(cu_run *r, const cu_step *s)
 {
-    launch_map(r, s, CU_K_activation);
+    launch_map(r, s, CU_K_activation, 1);
 }
 
 void cu_launch_scale(cu_run *r, const cu_step *s)

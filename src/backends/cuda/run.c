@@ -27,8 +27,8 @@ cu_view cu_view_of(const cu_run *r, const cu_place *p)
                      .cols = p->cols};
 }
 
-static void launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
-                   size_t shared_bytes, bool cluster, const void *args)
+static void launch(cu_run *r, int kernel, int threads, int64_t grid_x, int64_t grid_y,
+                   int64_t grid_z, size_t shared_bytes, bool cluster, const void *args)
 {
     static const size_t args_size[] = {
 #define X(name, args_type, file) sizeof(args_type),
@@ -46,7 +46,7 @@ static void launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_
     cu_launch_attribute how[2] = {{.id = CU_LAUNCH_PROGRAMMATIC, .value = {1}},
                                   {.id = CU_LAUNCH_CLUSTER, .value = {1, (int)grid_y, 1}}};
     const cu_launch_config config = {.grid = {(unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z},
-                                     .block = {CU_THREADS, 1, 1},
+                                     .block = {(unsigned)threads, 1, 1},
                                      .shared_bytes = (unsigned)shared_bytes,
                                      .stream = r->stream,
                                      .attributes = how,
@@ -60,13 +60,19 @@ static void launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_
 void cu_launch(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                size_t shared_bytes, const void *args)
 {
-    launch(r, kernel, grid_x, grid_y, grid_z, shared_bytes, false, args);
+    launch(r, kernel, CU_THREADS, grid_x, grid_y, grid_z, shared_bytes, false, args);
+}
+
+void cu_launch_threads(cu_run *r, int kernel, int threads, int64_t grid_x, int64_t grid_y,
+                       int64_t grid_z, size_t shared_bytes, const void *args)
+{
+    launch(r, kernel, threads, grid_x, grid_y, grid_z, shared_bytes, false, args);
 }
 
 void cu_launch_cluster(cu_run *r, int kernel, int64_t grid_x, int64_t grid_y, int64_t grid_z,
                        size_t shared_bytes, const void *args)
 {
-    launch(r, kernel, grid_x, grid_y, grid_z, shared_bytes, true, args);
+    launch(r, kernel, CU_THREADS, grid_x, grid_y, grid_z, shared_bytes, true, args);
 }
 
 int cu_arguments_of(cu_run *r, const cu_step *s, void *args, size_t size)

@@ -27,10 +27,11 @@ static __device__ __forceinline__ void wait_for_previous(void)
 #endif
 }
 
-/* One parameter, one block shape for every kernel. */
-#define UT_KERNEL(name, args_type)                                                                 \
+/* One parameter for every kernel, and one block shape for nearly all. */
+#define UT_KERNEL(name, args_type) UT_KERNEL_OF(name, args_type, CU_THREADS)
+#define UT_KERNEL_OF(name, args_type, threads)                                                     \
     static __device__ __forceinline__ void name##_body(const args_type &a);                        \
-    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
+    extern "C" __global__ void __launch_bounds__(threads)                                          \
         name(const __grid_constant__ args_type a)                                                  \
     {                                                                                              \
         let_next_start();                                                                          \
@@ -62,6 +63,14 @@ static __device__ __forceinline__ void wait_for_previous(void)
 UT_DEVICE void block_meet(void)
 {
     asm volatile("bar.sync 1, %0;" ::"n"(CU_THREADS) : "memory");
+}
+
+/* 2^x for x <= 0, to 2^-22 of it; 0 below 2^-126. */
+UT_DEVICE float power_of_2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 /* 128 bytes will be wanted soon. */

@@ -39,13 +39,30 @@ UT_KERNEL(layer_norm, cu_norm_args)
 /* ---- Element by element ---------------------------------------------------------------------- *
  * blockIdx.y is the slot, the elements of its rows are counted through. */
 
+/* CU_SWIGLU_EACH elements of a row to a thread. */
 UT_KERNEL(swiglu, cu_map_args)
 {
-    const int64_t i = element();
-    if (i >= (int64_t)a.rows * a.cols)
+    static_assert(CU_SWIGLU_EACH == 4, "a float4");
+    const int64_t i = element(), groups = (a.cols + 3) / 4, row = i / groups;
+    const int c = (int)(i - row * groups) * 4;
+    if (row >= a.rows)
         return;
-    const float *x = a.x + blockIdx.y * a.x_slot + i / a.cols * 2 * a.cols + i % a.cols;
-    store_result(a.y_type, a.y, blockIdx.y * a.y_slot + i, silu(x[0]) * x[a.cols]);
+    const float *gate = a.x + blockIdx.y * a.x_slot + row * 2 * a.cols + c, *up = gate + a.cols;
+    const int64_t y = blockIdx.y * a.y_slot + row * a.cols + c;
+    if (a.cols % 4 != 0) {
+        for (int j = 0; j < 4 && c + j < a.cols; j++)
+            store_result(a.y_type, a.y, y + j, silu(gate[j]) * up[j]);
+        return;
+    }
+    const float4 g = *(const float4 *)gate, u = *(const float4 *)up;
+    const float4 v = {silu(g.x) * u.x, silu(g.y) * u.y, silu(g.z) * u.z, silu(g.w) * u.w};
+    if (a.y_type == CU_F32) {
+        *(float4 *)(a.y + y) = v;
+        return;
+    }
+    const uint2 two = {f32_to_narrow(a.y_type, v.x) | (uint32_t)f32_to_narrow(a.y_type, v.y) << 16,
+                       f32_to_narrow(a.y_type, v.z) | (uint32_t)f32_to_narrow(a.y_type, v.w) << 16};
+    *(uint2 *)((uint16_t *)a.y + y) = two;
 }
 
 UT_KERNEL(snake, cu_map_args)
