@@ -101,11 +101,6 @@ static inline void cluster_wait(void)
 {
     emu_grid_wait();
 }
-static inline float cluster_read(const float *p, unsigned rank)
-{
-    return *static_cast<const float *>(emu_shared_of(p, rank));
-}
-
 static inline uint32_t grid_turn(const uint32_t *)
 {
     return 0;
@@ -158,6 +153,12 @@ static inline void prefetch_line(const void *) {}
 static inline void leave_time(uint64_t *at)
 {
     *at = 0;
+}
+
+static inline void cluster_send(float *to, uint64_t *gate, int rank, const float4 &v)
+{
+    memcpy(const_cast<void *>(emu_shared_of(to, (unsigned)rank)), &v, sizeof v);
+    ++*static_cast<uint64_t *>(const_cast<void *>(emu_shared_of(gate, (unsigned)rank)));
 }
 
 /* Copies arrive at once. */

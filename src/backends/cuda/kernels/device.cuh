@@ -79,34 +79,6 @@ UT_DEVICE void prefetch_line(const void *p)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
-/* Blocks of a cluster: all have arrived where one has waited; then each can read what the others
- * have in shared memory, until they end. Only on what has clusters. */
-UT_DEVICE void cluster_arrive(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-
-UT_DEVICE void cluster_wait(void)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-
-/* What block `rank` has at the place p of this one's shared memory. */
-UT_DEVICE float cluster_read(const float *p, unsigned rank)
-{
-    float v = 0.0f;
-#if __CUDA_ARCH__ >= 900
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(p);
-    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(at) : "r"(rank));
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(at) : "memory");
-#endif
-    return v;
-}
-
 UT_DEVICE float f16_to_f32(uint16_t h)
 {
     float f;

@@ -153,4 +153,41 @@ UT_DEVICE void prefetch_map(const cu_tensor_map *map)
 #endif
 }
 
+/* ---- Clusters: only on what has them ----------------------------------------------------------
+ */
+
+/* All blocks of the cluster have arrived where one has waited: its gates are there. */
+UT_DEVICE void cluster_arrive(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); /* see gate_init */
+#endif
+}
+
+UT_DEVICE void cluster_wait(void)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+#endif
+}
+
+/* Four numbers to block `rank`, to where this one has the place `to`, a multiple of 16 bytes, and
+ * towards what the gate there expects. */
+UT_DEVICE void cluster_send(float *to, uint64_t *gate, int rank, const float4 &v)
+{
+#if __CUDA_ARCH__ >= 900
+    uint32_t there, its_gate;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(to)), "r"(rank));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(its_gate)
+        : "r"(shared_address(gate)), "r"(rank));
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], "
+                 "{%1, %2, %3, %4}, [%5];" ::"r"(there),
+                 "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(its_gate)
+                 : "memory");
+#else
+    (void)to, (void)gate, (void)rank, (void)v;
+#endif
+}
+
 #endif /* emulation.h has its own */

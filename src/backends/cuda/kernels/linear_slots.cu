@@ -2,9 +2,10 @@
  * step: every weight is read once, and is on its way before what x is made of is there.
  *
  * A block makes CU_SLOTS_N outputs of up to ROWS rows over a part of K; the parts are added in
- * order, where there are clusters through their shared memory, else by the last block. A part's sum
- * is two chains from zero, one for each half of its columns. So a row's bits depend on its x and on
- * K alone. */
+ * order: where there are clusters each block adds those of some rows, which the others send to its
+ * shared memory, else the last block does. A part's sum is two chains from zero, one for each half
+ * of its columns. So a row's bits depend on its x and on K alone. */
+#include "backends/cuda/kernels/gates.cuh"
 #include "backends/cuda/kernels/linear.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
@@ -59,15 +60,31 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
     const int pitch = s.columns + 32;           /* 16 bytes of 2 rows by 4 lanes cover all banks */
     UT_SHARED(uint16_t, xs);                    /* [ROWS][pitch] */
     float *sums = (float *)(xs + ROWS * pitch); /* [ROWS][CU_SLOTS_PITCH] */
-    float *scales = sums + ROWS * CU_SLOTS_PITCH; /* [ROWS] */
-    float *halves = scales + ROWS;                /* [ROWS][2] */
-    float *residual = halves + 2 * ROWS;          /* [rows this block finishes][outputs] */
+    float *sent = sums + ROWS * CU_SLOTS_PITCH; /* [parts][rows it finishes][CU_SLOTS_PITCH] */
+    uint64_t *gate = (uint64_t *)(sent + CU_SLOTS_SENT(ROWS) * CU_SLOTS_PITCH);
+    float *scales = (float *)(gate + 1); /* [ROWS] */
+    float *halves = scales + ROWS;       /* [ROWS][2] */
+    float *residual = halves + 2 * ROWS; /* [rows this block finishes][outputs] */
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     const int part = blockIdx.y, parts = gridDim.y, k0 = part * s.columns;
     const int half = warp / 4 * (s.columns / 2), n_y = s.swiglu ? a.n_out / 2 : a.n_out;
     const int outs = s.swiglu ? CU_SLOTS_N / 2 : CU_SLOTS_N;
     const slots_tile t = {outs, s.swiglu, (int)blockIdx.x * outs, (int)blockIdx.z * ROWS,
                           a.rows * a.slots};
+
+    /* rows that this block finishes */
+    const int each = s.cluster ? (ROWS + parts - 1) / parts : ROWS,
+              r0 = s.cluster ? part * each : 0;
+    const int mine = r0 + each <= ROWS ? each : r0 < ROWS ? ROWS - r0 : 0;
+    const int sendings = parts * mine * CU_SLOTS_N / 4; /* of four numbers, which it gets */
+    if (s.cluster) {
+        if (threadIdx.x == 0) {
+            gate_init(gate, 1);
+            copy_expect(gate, 16 * sendings);
+        }
+        __syncwarp();
+        cluster_arrive();
+    }
 
     const uint16_t *row[2];
 #pragma unroll
@@ -93,10 +110,6 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
                        live ? a.x16 + (int64_t)(t.m0 + r) * a.ldx + k0 + 8 * c : a.x16, live);
         }
     copy_group_end();
-    /* rows that this block finishes */
-    const int each = s.cluster ? (ROWS + parts - 1) / parts : ROWS,
-              r0 = s.cluster ? part * each : 0;
-    const int mine = r0 + each <= ROWS ? each : r0 < ROWS ? ROWS - r0 : 0;
     for (int i = threadIdx.x; a.residual && i < mine * outs; i += CU_THREADS) {
         const int m = t.m0 + r0 + i / outs, o = t.first + i % outs;
         if (m < t.all && o < n_y)
@@ -149,18 +162,22 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
     /* the parts */
     float *of_tile =
         a.part + ((int64_t)blockIdx.z * gridDim.x + blockIdx.x) * parts * ROWS * CU_SLOTS_N;
+    __syncthreads();
     if (s.cluster) {
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        __syncthreads();
-        if (parts > 1) {
-            for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS)
-                of_tile[part * ROWS * CU_SLOTS_N + i] =
-                    sums[i / CU_SLOTS_N * CU_SLOTS_PITCH + i % CU_SLOTS_N];
-            if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
-                return;
+        cluster_wait(); /* all blocks' gates are there */
+        for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N / 4; i += CU_THREADS) {
+            const int r = i / (CU_SLOTS_N / 4), o = i % (CU_SLOTS_N / 4) * 4, to = r / each;
+            const int shares = to * each + each <= ROWS ? each : ROWS - to * each;
+            cluster_send(sent + (part * shares + r - to * each) * CU_SLOTS_PITCH + o, gate, to,
+                         *(const float4 *)(sums + r * CU_SLOTS_PITCH + o));
         }
+        gate_wait(gate, 0, 1 + sendings);
+    } else if (parts > 1) {
+        for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS)
+            of_tile[part * ROWS * CU_SLOTS_N + i] =
+                sums[i / CU_SLOTS_N * CU_SLOTS_PITCH + i % CU_SLOTS_N];
+        if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
+            return;
     }
     auto total = [&](int r, int o) {
         float v[CU_SLOTS_MOST], sum = 0.0f;
@@ -171,7 +188,7 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
             for (int p = 0; p < CU_SLOTS_MOST; p++)
                 v[p] = p0 + p >= parts ? 0.0f
                        : s.cluster
-                           ? cluster_read(sums + r * CU_SLOTS_PITCH + o, p)
+                           ? sent[((p0 + p) * mine + r - r0) * CU_SLOTS_PITCH + o]
                            : __ldcg(of_tile + (p0 + p) * ROWS * CU_SLOTS_N + r * CU_SLOTS_N + o);
 #pragma unroll
             for (int p = 0; p < CU_SLOTS_MOST; p++)
@@ -208,8 +225,6 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
                 halves[i / 32] = square;
         }
     }
-    if (s.cluster)
-        cluster_arrive(); /* nobody reads this block's sums any more */
     if (s.y_square) {
         __syncthreads();
         const int m = t.m0 + r0 + (int)threadIdx.x;
@@ -217,8 +232,6 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
             s.y_square[(int64_t)blockIdx.x * t.all + m] =
                 halves[2 * threadIdx.x] + halves[2 * threadIdx.x + 1];
     }
-    if (s.cluster)
-        cluster_wait();
 }
 #endif
 
