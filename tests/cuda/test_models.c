@@ -54,8 +54,8 @@ static utter_engine *open_engine(const checkpoint *c, cu_frames how)
     const ut_model_options options = {.max_positions = 160};
     const ut_backend_params params = {.precision = UT_PRECISION_BF16};
     utter_engine *e = NULL;
-    ut_model *m;
-    ut_backend *b;
+    ut_model *m = NULL;
+    ut_backend *b = NULL;
     ut_err err = {0};
     char dir[512];
     directory_of(c, dir, sizeof dir);
@@ -98,7 +98,7 @@ static void make_codes(const checkpoint *c, cu_frames how, int32_t codes[MOST_CO
     const ut_model *m = e->model;
     const int32_t all = (FRAMES + 1) * m->codec.n_codebooks;
     ut_prompt prompt;
-    ut_session *s;
+    ut_session *s = NULL;
     ut_err err = {0};
     if (how == CU_FRAMES_WHOLE)
         look_at_frame(c, e);

@@ -49,7 +49,7 @@
 #define CU_SLOTS_PITCH                     (CU_SLOTS_N + 4)
 #define CU_SLOTS_MOST                      8 /* parts of a sum where a cluster adds them */
 /* Rows that parts send to the block that adds them: what each of them has of its share. */
-#define CU_SLOTS_SENT(rows)                ((rows) + CU_SLOTS_MOST - 1)
+#define CU_SLOTS_SENT(rows) ((rows) + CU_SLOTS_MOST - 1)
 #define CU_SLOTS_SHARED(rows, columns)                                                             \
     ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4) +                     \
      CU_SLOTS_SENT(rows) * CU_SLOTS_PITCH * 4 + 8)

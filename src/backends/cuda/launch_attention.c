@@ -62,9 +62,8 @@ static int32_t reach_of(const ut_op *op, int32_t capacity)
     return window && window < capacity ? window : capacity;
 }
 
-/* Blocks of a row and its heads: no more than the device has at once, as each of them then makes
- * several chunks as fast. A multiprocessor has two blocks of up to two heads (attention_split.cu).
- */
+/* Blocks of a row and its heads: no more than the device has at once, since others would wait. A
+ * multiprocessor has two blocks of up to two heads each (attention_split.cu). */
 static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t at_once, int32_t chunks)
 {
     const int64_t wanted = (at_once <= 2 ? 2 : 1) * (int64_t)b->sm_count / heads;
