@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* clang-format off */
-static const q3_sizes sizes[MODEL_SIZES] = {
+static const q3_sizes sizes[] = {
     [MODEL_FULL] = {
         .model_size = "0b6", .n_tokens = 151643, .text_vocab = 151936, .text_hidden = 2048,
         .codes = 2048, .groups = 16,
@@ -30,18 +30,6 @@ static const q3_sizes sizes[MODEL_SIZES] = {
         .codes = 64, .groups = 5,
         .talker = {48, 96, 2, 4, 2, 16},
         .predictor = {48, 64, 2, 4, 2, 16},
-        .decoder = {32, 48, 2, 4, 4, 16},
-        .encoder = {32, 64, 2, 4, 4, 8},
-        .window = 9, .latent = 32, .codebook_dim = 32, .decoder_dim = 32,
-        .filters = 4, .encoder_code_dim = 16, .encoder_groups = 6,
-        .speaker_channels = {16, 16, 16, 16, 48},
-        .speaker_attention = 8, .speaker_se = 8, .speaker_scale = 4,
-    },
-    [MODEL_NARROW] = {
-        .model_size = "0b6", .n_tokens = 300, .text_vocab = 340, .text_hidden = 512,
-        .codes = 64, .groups = 5,
-        .talker = {512, 512, 1, 4, 2, 128},
-        .predictor = {512, 512, 1, 4, 2, 128},
         .decoder = {32, 48, 2, 4, 4, 16},
         .encoder = {32, 64, 2, 4, 4, 8},
         .window = 9, .latent = 32, .codebook_dim = 32, .decoder_dim = 32,
@@ -375,7 +363,11 @@ static utter_status make(const char *dir, const q3_sizes *z, q3_kind kind, uint6
 /* The larger model is wider; its predictor and codec are the same. */
 static q3_sizes sizes_of(model_size size, bool large)
 {
-    q3_sizes z = sizes[size];
+    q3_sizes z = sizes[size == MODEL_FULL ? MODEL_FULL : MODEL_TINY];
+    if (size == MODEL_NARROW) {
+        z.text_hidden = 512;
+        z.talker = z.predictor = (q3_stack){512, 512, 1, 4, 2, 128};
+    }
     if (large) {
         z.model_size = "1b7";
         z.talker.hidden *= 2;

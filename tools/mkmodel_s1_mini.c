@@ -49,16 +49,6 @@ static const s1_dims dims_of[] = {
         .encoder_ffn = 64, .module_ffn = 64,
         .encoder_positions = 768, .module_positions = 384,
     },
-    [MODEL_NARROW] = {
-        .n_ranks = 288, .vocab = 1344, .codebook_size = 1032, .n_codebooks = 4,
-        .max_seq_len = 2304,
-        .dim = 512, .n_layer = 1, .n_head = 4, .n_kv = 2, .head_dim = 128, .ffn = 512,
-        .fast_layers = 1, .fast_n_head = 8, .fast_n_kv = 4, .fast_head_dim = 64, .fast_ffn = 512,
-        .encoder_dim = 4, .decoder_dim = 32,
-        .encoder_layers = 1, .pre_layers = 2, .post_layers = 2,
-        .encoder_ffn = 64, .module_ffn = 64,
-        .encoder_positions = 768, .module_positions = 384,
-    },
 };
 /* clang-format on */
 
@@ -489,9 +479,23 @@ static utter_status write_tensors(const char *dir, const char *name, random_list
     return st;
 }
 
+static s1_dims sizes_of(model_size size)
+{
+    if (size != MODEL_NARROW)
+        return dims_of[size];
+    s1_dims d = dims_of[MODEL_TINY];
+    d.dim = d.ffn = d.fast_ffn = 512;
+    d.n_layer = d.fast_layers = 1;
+    d.head_dim = 128;
+    d.fast_n_head = 8;
+    d.fast_n_kv = 4;
+    d.fast_head_dim = 64;
+    return d;
+}
+
 utter_status mkmodel_s1_mini(const char *dir, model_size size, uint64_t seed, ut_err *err)
 {
-    const s1_dims *d = &dims_of[size];
+    const s1_dims dims = sizes_of(size), *d = &dims;
     random_list l = {0};
     utter_status st = write_config(dir, d, err);
     if (st == UTTER_OK)

@@ -366,8 +366,11 @@ typedef struct cu_split_args {
     int32_t ldy, pad;
 } cu_split_args;
 
-/* Positions that a block of attention_flash.cu takes at a time, and its shared memory for heads of
- * up to d dimensions. */
+/* Blocks of so many heads that a multiprocessor has registers for. */
+#define CU_SPLIT_BLOCKS(heads) ((heads) <= 2 ? 2 : 1)
+
+/* attention_flash.cu: positions that a block takes at a time, its threads, and its shared memory
+ * for heads of up to d dimensions. */
 #define CU_FLASH_KEYS      64
 #define CU_FLASH_THREADS   128
 #define CU_FLASH_SHARED(d) (4 * CU_FLASH_KEYS * (d)*2)

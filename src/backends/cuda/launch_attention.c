@@ -62,11 +62,10 @@ static int32_t reach_of(const ut_op *op, int32_t capacity)
     return window && window < capacity ? window : capacity;
 }
 
-/* Blocks of a row and its heads: no more than the device has at once, since others would wait. A
- * multiprocessor has two blocks of up to two heads each (attention_split.cu). */
+/* Blocks of a row and its heads: no more than the device has at once, since others would wait. */
 static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t at_once, int32_t chunks)
 {
-    const int64_t wanted = (at_once <= 2 ? 2 : 1) * (int64_t)b->sm_count / heads;
+    const int64_t wanted = CU_SPLIT_BLOCKS(at_once) * (int64_t)b->sm_count / heads;
     return wanted < 1 ? 1 : wanted < chunks ? (int32_t)wanted : chunks;
 }
 

@@ -297,15 +297,15 @@ template <int G, int TYPE> UT_DEVICE void attention_split(const cu_split_args &s
     }
 }
 
-#define SPLIT_KERNEL(heads, blocks)                                                                \
-    UT_KERNEL_AHEAD_FITS(attention_split_##heads, cu_split_args, blocks)                           \
+#define SPLIT_KERNEL(heads)                                                                        \
+    UT_KERNEL_AHEAD_FITS(attention_split_##heads, cu_split_args, CU_SPLIT_BLOCKS(heads))           \
     {                                                                                              \
         if (a.a.cache_type == CU_F32)                                                              \
             attention_split<heads, CU_F32>(a);                                                     \
         else                                                                                       \
             attention_split<heads, CU_BF16>(a);                                                    \
     }
-SPLIT_KERNEL(1, 2)
-SPLIT_KERNEL(2, 2)
-SPLIT_KERNEL(4, 1)
-SPLIT_KERNEL(8, 1)
+SPLIT_KERNEL(1)
+SPLIT_KERNEL(2)
+SPLIT_KERNEL(4)
+SPLIT_KERNEL(8)

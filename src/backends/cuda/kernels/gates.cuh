@@ -1,5 +1,5 @@
-/* gates.cuh - gates in shared memory, and copies into it that open them while the block does
- * something else. */
+/* gates.cuh - gates in shared memory, and what opens them while the block does something else:
+ * copies into it, and numbers that other blocks of a cluster send. */
 #pragma once
 
 #include "backends/cuda/kernels/device.cuh"
