@@ -37,7 +37,7 @@
 /* Tensor cores: buffers of the tile kernels, and what they take of shared memory with tiles of n by
  * n; outputs of a block of the slot kernels, how their sums lie in shared memory, and all of it for
  * a part of so many columns of K. */
-#define CU_MMA_STAGES       3
+#define CU_MMA_STAGES       4
 #define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
 #define CU_MMA_GATES        (CU_MMA_STAGES * 8) /* more, where tiles come as boxes */
 /* The same for a convolution whose rows of x stay: 128 of them, and `reach` more. The results pass

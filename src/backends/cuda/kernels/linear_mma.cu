@@ -237,32 +237,76 @@ UT_DEVICE void linear_mma(const cu_tile_args &t, const cu_tensor_map *x_map,
             copy_x(s);
         copy_group_end();
     }
-    int slice = 0, shift = 0; /* of x, the step's; rows of its tap */
-    for (int s = 0; s < steps; s++) {
+    int slice = 0, shift = 0; /* of x, the step's that comes next; rows of its tap */
+    auto next_slice = [&] {
+        if (TAPS && ++slice == taps.slices) {
+            slice = 0;
+            shift += taps.from_tap;
+        }
+    };
+    auto rows_of = [&](int s) { return TAPS ? tiles + slice * taps.span * 8 : stage_of(s); };
+    auto end_of_part = [&](int s) { return (s + 1) % (CU_K_PART / 64) == 0 || s + 1 == steps; };
+    auto add_part = [&] {
+#pragma unroll
+        for (int i = 0; i < M; i++)
+#pragma unroll
+            for (int j = 0; j < N; j++)
+#pragma unroll
+                for (int c = 0; c < 4; c++) {
+                    total[i][j][c] += sum[i][j][c];
+                    sum[i][j][c] = 0.0f;
+                }
+    };
+#ifdef UT_MMA_GROUPS
+    /* Step s is made while x of the next comes to registers. */
+    auto take = [&](int s, uint32_t(&fx)[4][4]) {
         if (BOXES) {
             gate_wait(&gates[s % STAGES], s / STAGES, 1);
         } else {
-            copy_wait<STAGES - 2>();
-#ifdef UT_MMA_GROUPS
+            copy_wait<STAGES - 3>();
             group_sees_memory();
-#endif
         }
-        __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
-        const uint4 *xs = TAPS ? tiles + slice * taps.span * 8 : stage_of(s);
-        const uint4 *ws = stage_of(s) + rows_x * 8;
-#ifdef UT_MMA_GROUPS
-        uint32_t fx[4][4];
+        __syncthreads(); /* all copies of step s are there, and the buffer of s - 2 is free */
+        if (s > 0)
+            copy_next(s - 1);
+        const uint4 *xs = rows_of(s);
         const int r = wm + lane % 16 + shift;
 #pragma unroll
         for (int kk = 0; kk < 4; kk++)
             load_matrices(fx[kk], xs + r * 8 + swizzle(r, 2 * kk + lane / 16));
+        next_slice();
+    };
+    auto step = [&](int s, uint32_t(&fx)[4][4], uint32_t(&fx_next)[4][4]) {
+        const uint4 *ws = stage_of(s) + rows_x * 8;
         group_begin();
 #pragma unroll
         for (int kk = 0; kk < 4; kk++)
             group_mma<WN, HALF>::add(sum[0], fx[kk], group_matrix<8>(ws + wn * 8 + 2 * kk));
-        copy_next(s);
-        group_end<WN / 8>(sum[0]);
+        group_close();
+        group_wait<1, 0>(sum[0]);
+        if (s + 1 < steps)
+            take(s + 1, fx_next);
+        if (end_of_part(s)) {
+            group_wait<0, WN / 8>(sum[0]);
+            add_part();
+        }
+    };
+    uint32_t even[4][4], odd[4][4];
+    take(0, even);
+#pragma unroll 1
+    for (int s = 0; s < steps; s += 2) {
+        step(s, even, odd);
+        if (s + 1 < steps)
+            step(s + 1, odd, even);
+    }
 #else
+    for (int s = 0; s < steps; s++) {
+        if (BOXES)
+            gate_wait(&gates[s % STAGES], s / STAGES, 1);
+        else
+            copy_wait<STAGES - 2>();
+        __syncthreads(); /* all copies of step s are there, and its successor's buffer is free */
+        const uint4 *xs = rows_of(s), *ws = stage_of(s) + rows_x * 8;
         copy_next(s);
 #pragma unroll
         for (int kk = 0; kk < 4; kk++) {
@@ -286,23 +330,11 @@ UT_DEVICE void linear_mma(const cu_tile_args &t, const cu_tensor_map *x_map,
                     else
                         mma_bf16(sum[i][j], fx[i], fw[j / 2] + j % 2 * 2);
         }
-#endif
-        if (TAPS && ++slice == taps.slices) {
-            slice = 0;
-            shift += taps.from_tap;
-        }
-        if ((s + 1) % (CU_K_PART / 64) == 0 || s + 1 == steps) {
-#pragma unroll
-            for (int i = 0; i < M; i++)
-#pragma unroll
-                for (int j = 0; j < N; j++)
-#pragma unroll
-                    for (int c = 0; c < 4; c++) {
-                        total[i][j][c] += sum[i][j][c];
-                        sum[i][j][c] = 0.0f;
-                    }
-        }
+        next_slice();
+        if (end_of_part(s))
+            add_part();
     }
+#endif
 
     /* through shared memory, so that neighbours write what lies together */
     float *out = (float *)tiles; /* [BM][PITCH] */

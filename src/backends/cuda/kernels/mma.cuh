@@ -73,14 +73,27 @@ UT_DEVICE void group_begin(void)
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/* Wait for all products since group_begin; c: their C [n][4], which nobody reads before. */
-template <int N> UT_DEVICE void group_end(float (*c)[4])
+/* The products since the last end are a group. */
+UT_DEVICE void group_close(void)
 {
-    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::
-                     : "memory");
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+/* Wait until all groups but the last N are made: nobody reads their C, or writes to their A and B,
+ * before. c: C [n][4] of the last. */
+template <int N, int TILES> UT_DEVICE void group_wait(float (*c)[4])
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 #pragma unroll
-    for (int j = 0; j < N; j++)
+    for (int j = 0; j < TILES; j++)
         asm volatile("" : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])::"memory");
+}
+
+/* Wait for all products since group_begin; c: their C [n][4]. */
+template <int TILES> UT_DEVICE void group_end(float (*c)[4])
+{
+    group_close();
+    group_wait<0, TILES>(c);
 }
 
 /* 16 columns of a tile [rows][GROUPS of 16 bytes], whose rows are B's columns: swizzled as in
