@@ -47,12 +47,14 @@
 #define CU_TAPS_OUT(n)                     (128 * ((n) + 8) * 4)
 #define CU_SLOTS_N                         64
 #define CU_SLOTS_PITCH                     (CU_SLOTS_N + 4)
-#define CU_SLOTS_MOST                      8 /* parts of a sum where a cluster adds them */
-/* Rows that parts send to the block that adds them: what each of them has of its share. */
-#define CU_SLOTS_SENT(rows) ((rows) + CU_SLOTS_MOST - 1)
-#define CU_SLOTS_SHARED(rows, columns)                                                             \
-    ((rows) * (((columns) + 32) * 2 + (CU_SLOTS_PITCH + 3 + CU_SLOTS_N) * 4) +                     \
-     CU_SLOTS_SENT(rows) * CU_SLOTS_PITCH * 4 + 8)
+#define CU_SLOTS_MOST                      8   /* parts of a sum */
+#define CU_SLOTS_COLUMNS                   256 /* of a part, and of each step of longer ones */
+#define CU_SLOTS_WIDE                      384
+#define CU_SLOTS_X(columns)                ((columns) + 32) /* 16 bytes of 2 rows by 4 lanes cover all banks */
+/* sent: rows that parts send to the block that adds them, over all parts */
+#define CU_SLOTS_SHARED(rows, steps, columns, sent)                                                \
+    ((rows) * ((steps)*CU_SLOTS_X(columns) * 2 + 2 * CU_SLOTS_PITCH * 4) +                         \
+     (sent)*CU_SLOTS_PITCH * 4)
 /* linear_unit.cu: rows of a block, the most channels, buffers of W, and shared memory where there
  * are so many channels and taps see `reach` rows further. With more channels a multiprocessor would
  * have room for one block only, and one is slower than two products. */
@@ -151,8 +153,9 @@ typedef struct cu_unit_args {
  * norm behind. Row m counts those of all slots. */
 typedef struct cu_slots_args {
     cu_linear_args a; /* x16 [m, ldx]; n_out: rows of W, with swiglu gate, then up; y or 0 */
-    int32_t columns;  /* of a part of the sum: see launch_matmul.c */
+    int32_t steps;    /* of a part of the sum, of as many columns as the kernel has */
     int32_t cluster;  /* are the blocks of a tile of outputs a cluster? */
+    int32_t share, share_log2; /* rows that each block of a cluster finishes; else all */
     int32_t swiglu;
     float eps;
     UT_DEV(const float) square; /* [tiles, m] or 0; x has k columns */

@@ -26,30 +26,38 @@ bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 
 typedef struct slots_grid {
     int kernel;
-    int32_t at_once, columns; /* rows of a block, columns of its part of the sums */
+    int32_t at_once, steps; /* rows of a block, steps of its part of the sums */
     int64_t tiles, parts, rows;
+    bool cluster;
+    int32_t share_log2; /* of the rows that a block finishes */
     size_t shared;
 } slots_grid;
 
-/* Parts depend on K alone: 256 columns, or an eighth of K in multiples of 384. */
+/* Parts depend on K alone: one step, or an eighth of K in wide steps. */
 static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, int32_t ld)
 {
-    enum { PART = 256, WIDE = 384 };
     static const int kernels[][2] = {{CU_K_linear_slots_8, CU_K_linear_slots_8_wide},
                                      {CU_K_linear_slots_16, CU_K_linear_slots_16_wide},
                                      {CU_K_linear_slots_32, CU_K_linear_slots_32_wide},
                                      {CU_K_linear_slots_64, CU_K_linear_slots_64_wide}};
-    const bool wide = ld > CU_SLOTS_MOST * PART;
-    slots_grid g = {.columns = wide ? (int32_t)div_up(ld, CU_SLOTS_MOST * WIDE) * WIDE : PART};
-    int k = rows <= 8 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3;
-    while (k > 0 && CU_SLOTS_SHARED((size_t)8 << k, (size_t)g.columns) > b->shared_limit)
-        k--;
-    g.kernel = kernels[k][wide];
-    g.at_once = 8 << k;
+    const bool wide = ld > CU_SLOTS_MOST * CU_SLOTS_COLUMNS;
+    const int32_t columns = wide ? CU_SLOTS_WIDE : CU_SLOTS_COLUMNS;
+    slots_grid g = {.steps = wide ? (int32_t)div_up(ld, CU_SLOTS_MOST * CU_SLOTS_WIDE) : 1};
     g.tiles = div_up(outputs, CU_SLOTS_N);
-    g.parts = div_up(ld, g.columns);
+    g.parts = div_up(ld, g.steps * columns);
+    g.cluster = b->hopper && g.parts > 1;
+    for (int k = rows <= 8 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3; k >= 0; k--) {
+        g.kernel = kernels[k][wide];
+        g.at_once = 8 << k;
+        g.share_log2 = 3 + k;
+        while (g.cluster && g.share_log2 > 0 && g.parts << (g.share_log2 - 1) >= g.at_once)
+            g.share_log2--;
+        const size_t sent = g.cluster ? (size_t)g.parts << g.share_log2 : 0;
+        g.shared = CU_SLOTS_SHARED((size_t)g.at_once, (size_t)g.steps, (size_t)columns, sent);
+        if (g.shared <= b->shared_limit)
+            break;
+    }
     g.rows = div_up(rows, g.at_once);
-    g.shared = CU_SLOTS_SHARED((size_t)g.at_once, (size_t)g.columns);
     return g;
 }
 
@@ -83,8 +91,10 @@ static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
     a->part = r->e->part;
     a->arrived = r->e->arrived;
     cu_slots_args args = {.a = *a,
-                          .columns = g.columns,
-                          .cluster = r->b->hopper && g.parts > 1,
+                          .steps = g.steps,
+                          .cluster = g.cluster,
+                          .share = 1 << g.share_log2,
+                          .share_log2 = g.share_log2,
                           .swiglu = l->swiglu >= 0,
                           .eps = l->eps,
                           .square = l->square,

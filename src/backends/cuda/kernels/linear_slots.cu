@@ -4,79 +4,213 @@
  * A block makes CU_SLOTS_N outputs of up to ROWS rows over a part of K; the parts are added in
  * order: where there are clusters each block adds those of some rows, which the others send to its
  * shared memory, else the last block does. A part's sum is two chains from zero, one for each half
- * of its columns. So a row's bits depend on its x and on K alone. */
+ * of COLUMNS columns. So a row's bits depend on its x and on K alone.
+ *
+ * A link of the frame's chain is as long as what a thread does one after another, so that is as
+ * little as can be: sizes are known to the compiler, and whoever finishes outputs asks for what
+ * goes with them while the parts are on their way. */
+#include "backends/cuda/kernels/finish.cuh"
 #include "backends/cuda/kernels/gates.cuh"
-#include "backends/cuda/kernels/linear.cuh"
 #include "backends/cuda/kernels/mma.cuh"
 
 #if UT_MMA
-/* Of every 32 columns lane (g, q) takes 8q .. 8q + 7 of the rows g and g + 8 of its warp's 16: two
+/* What a block has to do. */
+struct slots_tile {
+    int first, outputs; /* of the result: the first, how many; with swiglu half of W's rows */
+    int n_y;            /* columns of the result */
+    int m0, all;        /* rows: the first, of all slots */
+    int k0, part, parts;
+    int r0,
+        share; /* rows that this block finishes: from r0 on, as many of the tile's as are there */
+
+    UT_DEVICE_MEMBER slots_tile(const cu_slots_args &s, int rows, int columns)
+        : outputs(s.swiglu ? CU_SLOTS_N / 2 : CU_SLOTS_N),
+          n_y(s.swiglu ? s.a.n_out / 2 : s.a.n_out), m0((int)blockIdx.z * rows),
+          all(s.a.rows * s.a.slots), part((int)blockIdx.y), parts((int)gridDim.y), share(s.share)
+    {
+        first = (int)blockIdx.x * outputs;
+        k0 = part * s.steps * columns;
+        r0 = s.cluster ? part * share : 0;
+    }
+    UT_DEVICE_MEMBER int rows_finished(int rows) const { return r0 < rows ? share : 0; }
+};
+
+/* ---- Sums of a warp -------------------------------------------------------------------------- *
+ * Of every 32 columns lane (g, q) takes 8q .. 8q + 7 of the rows g and g + 8 of its warp's 16: two
  * steps of 16 columns whose order is the same for x. With swiglu row g is of the gate and row g + 8
- * the same of up. */
-template <int ITER> struct slots_weights {
-    uint4 w[2][ITER];
+ * the same of up. Warps 0 to 3 have the first half of the columns, 4 to 7 the second. */
+template <int COLUMNS> struct slots_weights {
+    uint4 w[2][COLUMNS / 64];
 
     UT_DEVICE_MEMBER void load(const uint16_t *const row[2], int k, int ldw)
     {
 #pragma unroll
-        for (int i = 0; i < ITER; i++)
+        for (int i = 0; i < COLUMNS / 64; i++)
 #pragma unroll
             for (int h = 0; h < 2; h++)
                 w[h][i] =
                     row[h] && k + 32 * i < ldw ? load_once(row[h] + k + 32 * i) : uint4{0, 0, 0, 0};
     }
-};
 
-/* Outputs and rows of a block. */
-struct slots_tile {
-    int outputs, pairs; /* of W in the tile: pairs of gate and up are half as many */
-    int first;          /* output of the result */
-    int m0, all;
-
-    /* Where the sum of output o of the tile lies: of its gate with swiglu, and up 8 behind. */
-    UT_DEVICE_MEMBER int place(int o) const { return pairs ? o / 8 * 16 + o % 8 : o; }
-};
-
-/* 1 / sqrt(mean square + eps) of rows [r0, r0 + n) to scales; a warp to a row. */
-UT_DEVICE void slots_scales(const cu_slots_args &s, const slots_tile &t, int r0, int n,
-                            float *scales)
-{
-    const int lane = threadIdx.x % 32;
-    for (int r = threadIdx.x / 32; r < n; r += UT_WARPS) {
-        const int m = t.m0 + r0 + r;
-        float v = 0.0f;
-        for (int i = lane; m < t.all && i < s.square_tiles; i += 32)
-            v += __ldcg(s.square + (int64_t)i * t.all + m);
-        v = warp_sum(v);
-        if (lane == 0)
-            scales[r] = 1.0f / sqrtf(v / (float)s.a.k + s.eps);
+    /* x: rows g, g + 8, ... of the warp's columns, CU_SLOTS_X(COLUMNS) from row to row. */
+    template <int N> UT_DEVICE_MEMBER void add(float (&sum)[N][4], const uint16_t *x) const
+    {
+#pragma unroll
+        for (int i = 0; i < COLUMNS / 64; i++) {
+            const uint32_t fw[2][4] = {{w[0][i].x, w[1][i].x, w[0][i].y, w[1][i].y},
+                                       {w[0][i].z, w[1][i].z, w[0][i].w, w[1][i].w}};
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                const uint4 v = *(const uint4 *)(x + 8 * n * CU_SLOTS_X(COLUMNS) + 32 * i);
+                const uint32_t fx[2][2] = {{v.x, v.y}, {v.z, v.w}};
+                mma_bf16(sum[n], fw[0], fx[0]);
+                mma_bf16(sum[n], fw[1], fx[1]);
+            }
+        }
     }
+};
+
+/* Where the sum of output o of the tile lies: of its gate with swiglu, and up 8 behind. */
+UT_DEVICE int place_of(bool swiglu, int o)
+{
+    return swiglu ? o / 8 * 16 + o % 8 : o;
 }
 
-template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s)
+/* ---- What follows the sums ------------------------------------------------------------------- */
+
+/* Two neighbouring outputs of a row, which a thread finishes, and what goes with them. Lanes that
+ * follow each other have the row's other outputs: 32, or with swiglu 16. */
+struct slots_pair {
+    int r, o, n; /* row of the tile, first output of the result; how many of the two there are */
+    int m, slot, row;
+    float residual[2], gain[2], scale; /* scale: 1 / sqrt(mean square of x + eps) */
+
+    UT_DEVICE_MEMBER void find(const cu_slots_args &s, const slots_tile &t, int i, bool live)
+    {
+        r = t.r0 + (s.swiglu ? i / (CU_SLOTS_N / 4) : i / (CU_SLOTS_N / 2));
+        o = t.first + (s.swiglu ? i % (CU_SLOTS_N / 4) : i % (CU_SLOTS_N / 2)) * 2;
+        m = t.m0 + r;
+        n = !live || m >= t.all || o >= t.n_y ? 0 : o + 1 < t.n_y ? 2 : 1;
+        slot = s.a.rows == 1 ? m : m / s.a.rows;
+        row = m - slot * s.a.rows;
+    }
+    UT_DEVICE_MEMBER int64_t at(int64_t of_slot, int n_y) const
+    {
+        return slot * of_slot + (int64_t)row * n_y + o;
+    }
+    /* Over the lanes of the row. */
+    UT_DEVICE_MEMBER float sum_of_row(bool swiglu, float v) const
+    {
+#pragma unroll
+        for (int d = CU_SLOTS_N / 8; d > 0; d /= 2)
+            v += __shfl_xor_sync(UT_FULL, v, d);
+        const float other = __shfl_xor_sync(UT_FULL, v, CU_SLOTS_N / 4);
+        return swiglu ? v : v + other;
+    }
+
+    /* By whole warps. */
+    UT_DEVICE_MEMBER void ask(const cu_slots_args &s, const slots_tile &t, bool live)
+    {
+        const float *of_row = s.a.residual ? s.a.residual + at(s.a.residual_slot, t.n_y) : NULL;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            residual[j] = of_row && j < n ? of_row[j] : 0.0f;
+            gain[j] = s.y_gain && j < n ? s.y_gain[o + j] : 1.0f;
+        }
+        float square = 0.0f;
+        for (int i = (o - t.first) / 2; s.square && live && m < t.all && i < s.square_tiles;
+             i += t.outputs / 2)
+            square += __ldcg(s.square + (int64_t)i * t.all + m);
+        scale = s.square ? 1.0f / sqrtf(sum_of_row(s.swiglu, square) / (float)s.a.k + s.eps) : 1.0f;
+    }
+
+    UT_DEVICE_MEMBER float rare(const cu_linear_args &a, int j, float v) const
+    {
+        if (j >= n)
+            return v;
+        v += a.bias ? a.bias[o + j] : 0.0f;
+        v = a.act == ACT_SNAKE ? snake(v, a.alpha[o + j], a.beta[o + j]) : activate_apart(a.act, v);
+        return a.gamma ? v * a.gamma[o + j] : v;
+    }
+
+    /* The sums as they are, and those of up. */
+    UT_DEVICE_MEMBER void finish(const cu_slots_args &s, const slots_tile &t, float2 sum, float2 up)
+    {
+        const cu_linear_args &a = s.a;
+        float v[2] = {sum.x, sum.y};
+        if (s.square)
+            v[0] *= scale, v[1] *= scale, up.x *= scale, up.y *= scale;
+        if (s.swiglu)
+            v[0] = silu(v[0]) * up.x, v[1] = silu(v[1]) * up.y;
+        if (a.bias || a.act || a.gamma)
+            v[0] = rare(a, 0, v[0]), v[1] = rare(a, 1, v[1]);
+        v[0] += residual[0], v[1] += residual[1];
+        if (a.y) {
+            float *y = a.y + at(a.y_slot, t.n_y);
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+                if (j < n)
+                    y[j] = v[j];
+        }
+        if (s.y16 && n > 0) { /* o and ldy are even */
+            const uint32_t two = pack_bf16(v[0] * gain[0], v[1] * gain[1]);
+            uint16_t *y = s.y16 + (int64_t)m * s.ldy + o;
+            if (n == 2)
+                *(uint32_t *)y = two;
+            else
+                *y = (uint16_t)two;
+        }
+        if (s.y_square) {
+            const float mine = (n > 0 ? v[0] * v[0] : 0.0f) + (n > 1 ? v[1] * v[1] : 0.0f);
+            const float all = sum_of_row(s.swiglu, mine);
+            if (o == t.first && n > 0)
+                s.y_square[(int64_t)blockIdx.x * t.all + m] = all;
+        }
+    }
+};
+
+/* ---- The block ------------------------------------------------------------------------------- */
+
+/* A part's sums of four outputs from o on of row r, of which there are two halves. */
+template <int ROWS> UT_DEVICE float4 part_of(const float *sums, int r, int o)
+{
+    const float4 a = *(const float4 *)(sums + r * CU_SLOTS_PITCH + o),
+                 b = *(const float4 *)(sums + (ROWS + r) * CU_SLOTS_PITCH + o);
+    return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+
+UT_DEVICE float2 operator+(float2 a, float2 b)
+{
+    return {a.x + b.x, a.y + b.y};
+}
+
+/* The sum of parts that lie `step` apart; SHARED: in shared memory, else others wrote them. */
+template <bool SHARED> UT_DEVICE float2 sum_parts(const float *first, int64_t step, int parts)
+{
+    float2 v[CU_SLOTS_MOST], sum = {0.0f, 0.0f};
+#pragma unroll
+    for (int p = 0; p < CU_SLOTS_MOST; p++) {
+        const float2 *from = (const float2 *)(first + p * step);
+        v[p] = p >= parts ? float2{0.0f, 0.0f} : SHARED ? *from : __ldcg(from);
+    }
+#pragma unroll
+    for (int p = 0; p < CU_SLOTS_MOST; p++)
+        sum = sum + v[p];
+    return sum;
+}
+
+template <int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_slots_args &s)
 {
     const cu_linear_args &a = s.a;
-    const int N = ROWS / 8, GROUP = 64 * ITER;  /* columns of a block's weights at a time */
-    const int pitch = s.columns + 32;           /* 16 bytes of 2 rows by 4 lanes cover all banks */
-    UT_SHARED(uint16_t, xs);                    /* [ROWS][pitch] */
-    float *sums = (float *)(xs + ROWS * pitch); /* [ROWS][CU_SLOTS_PITCH] */
-    float *sent = sums + ROWS * CU_SLOTS_PITCH; /* [parts][rows it finishes][CU_SLOTS_PITCH] */
-    uint64_t *gate = (uint64_t *)(sent + CU_SLOTS_SENT(ROWS) * CU_SLOTS_PITCH);
-    float *scales = (float *)(gate + 1); /* [ROWS] */
-    float *halves = scales + ROWS;       /* [ROWS][2] */
-    float *residual = halves + 2 * ROWS; /* [rows this block finishes][outputs] */
+    const int N = ROWS / 8, X = CU_SLOTS_X(COLUMNS), SUM = CU_SLOTS_PITCH, FOURS = CU_SLOTS_N / 4;
+    const int steps = COLUMNS == CU_SLOTS_COLUMNS ? 1 : s.steps;
+    UT_SHARED(uint16_t, xs);                        /* [steps][ROWS][X] */
+    float *sums = (float *)(xs + steps * ROWS * X); /* [2][ROWS][SUM]: of halves of the columns */
+    float *sent = sums + 2 * ROWS * SUM;            /* [parts][share][SUM] */
+    uint64_t *gate = (uint64_t *)(sums + 2 * ROWS * SUM - 4); /* in what pads the last row */
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    const int part = blockIdx.y, parts = gridDim.y, k0 = part * s.columns;
-    const int half = warp / 4 * (s.columns / 2), n_y = s.swiglu ? a.n_out / 2 : a.n_out;
-    const int outs = s.swiglu ? CU_SLOTS_N / 2 : CU_SLOTS_N;
-    const slots_tile t = {outs, s.swiglu, (int)blockIdx.x * outs, (int)blockIdx.z * ROWS,
-                          a.rows * a.slots};
-
-    /* rows that this block finishes */
-    const int each = s.cluster ? (ROWS + parts - 1) / parts : ROWS,
-              r0 = s.cluster ? part * each : 0;
-    const int mine = r0 + each <= ROWS ? each : r0 < ROWS ? ROWS - r0 : 0;
-    const int sendings = parts * mine * CU_SLOTS_N / 4; /* of four numbers, which it gets */
+    const slots_tile t(s, ROWS, COLUMNS);
+    const int mine = t.rows_finished(ROWS), sendings = t.parts * mine * FOURS;
     if (s.cluster) {
         if (threadIdx.x == 0) {
             gate_init(gate, 1);
@@ -90,34 +224,34 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int o = t.first + (s.swiglu ? warp % 4 * 8 + g : warp % 4 * 16 + g + 8 * h);
-        const int64_t r = s.swiglu ? o + h * n_y : o;
-        row[h] = o < n_y ? (const uint16_t *)a.w + r * a.ldw + 8 * q : NULL;
+        row[h] = o < t.n_y ? (const uint16_t *)a.w + (int64_t)(s.swiglu ? o + h * t.n_y : o) * a.ldw
+                           : NULL;
     }
-    slots_weights<ITER> w;
-    w.load(row, k0 + half, a.ldw);
-    for (int k = k0 + half + GROUP / 2; k < k0 + half + s.columns / 2 && k < a.ldw; k += 64)
+    const int of_warp = warp / 4 * (COLUMNS / 2) + 8 * q;
+    slots_weights<COLUMNS> w;
+    w.load(row, t.k0 + of_warp, a.ldw);
+    for (int k = COLUMNS; k < steps * COLUMNS; k += 64)
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            if (row[h] && q == 0)
-                prefetch_line(row[h] + k);
+            if (row[h] && q == 0 && warp < 4 && t.k0 + k < a.ldw)
+                prefetch_line(row[h] + t.k0 + k);
+    /* x: 16 threads to a row, 8 columns to each */
+    const int xr = threadIdx.x / 16, xc = threadIdx.x % 16 * 8;
+    const uint16_t *x = a.x16 + (int64_t)(t.m0 + xr) * a.ldx + t.k0 + xc;
     let_next_start();
     wait_for_previous();
 
-    for (int r = warp; r < ROWS; r += UT_WARPS)
-        for (int c = lane; c < s.columns / 8; c += 32) {
-            const bool live = t.m0 + r < t.all && k0 + 8 * c < a.ldx;
-            copy_async(xs + r * pitch + 8 * c,
-                       live ? a.x16 + (int64_t)(t.m0 + r) * a.ldx + k0 + 8 * c : a.x16, live);
-        }
+    for (int k = 0; k < steps * COLUMNS; k += COLUMNS)
+#pragma unroll
+        for (int r = 0; r < ROWS; r += 16)
+#pragma unroll
+            for (int c = 0; c < COLUMNS; c += 128)
+                if (ROWS >= 16 || xr < ROWS) {
+                    const bool live = t.m0 + xr + r < t.all && t.k0 + xc + k + c < a.ldx;
+                    copy_async(xs + (k / COLUMNS * ROWS + xr + r) * X + xc + c,
+                               live ? x + (int64_t)r * a.ldx + k + c : a.x16, live);
+                }
     copy_group_end();
-    for (int i = threadIdx.x; a.residual && i < mine * outs; i += CU_THREADS) {
-        const int m = t.m0 + r0 + i / outs, o = t.first + i % outs;
-        if (m < t.all && o < n_y)
-            residual[i] =
-                a.residual[m / a.rows * a.residual_slot + (int64_t)(m % a.rows) * n_y + o];
-    }
-    if (s.square)
-        slots_scales(s, t, r0, mine, scales);
     copy_wait<0>();
     __syncthreads();
 
@@ -125,126 +259,78 @@ template <int ROWS, int ITER> UT_DEVICE void linear_slots(const cu_slots_args &s
 #pragma unroll
     for (int n = 0; n < N; n++)
         sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
-    for (int at = 0; at < s.columns / 2; at += GROUP / 2) {
-        if (at > 0)
-            w.load(row, k0 + half + at, a.ldw);
-#pragma unroll
-        for (int i = 0; i < ITER; i++) {
-            const uint32_t fw[2][4] = {{w.w[0][i].x, w.w[1][i].x, w.w[0][i].y, w.w[1][i].y},
-                                       {w.w[0][i].z, w.w[1][i].z, w.w[0][i].w, w.w[1][i].w}};
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                const uint4 v =
-                    *(const uint4 *)(xs + (8 * n + g) * pitch + half + at + 32 * i + 8 * q);
-                const uint32_t fx[2][2] = {{v.x, v.y}, {v.z, v.w}};
-                mma_bf16(sum[n], fw[0], fx[0]);
-                mma_bf16(sum[n], fw[1], fx[1]);
-            }
-        }
+    w.add(sum, xs + g * X + of_warp);
+    for (int step = 1; step < steps; step++) {
+        w.load(row, t.k0 + step * COLUMNS + of_warp, a.ldw);
+        w.add(sum, xs + (step * ROWS + g) * X + of_warp);
     }
 
-    /* the two halves; sum[n][c]: output g + c / 2 * 8 of the warp's, row 8 n + 2 q + c % 2 */
-    float *own = sums + 2 * q * CU_SLOTS_PITCH + warp % 4 * 16 + g;
+    /* sum[n][c]: output g + c / 2 * 8 of the warp's, row 8 n + 2 q + c % 2 */
+    float *own = sums + (warp / 4 * ROWS + 2 * q) * SUM + warp % 4 * 16 + g;
 #pragma unroll
-    for (int turn = 1; turn >= 0; turn--) {
-        if (warp / 4 == turn)
+    for (int n = 0; n < N; n++)
 #pragma unroll
-            for (int n = 0; n < N; n++)
-#pragma unroll
-                for (int c = 0; c < 4; c++) {
-                    float *to = own + (8 * n + c % 2) * CU_SLOTS_PITCH + c / 2 * 8;
-                    *to = turn ? sum[n][c] : sum[n][c] + *to;
-                }
-        if (turn)
-            __syncthreads();
-    }
-
-    /* the parts */
-    float *of_tile =
-        a.part + ((int64_t)blockIdx.z * gridDim.x + blockIdx.x) * parts * ROWS * CU_SLOTS_N;
+        for (int c = 0; c < 4; c++)
+            own[(8 * n + c % 2) * SUM + c / 2 * 8] = sum[n][c];
     __syncthreads();
+
+    float *of_tile =
+        a.part + ((int64_t)blockIdx.z * gridDim.x + blockIdx.x) * t.parts * ROWS * CU_SLOTS_N;
     if (s.cluster) {
         cluster_wait(); /* all blocks' gates are there */
-        for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N / 4; i += CU_THREADS) {
-            const int r = i / (CU_SLOTS_N / 4), o = i % (CU_SLOTS_N / 4) * 4, to = r / each;
-            const int shares = to * each + each <= ROWS ? each : ROWS - to * each;
-            cluster_send(sent + (part * shares + r - to * each) * CU_SLOTS_PITCH + o, gate, to,
-                         *(const float4 *)(sums + r * CU_SLOTS_PITCH + o));
+#pragma unroll
+        for (int i = 0; i < ROWS * FOURS; i += CU_THREADS) {
+            const int r = (i + (int)threadIdx.x) / FOURS, o = (int)threadIdx.x % FOURS * 4;
+            const int to = r >> s.share_log2;
+            if (ROWS * FOURS >= CU_THREADS || r < ROWS)
+                cluster_send(sent + (t.part * t.share + r - to * t.share) * SUM + o, gate, to,
+                             part_of<ROWS>(sums, r, o));
         }
-        gate_wait(gate, 0, 1 + sendings);
-    } else if (parts > 1) {
-        for (int i = threadIdx.x; i < ROWS * CU_SLOTS_N; i += CU_THREADS)
-            of_tile[part * ROWS * CU_SLOTS_N + i] =
-                sums[i / CU_SLOTS_N * CU_SLOTS_PITCH + i % CU_SLOTS_N];
-        if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, parts))
+    } else if (t.parts > 1) {
+        for (int i = threadIdx.x; i < ROWS * FOURS; i += CU_THREADS)
+            *(float4 *)(of_tile + t.part * ROWS * CU_SLOTS_N + 4 * i) =
+                part_of<ROWS>(sums, i / FOURS, i % FOURS * 4);
+        if (!last_block(a.arrived + blockIdx.z * gridDim.x + blockIdx.x, t.parts))
             return;
     }
-    auto total = [&](int r, int o) {
-        float v[CU_SLOTS_MOST], sum = 0.0f;
-        if (!s.cluster && parts == 1)
-            return sums[r * CU_SLOTS_PITCH + o];
-        for (int p0 = 0; p0 < parts; p0 += CU_SLOTS_MOST) {
-#pragma unroll
-            for (int p = 0; p < CU_SLOTS_MOST; p++)
-                v[p] = p0 + p >= parts ? 0.0f
-                       : s.cluster
-                           ? sent[((p0 + p) * mine + r - r0) * CU_SLOTS_PITCH + o]
-                           : __ldcg(of_tile + (p0 + p) * ROWS * CU_SLOTS_N + r * CU_SLOTS_N + o);
-#pragma unroll
-            for (int p = 0; p < CU_SLOTS_MOST; p++)
-                sum += v[p];
-        }
-        return sum;
-    };
+    bool waited = !s.cluster;
+    const int pairs = mine * (t.outputs / 2);
 #pragma unroll 1
-    for (int i = threadIdx.x; i < mine * outs; i += CU_THREADS) { /* whole warps */
-        const int r = i / outs, m = t.m0 + r0 + r;
-        const int o = t.first + i % outs, at = t.place(i % outs);
-        const float scale = s.square ? scales[r] : 1.0f;
-        float v = total(r0 + r, at) * scale, square = 0.0f;
-        if (s.swiglu)
-            v = silu(v) * (total(r0 + r, at + 8) * scale);
-        if (m < t.all && o < n_y) {
-            if (a.bias)
-                v += a.bias[o];
-            if (a.act)
-                v = activate(a.act, v, a.alpha ? a.alpha[o] : 0.0f, a.beta ? a.beta[o] : 0.0f);
-            if (a.gamma)
-                v *= a.gamma[o];
-            if (a.residual)
-                v += residual[i];
-            square = v * v;
-            if (a.y)
-                a.y[m / a.rows * a.y_slot + (int64_t)(m % a.rows) * n_y + o] = v;
-            if (s.y16)
-                s.y16[(int64_t)m * s.ldy + o] = f32_to_bf16(s.y_gain ? v * s.y_gain[o] : v);
-        }
-        if (s.y_square) { /* a warp has half a row */
-            square = warp_sum(square);
-            if (lane == 0)
-                halves[i / 32] = square;
-        }
-    }
-    if (s.y_square) {
-        __syncthreads();
-        const int m = t.m0 + r0 + (int)threadIdx.x;
-        if ((int)threadIdx.x < mine && m < t.all)
-            s.y_square[(int64_t)blockIdx.x * t.all + m] =
-                halves[2 * threadIdx.x] + halves[2 * threadIdx.x + 1];
+    for (int i = threadIdx.x; i - lane < pairs; i += CU_THREADS) { /* whole warps */
+        slots_pair pair;
+        pair.find(s, t, i, i < pairs);
+        pair.ask(s, t, i < pairs);
+        if (!waited)
+            gate_wait(gate, 0, 1 + sendings);
+        waited = true;
+        float2 v[2] = {{0.0f, 0.0f}, {0.0f, 0.0f}};
+        const int at = place_of(s.swiglu, pair.o - t.first);
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            if ((h == 0 || s.swiglu) && i < pairs) {
+                const int o = at + 8 * h;
+                v[h] = s.cluster ? sum_parts<true>(sent + (pair.r - t.r0) * SUM + o, t.share * SUM,
+                                                   t.parts)
+                       : t.parts == 1 ? *(const float2 *)(sums + pair.r * SUM + o) +
+                                            *(const float2 *)(sums + (ROWS + pair.r) * SUM + o)
+                                      : sum_parts<false>(of_tile + pair.r * CU_SLOTS_N + o,
+                                                         ROWS * CU_SLOTS_N, t.parts);
+            }
+        pair.finish(s, t, v[0], v[1]);
     }
 }
 #endif
 
-#define SLOTS_KERNELS(rows, blocks)                                                                \
+#define SLOTS_KERNELS(rows, blocks, wide_blocks)                                                   \
     UT_KERNEL_AHEAD_FITS(linear_slots_##rows, cu_slots_args, blocks)                               \
     {                                                                                              \
-        UT_MMA_BODY(linear_slots<rows, 4>(a));                                                     \
+        UT_MMA_BODY(linear_slots<rows, CU_SLOTS_COLUMNS>(a));                                      \
     }                                                                                              \
-    UT_KERNEL_AHEAD_FITS(linear_slots_##rows##_wide, cu_slots_args, 2)                             \
+    UT_KERNEL_AHEAD_FITS(linear_slots_##rows##_wide, cu_slots_args, wide_blocks)                   \
     {                                                                                              \
-        UT_MMA_BODY(linear_slots<rows, 6>(a));                                                     \
+        UT_MMA_BODY(linear_slots<rows, CU_SLOTS_WIDE>(a));                                         \
     }
-SLOTS_KERNELS(8, 3)
-SLOTS_KERNELS(16, 3)
-SLOTS_KERNELS(32, 3)
-SLOTS_KERNELS(64, 2)
+SLOTS_KERNELS(8, 4, 2)
+SLOTS_KERNELS(16, 4, 2)
+SLOTS_KERNELS(32, 4, 2)
+SLOTS_KERNELS(64, 2, 2)
