@@ -57,6 +57,7 @@ struct emu_kernel {
 #define UT_KERNEL_OF(name, args_type, threads)        UT_KERNEL(name, args_type)
 #define UT_KERNEL_ALONE(name, args_type, threads)     UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD                               UT_KERNEL
+#define UT_KERNEL_AHEAD_OF(name, args_type, threads)  UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
 static inline float power_of_2(float x)
 {

@@ -352,7 +352,7 @@ typedef struct cu_attention_args {
     float scale;
     int32_t at_once; /* heads of a block, which share keys; of the kernels below */
     int32_t y_type;  /* of y, a cu_type; of attention_flash.cu */
-    /* attention_split.cu: positions of a block, and what blocks leave to the last of a row and its
+    /* decoding: positions of a chunk, and what blocks leave to the last of a row and its
      * heads: part [slots * rows, heads, max_chunks, dim + 2], arrived [slots * rows, heads /
      * at_once], see cu_linear_args */
     int32_t chunk, max_chunks;
@@ -371,6 +371,15 @@ typedef struct cu_split_args {
 
 /* Blocks of so many heads that a multiprocessor has registers for. */
 #define CU_SPLIT_BLOCKS(heads) ((heads) <= 2 ? 2 : 1)
+
+/* attention_slots.cu: positions of a tile and of a chunk, its threads, as many blocks as a
+ * multiprocessor should have, and shared memory for so many heads of d dimensions. */
+#define CU_STEP_KEYS    64
+#define CU_STEP_CHUNK   256
+#define CU_STEP_THREADS 128
+#define CU_STEP_BLOCKS  2
+#define CU_STEP_SHARED(d, heads)                                                                   \
+    (2 * 2 * CU_STEP_KEYS * (d)*2 + (heads) * (CU_STEP_THREADS / 32 * ((d) + 2) * 4 + (d)*4))
 
 /* attention_flash.cu: positions that a block takes at a time, its threads, and its shared memory
  * for heads of up to d dimensions. */
@@ -528,6 +537,8 @@ typedef struct cu_convert_args {
     X(attention_split_2, cu_split_args, attention_split)                                           \
     X(attention_split_4, cu_split_args, attention_split)                                           \
     X(attention_split_8, cu_split_args, attention_split)                                           \
+    X(attention_slots_64, cu_split_args, attention_slots)                                          \
+    X(attention_slots_128, cu_split_args, attention_slots)                                         \
     X(flash_64, cu_attention_args, attention_flash)                                                \
     X(flash_128, cu_attention_args, attention_flash)                                               \
     X(nearest, cu_nearest_args, decide)                                                            \

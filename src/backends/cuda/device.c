@@ -235,6 +235,9 @@ static void prepare_mma(cu_backend *b)
     for (int k = CU_K_linear_mma_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
         b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    (int)b->shared_limit) == CU_OK;
+    for (int k = CU_K_attention_slots_64; k <= CU_K_attention_slots_128 && b->mma; k++)
+        b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
+                                   (int)b->shared_limit) == CU_OK;
     if (b->mma)
         b->mma = b->d.function_set(b->kernels[CU_K_flash_128], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    CU_FLASH_SHARED(128)) == CU_OK;

@@ -63,38 +63,64 @@ static int32_t reach_of(const ut_op *op, int32_t capacity)
 }
 
 /* Blocks of a row and its heads: no more than the device has at once, since others would wait. */
-static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t at_once, int32_t chunks)
+static int32_t blocks_of(const cu_backend *b, int64_t heads, int32_t of_sm, int32_t chunks)
 {
-    const int64_t wanted = CU_SPLIT_BLOCKS(at_once) * (int64_t)b->sm_count / heads;
+    const int64_t wanted = of_sm * (int64_t)b->sm_count / heads;
     return wanted < 1 ? 1 : wanted < chunks ? (int32_t)wanted : chunks;
+}
+
+/* How a decoding step's attention is cut. */
+typedef struct split_grid {
+    int kernel, threads;
+    int32_t at_once, chunk; /* heads of a block, positions that it takes at a time */
+    int32_t chunks, blocks; /* that a row may see; that share them */
+    int64_t rows, shared;   /* shared memory without what qkv adds */
+} split_grid;
+
+static split_grid cut_split(const cu_exec *e, const cu_backend *b, const cu_step *s)
+{
+    const int32_t dim = s->op->u.attn.head_dim, capacity = s->in[2].rows_fixed;
+    const bool tensor = b->mma && cu_place_type(&s->in[2]) == CU_BF16 && (dim == 64 || dim == 128);
+    split_grid g = {.threads = tensor ? CU_STEP_THREADS : CU_THREADS,
+                    .at_once = heads_at_once(s->op, MAX_SPLIT_WIDTH / dim),
+                    .chunk = tensor ? CU_STEP_CHUNK : chunk_of(capacity),
+                    .rows = (int64_t)s->in[0].rows_fixed * e->n_slots};
+    const int32_t lanes = dim <= 64 ? 8 : dim <= 128 ? 16 : 32;
+    g.chunks = max_chunks(reach_of(s->op, capacity), g.chunk);
+    g.blocks = blocks_of(b, g.rows * (s->op->u.attn.n_heads / g.at_once),
+                         tensor ? CU_STEP_BLOCKS : CU_SPLIT_BLOCKS(g.at_once), g.chunks);
+    g.shared = tensor ? CU_STEP_SHARED(dim, g.at_once)
+                      : 4 * (CU_THREADS / 32) * g.at_once * (8 * lanes + 2);
+    g.kernel = tensor           ? dim == 64 ? CU_K_attention_slots_64 : CU_K_attention_slots_128
+               : g.at_once == 8 ? CU_K_attention_split_8
+               : g.at_once == 4 ? CU_K_attention_split_4
+               : g.at_once == 2 ? CU_K_attention_split_2
+                                : CU_K_attention_split_1;
+    return g;
 }
 
 static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *attention)
 {
+    const split_grid g = cut_split(r->e, r->b, s);
     cu_split_args args = {.a = *attention};
     cu_attention_args *a = &args.a;
-    const int64_t rows = (int64_t)a->rows * a->slots;
-    a->at_once = heads_at_once(s->op, MAX_SPLIT_WIDTH / a->dim);
-    a->chunk = chunk_of(a->capacity);
-    a->max_chunks = max_chunks(a->reach, a->chunk);
+    a->at_once = g.at_once;
+    a->chunk = g.chunk;
+    a->max_chunks = g.chunks;
     a->part = r->e->part;
     a->arrived = r->e->arrived;
     args.y16 = s->links.y16;
     args.ldy = s->links.ldy;
-    const int kernel = a->at_once == 8   ? CU_K_attention_split_8
-                       : a->at_once == 4 ? CU_K_attention_split_4
-                       : a->at_once == 2 ? CU_K_attention_split_2
-                                         : CU_K_attention_split_1;
-    const size_t lanes = a->dim <= 64 ? 8 : a->dim <= 128 ? 16 : 32;
-    size_t shared = 4 * (CU_THREADS / 32) * (size_t)a->at_once * (8 * lanes + 2);
+    size_t shared = (size_t)g.shared;
     if (s->links.qkv >= 0) {
         cu_arguments_of(r, &r->e->steps[s->links.qkv], &args.qkv, sizeof args.qkv);
-        shared += 4 * (size_t)a->at_once * (size_t)a->dim +
-                  2 * (size_t)a->rows * (size_t)a->dim * (a->cache_type == CU_F32 ? 4 : 2);
+        const size_t own = 2 * (size_t)a->rows * (size_t)a->dim;
+        shared += g.threads == CU_STEP_THREADS ? 2 * own
+                                               : 4 * (size_t)a->at_once * (size_t)a->dim +
+                                                     own * (a->cache_type == CU_F32 ? 4 : 2);
     }
-    const int64_t heads = rows * (a->heads / a->at_once);
-    cu_launch(r, kernel, blocks_of(r->b, heads, a->at_once, a->max_chunks), a->heads / a->at_once,
-              rows, shared, &args);
+    cu_launch_threads(r, g.kernel, g.threads, g.blocks, a->heads / g.at_once, g.rows, shared,
+                      &args);
 }
 
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
@@ -105,13 +131,11 @@ cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_
     if (op->kind != UT_OP_ATTENTION || !is_decoding(s) ||
         !cu_attention_is_fast(b, e->head.plan, op, &why))
         return need;
-    const int32_t capacity = s->in[2].rows_fixed;
-    const int32_t chunks = max_chunks(reach_of(op, capacity), chunk_of(capacity));
-    const size_t rows = (size_t)s->in[0].rows_fixed * (size_t)e->n_slots;
-    const size_t heads = (size_t)op->u.attn.n_heads;
-    if (chunks > 1)
-        need.part = 4 * rows * heads * (size_t)chunks * ((size_t)op->u.attn.head_dim + 2);
-    need.arrived = 4 * rows * heads;
+    const split_grid g = cut_split(e, b, s);
+    const size_t heads = (size_t)g.rows * (size_t)op->u.attn.n_heads;
+    if (g.chunks > 1)
+        need.part = 4 * heads * (size_t)g.chunks * ((size_t)op->u.attn.head_dim + 2);
+    need.arrived = 4 * heads;
     return need;
 }
 

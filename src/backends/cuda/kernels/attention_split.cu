@@ -3,18 +3,8 @@
  * row's bits depend on its own position alone. Rotation and caches may be part of it: a block
  * rotates the queries of its heads, and keys and values of the rows up to its own, which it does
  * not take from the caches; one block of a row puts those of the row there. */
+#include "backends/cuda/kernels/partial.cuh"
 #include "backends/cuda/kernels/rotate.cuh"
-
-/* A partial softmax: the largest score in powers of 2, the sum of weights, the weighted values. */
-struct partial {
-    float largest, total;
-};
-
-/* By how much a partial sum with this largest score shrinks; nothing was seen at -inf. */
-UT_DEVICE float shrink(float largest, float to)
-{
-    return to == -INFINITY ? 0.0f : exp2f(largest - to);
-}
 
 /* 8 elements of a cache, or of shared memory, and how many positions a thread has of them at a
  * time.
@@ -103,6 +93,7 @@ template <int G, int TYPE> UT_DEVICE void attention_split(const cu_split_args &s
     const int64_t of_head = slot * a.cache_slot + (int64_t)(head / (a.heads / a.kv_heads)) * a.dim;
     const int64_t base = of_head + 8 * lane;
     const bool live = 8 * lane < a.dim;
+    const auto result_of = [&] { return split_result(s, slot, row, head); };
     const auto oldest_of = [&](int pos) { return pos - a.reach + 1 > 0 ? pos - a.reach + 1 : 0; };
 
     { /* perhaps not the position yet, but most often */
@@ -146,17 +137,6 @@ template <int G, int TYPE> UT_DEVICE void attention_split(const cu_split_args &s
                       : s.qkv.x ? rotated[i] * a.scale
                                 : a.q[slot * a.q_slot + in_row + i] * a.scale;
         }
-    const int width = a.dim + 2;
-    float *part = a.part + ((int64_t)blockIdx.z * a.heads + head) * a.max_chunks * width;
-    float *y = a.y + slot * a.y_slot + in_row;
-    uint16_t *y16 = s.y16 + (int64_t)blockIdx.z * s.ldy + (int64_t)head * a.dim;
-    const auto put = [&](int i, float v) {
-        if (s.y16)
-            y16[i] = f32_to_bf16(v);
-        else
-            y[i] = v;
-    };
-
 #pragma unroll 1
     for (int chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
         const int start = (first + chunk) * a.chunk;
@@ -251,6 +231,7 @@ template <int G, int TYPE> UT_DEVICE void attention_split(const cu_split_args &s
                     scratch[(warp * G + h) * pitch + 8 * lane + d] = acc[h][d];
             }
         __syncthreads();
+        const split_result result = result_of();
         for (int i = threadIdx.x; i < G * a.dim; i += CU_THREADS) {
             const int h = i / a.dim, d = i % a.dim;
             float largest = -INFINITY, total = 0.0f, value = 0.0f;
@@ -263,38 +244,16 @@ template <int G, int TYPE> UT_DEVICE void attention_split(const cu_split_args &s
                 total += warps[w * G + h].total * r;
                 value += scratch[(w * G + h) * pitch + d] * r;
             }
-            if (chunks == 1) {
-                put(i, value / total);
-                continue;
-            }
-            float *mine = part + ((int64_t)h * a.max_chunks + chunk) * width;
-            mine[d] = value;
-            if (d == 0) {
-                mine[a.dim] = largest;
-                mine[a.dim + 1] = total;
-            }
+            if (chunks == 1)
+                result.put(i, value / total);
+            else
+                result.leave(i, chunk, value, {largest, total});
         }
         if (chunk + (int)gridDim.x < chunks)
             __syncthreads(); /* scratch has been read */
     }
     const int blocks = chunks < (int)gridDim.x ? chunks : (int)gridDim.x;
-    if (chunks == 1 || !last_block(a.arrived + blockIdx.z * gridDim.y + blockIdx.y, blocks))
-        return;
-    for (int i = threadIdx.x; i < G * a.dim; i += CU_THREADS) {
-        const float *of = part + (int64_t)(i / a.dim) * a.max_chunks * width;
-        float largest = -INFINITY, total = 0.0f, value = 0.0f;
-        for (int c = 0; c < chunks; c++) {
-            const float l = __ldcg(of + c * width + a.dim);
-            largest = l > largest ? l : largest;
-        }
-#pragma unroll 4
-        for (int c = 0; c < chunks; c++) {
-            const float r = shrink(__ldcg(of + c * width + a.dim), largest);
-            total += __ldcg(of + c * width + a.dim + 1) * r;
-            value += __ldcg(of + c * width + i % a.dim) * r;
-        }
-        put(i, value / total);
-    }
+    result_of().combine(G, chunks, blocks, CU_THREADS);
 }
 
 #define SPLIT_KERNEL(heads)                                                                        \

@@ -40,9 +40,9 @@ static __device__ __forceinline__ void wait_for_previous(void)
     }                                                                                              \
     static __device__ __forceinline__ void name##_body(const args_type &a)
 /* The same for one that has something to do before it waits, and waits itself. */
-#define UT_KERNEL_AHEAD(name, args_type)                                                           \
-    extern "C" __global__ void __launch_bounds__(CU_THREADS)                                       \
-        name(const __grid_constant__ args_type a)
+#define UT_KERNEL_AHEAD(name, args_type) UT_KERNEL_AHEAD_OF(name, args_type, CU_THREADS)
+#define UT_KERNEL_AHEAD_OF(name, args_type, threads)                                               \
+    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ args_type a)
 /* The same, so many blocks of which fit onto a multiprocessor. */
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks)                                              \
     extern "C" __global__ void __launch_bounds__(CU_THREADS, blocks)                               \
