@@ -366,7 +366,8 @@ typedef struct cu_split_args {
     cu_attention_args a;
     cu_qkv_args qkv;      /* x 0: a.q and caches are ready */
     UT_DEV(uint16_t) y16; /* [rows of all slots, ldy]: y as bf16, instead of a.y; or 0 */
-    int32_t ldy, pad;
+    int32_t ldy;
+    int32_t early; /* position and caches are as they should be before the kernel in front ends */
 } cu_split_args;
 
 /* Blocks of so many heads that a multiprocessor has registers for. */

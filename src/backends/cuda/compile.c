@@ -48,12 +48,22 @@ static bool is_fixed_op(const ut_plan *p, const ut_op *op)
     return true;
 }
 
+/* Are a decoder's products of several slots on tensor cores, and ahead of the kernel in front? Then
+ * a graph of steps is faster than phases, which have x in blocks that every block looks for. */
+static bool steps_are_faster(const cu_exec *e, const cu_backend *b)
+{
+    return b->frames == CU_FRAMES_AUTO && b->hopper && b->precision == UT_PRECISION_BF16 &&
+           e->n_slots > 1 && !e->heard;
+}
+
 /* The first of the operations that could be phases: all of a decoder's, of a prompt's those that
  * follow its last row. */
-static int32_t find_tail(const cu_exec *e)
+static int32_t find_tail(const cu_exec *e, const cu_backend *b)
 {
     const ut_plan *p = e->head.plan;
     int32_t tail = p->n_ops;
+    if (steps_are_faster(e, b))
+        return p->n_ops;
     while (tail > 0 && is_fixed_op(p, &p->ops[tail - 1]))
         tail--;
     for (int32_t i = tail; i < p->n_ops; i++)
@@ -416,7 +426,7 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
     e->heard = true;
     for (int32_t i = 0; i < plan->n_ops; i++)
         e->heard = e->heard && plan->ops[i].kind != UT_OP_SAMPLE;
-    e->tail = find_tail(e);
+    e->tail = find_tail(e, b);
     for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
         st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
     if (st == UTTER_OK)

@@ -317,6 +317,7 @@ struct cu_run {
     int32_t n_t; /* of the launches: what was asked for, or the next length that has a graph */
     cu_stream stream;
     cu_result result;  /* the first failure */
+    bool in_graph;     /* all that ran before has ended when the first launch begins */
     cu_record *record; /* not NULL: launches go here */
 };
 

@@ -153,7 +153,9 @@ static void capture(cu_run *r, cu_captured *c)
     r->result = d->capture_begin(r->stream, CU_CAPTURE_THREAD_LOCAL);
     if (r->result != CU_OK)
         return;
+    r->in_graph = true;
     launch_all(r, c);
+    r->in_graph = false;
     const cu_result ended = d->capture_end(r->stream, &graph);
     if (r->result == CU_OK)
         r->result = ended;

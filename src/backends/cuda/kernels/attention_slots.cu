@@ -123,41 +123,99 @@ template <int D> struct step_vectors {
     }
 };
 
+/* Positions that the row sees, and the chunks and tiles that they are in. */
+struct step_positions {
+    int pos, oldest, made; /* from `made` on they are the block's own */
+    int first_chunk, chunks;
+
+    UT_DEVICE_MEMBER step_positions(const cu_split_args &s, int stand, int row)
+    {
+        const int64_t at = (int64_t)s.a.first_pos + stand;
+        const int pos0 = at < 0 ? 0 : at > 0x3fffffff ? 0x3fffffff : (int)at;
+        pos = pos0 + row;
+        made = s.qkv.x ? pos0 : pos + 1;
+        oldest = pos - s.a.reach + 1 > 0 ? pos - s.a.reach + 1 : 0;
+        first_chunk = oldest / CHUNK;
+        chunks = pos / CHUNK - first_chunk + 1;
+    }
+    UT_DEVICE_MEMBER bool is_own(int p) const
+    {
+        return (unsigned)(p - made) < (unsigned)(pos + 1 - made);
+    }
+    UT_DEVICE_MEMBER int blocks() const
+    {
+        return (int)gridDim.x < chunks ? (int)gridDim.x : chunks;
+    }
+};
+
+/* The block's tiles one by one, counted from position 0. */
+struct step_walk {
+    int chunk, tile;
+
+    UT_DEVICE_MEMBER step_walk(const step_positions &p) : chunk((int)blockIdx.x) { begin(p); }
+    UT_DEVICE_MEMBER void begin(const step_positions &p)
+    {
+        const int first = (p.first_chunk + chunk) * TILES;
+        tile = first > p.oldest / KEYS ? first : p.oldest / KEYS;
+    }
+    UT_DEVICE_MEMBER bool more(const step_positions &p) const { return chunk < p.chunks; }
+    /* Is it the last of its chunk? */
+    UT_DEVICE_MEMBER bool ends(const step_positions &p) const
+    {
+        return (tile + 1) % TILES == 0 || tile == p.pos / KEYS;
+    }
+    UT_DEVICE_MEMBER step_walk after(const step_positions &p) const
+    {
+        step_walk next = *this;
+        if (ends(p)) {
+            next.chunk += (int)gridDim.x;
+            next.begin(p);
+        } else {
+            next.tile++;
+        }
+        return next;
+    }
+};
+
 /* Tiles of keys and values: 8 dimensions of every STEP-th position to a thread. */
 template <int D> struct step_source {
     enum { CHUNKS = D / 8, STEP = THREADS / CHUNKS };
     const uint16_t *keys, *values; /* at row 0 of the caches */
-    int stride, capacity, oldest, made;
+    int stride, capacity;
 
-    UT_DEVICE_MEMBER step_source(const cu_attention_args &a, int64_t of_head, int oldest, int made)
+    UT_DEVICE_MEMBER step_source(const cu_attention_args &a, int64_t of_head)
         : keys((const uint16_t *)a.cache_k + of_head + 8 * (threadIdx.x % CHUNKS)),
           values((const uint16_t *)a.cache_v + of_head + 8 * (threadIdx.x % CHUNKS)),
-          stride(a.kv_heads * D), capacity(a.capacity), oldest(oldest), made(made)
+          stride(a.kv_heads * D), capacity(a.capacity)
     {
     }
-    /* Positions [first, first + KEYS) of [oldest, made), zeros for others. */
-    UT_DEVICE_MEMBER void copy(uint4 *tile, int first) const
+    /* Those of a tile that the caches have, zeros for those that nobody sees. */
+    UT_DEVICE_MEMBER void copy(uint4 *to, int tile, const step_positions &seen) const
     {
         const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
-        const int place = first % capacity + row;
+        const int first = tile * KEYS, place = first % capacity + row;
 #pragma unroll
         for (int r = 0; r < KEYS; r += STEP) {
             const int p = first + row + r;
-            const bool live = p >= oldest && p < made;
-            int at = place + r;
-            if (at >= capacity)
-                at %= capacity;
-            uint4 *to = tile + (row + r) * CHUNKS + swizzle(row + r, chunk);
-            copy_async(to, keys + (int64_t)at * stride, live);
-            copy_async(to + KEYS * CHUNKS, values + (int64_t)at * stride, live);
+            const bool live = p >= seen.oldest && p < seen.made;
+            int at = live ? place + r : 0;
+            while (at >= capacity)
+                at -= capacity;
+            uint4 *there = to + (row + r) * CHUNKS + swizzle(row + r, chunk);
+            if (!seen.is_own(p)) {
+                copy_async(there, keys + (int64_t)at * stride, live);
+                copy_async(there + KEYS * CHUNKS, values + (int64_t)at * stride, live);
+            }
         }
     }
-    /* The lines of positions [first, end). */
-    UT_DEVICE_MEMBER void prefetch(int first, int end) const
+    /* The lines of the block's first chunk. */
+    UT_DEVICE_MEMBER void prefetch(const step_positions &seen) const
     {
-        const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
-        for (int p = first + row; p < end; p += STEP)
-            if (chunk % 8 == 0) {
+        const int first = (seen.first_chunk + (int)blockIdx.x) * CHUNK;
+        const int end = first + CHUNK < seen.made ? first + CHUNK : seen.made;
+        int p = first > seen.oldest ? first : seen.oldest;
+        for (p += (int)threadIdx.x / CHUNKS; p < end; p += STEP)
+            if (threadIdx.x % 8 == 0) {
                 prefetch_line(keys + (int64_t)(p % capacity) * stride);
                 prefetch_line(values + (int64_t)(p % capacity) * stride);
             }
@@ -287,40 +345,29 @@ template <int D> UT_DEVICE void attention_slots(const cu_split_args &s)
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     const step_row t(a);
     const step_result result(s, t.slot, t.row, t.head);
-    const auto oldest_of = [&](int pos) { return pos - a.reach + 1 > 0 ? pos - a.reach + 1 : 0; };
-    const auto position = [&](int64_t at) {
-        return at < 0 ? 0 : at > 0x3fffffff ? 0x3fffffff : (int)at;
-    };
+    const step_source<D> source(a, t.of_head);
     const int32_t *stands = a.pos ? a.pos + t.slot * a.pos_slot : NULL;
-
-    { /* perhaps not the position yet, but most often */
-        const int pos = position((int64_t)a.first_pos + (stands ? __ldcg(stands) : 0) + t.row);
-        const int oldest = oldest_of(pos), chunk = (oldest / CHUNK + (int)blockIdx.x) * CHUNK;
-        const int end = chunk + CHUNK < pos ? chunk + CHUNK : pos;
-        step_source<D>(a, t.of_head, 0, 0).prefetch(chunk > oldest ? chunk : oldest, end);
-    }
+    /* unless s.early, perhaps not yet, but most often */
+    step_positions seen(s, stands ? __ldcg(stands) : 0, t.row);
+    if (s.early && (int)blockIdx.x < seen.chunks)
+        source.copy(tiles, step_walk(seen).tile, seen);
+    else if (!s.early)
+        source.prefetch(seen);
     let_next_start();
     wait_for_previous();
 
-    const int stand = stands ? __ldcg(stands) : 0;
+    const int stand = s.early || !stands ? 0 : __ldcg(stands);
     step_vectors<D> v(s, t, vectors);
     if (s.qkv.x && warp < v.count())
         v.load(warp);
-    const int pos0 = position((int64_t)a.first_pos + stand), pos = pos0 + t.row;
-    const int oldest = oldest_of(pos), first_chunk = oldest / CHUNK;
-    const int chunks = pos / CHUNK - first_chunk + 1;
-    const int blocks = (int)gridDim.x < chunks ? (int)gridDim.x : chunks;
-    if ((int)blockIdx.x >= blocks)
-        return;
-    const int made = s.qkv.x ? pos0 : pos + 1; /* from here on they are the block's own */
-    const step_source<D> source(a, t.of_head, oldest, made);
-    const auto begin_of = [&](int chunk) { /* its first tile, counted from position 0 */
-                                           const int begin = (first_chunk + chunk) * TILES;
-                                           return begin > oldest / KEYS ? begin : oldest / KEYS;
-    };
-    int i = begin_of((int)blockIdx.x);
-    source.copy(tiles, i * KEYS);
+    if (!s.early) {
+        seen = step_positions(s, stand, t.row);
+        if ((int)blockIdx.x < seen.chunks)
+            source.copy(tiles, step_walk(seen).tile, seen);
+    }
     copy_group_end();
+    if ((int)blockIdx.x >= seen.blocks())
+        return;
     if (s.qkv.x)
         for (int i = warp; i < v.count(); i += WARPS) {
             if (i != warp)
@@ -335,7 +382,7 @@ template <int D> UT_DEVICE void attention_slots(const cu_split_args &s)
     if (s.qkv.x && t.head % (a.heads / a.kv_heads) == 0 && blockIdx.x == 0)
         for (int i = threadIdx.x; i < 2 * words; i += THREADS) {
             uint32_t *cache = (uint32_t *)(i < words ? s.qkv.cache_k : s.qkv.cache_v);
-            cache[(t.of_head + (int64_t)(pos % a.capacity) * a.kv_heads * D) / 2 + i % words] =
+            cache[(t.of_head + (int64_t)(seen.pos % a.capacity) * a.kv_heads * D) / 2 + i % words] =
                 ((const uint32_t *)v.own)[2 * t.row * words + i];
         }
     uint32_t fq[D / 16][4];
@@ -351,40 +398,36 @@ template <int D> UT_DEVICE void attention_slots(const cu_split_args &s)
         }
 
     step_sums<D> sums;
-    int chunk = blockIdx.x;
+    int buffer = 0;
 #pragma unroll 1
-    for (int turn = 0, next; chunk < chunks; i = next, turn ^= 1) {
-        const int first = i * KEYS;
-        next = i + 1;
-        const bool ends = next % TILES == 0 || next > pos / KEYS; /* the chunk */
-        if (ends)
-            next = begin_of(chunk + (int)gridDim.x);
-        uint4 *tile = tiles + turn * 2 * TILE;
-        if (next <= pos / KEYS)
-            source.copy(tiles + (turn ^ 1) * 2 * TILE, next * KEYS);
+    for (step_walk now(seen), next(now); now.more(seen); now = next, buffer ^= 1) {
+        const int first = now.tile * KEYS, mine = first + 16 * warp;
+        const bool ends = now.ends(seen);
+        uint4 *tile = tiles + buffer * 2 * TILE;
+        next = now.after(seen);
+        if (next.more(seen))
+            source.copy(tiles + (buffer ^ 1) * 2 * TILE, next.tile, seen);
         copy_group_end();
-        if (made < first + KEYS)
-            for (int c = threadIdx.x; c < (pos + 1 - made) * 2 * CHUNKS; c += THREADS) {
-                const int r = c / (2 * CHUNKS), row = made + r - first;
+        if (seen.made < first + KEYS)
+            for (int c = threadIdx.x; c < (seen.pos + 1 - seen.made) * 2 * CHUNKS; c += THREADS) {
+                const int r = c / (2 * CHUNKS), row = seen.made + r - first;
                 if (row >= 0 && row < KEYS)
                     v.put(tile, r, row, c / CHUNKS % 2, c % CHUNKS);
             }
         copy_wait<1>();
         __syncthreads();
-        const int mine = first + 16 * warp;
-        if (mine <= pos && mine + 15 >= oldest)
-            sums.add(fq, tile + 16 * warp * CHUNKS, mine, oldest, pos, a.scale * 1.44269504f);
+        if (mine <= seen.pos && mine + 15 >= seen.oldest)
+            sums.add(fq, tile + 16 * warp * CHUNKS, mine, seen.oldest, seen.pos,
+                     a.scale * 1.44269504f);
         if (ends) {
             sums.leave(of_warps, G);
             sums = step_sums<D>();
         }
-        __syncthreads(); /* the buffer is free for the tile after the next */
-        if (ends) {
-            result.add_warps(of_warps, G, chunks, chunk);
-            chunk += gridDim.x;
-        }
+        __syncthreads(); /* the buffer is free */
+        if (ends)
+            result.add_warps(of_warps, G, seen.chunks, now.chunk);
     }
-    result.combine(G, chunks, blocks, THREADS);
+    result.combine(G, seen.chunks, seen.blocks(), THREADS);
 }
 #endif
 
