@@ -48,8 +48,9 @@ static bool is_fixed_op(const ut_plan *p, const ut_op *op)
     return true;
 }
 
-/* Are a decoder's products of several slots on tensor cores, and ahead of the kernel in front? Then
- * a graph of steps is faster than phases, which have x in blocks that every block looks for. */
+/* Are a decoder's products of several slots on tensor cores, and does a kernel begin before the one
+ * in front has ended? Then a graph of steps is faster than phases, from two slots on (by figures of
+ * an H200; not by timing at load, so that a seed's codes are the same every time). */
 static bool steps_are_faster(const cu_exec *e, const cu_backend *b)
 {
     return b->frames == CU_FRAMES_AUTO && b->hopper && b->precision == UT_PRECISION_BF16 &&

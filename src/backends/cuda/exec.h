@@ -61,7 +61,8 @@ typedef struct cu_staging {
 /* How frames run, and what of a prompt follows its last row. The results of PHASES and WHOLE are
  * the same bits. */
 typedef enum cu_frames {
-    CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases */
+    CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases and has not
+                         several slots whose steps are faster (compile.c) */
     CU_FRAMES_STEPS,  /* a captured graph of one kernel or two per operation */
     CU_FRAMES_PHASES, /* a captured graph of one kernel per phase */
     CU_FRAMES_WHOLE   /* one kernel for all */
