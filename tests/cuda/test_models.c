@@ -1,6 +1,6 @@
 /* test_models.c - frames of the models at widths that tensor cores take, on the emulated GPU: that
- * they go the fast way, of which a plan of another form says nothing but that it is slow, and that
- * one kernel makes the codes that a launch per phase does. */
+ * they go the fast way, of which a plan of another form says nothing but that it is slow, that one
+ * kernel makes the codes that a launch per phase does, and what of several slots may be early. */
 #include "backends/cuda/frame.h"
 #include "base/os.h"
 #include "engine/batch.h"
@@ -49,7 +49,7 @@ static int make_all(void **state)
     return 0;
 }
 
-static utter_engine *open_engine(const checkpoint *c, cu_frames how)
+static utter_engine *open_engine(const checkpoint *c, cu_frames how, int slots)
 {
     const ut_model_options options = {.max_positions = 160};
     const ut_backend_params params = {.precision = UT_PRECISION_BF16};
@@ -63,7 +63,7 @@ static utter_engine *open_engine(const checkpoint *c, cu_frames how)
         ut_backend_open(&b, "cuda", &params, &err) != UTTER_OK)
         fail_msg("%s", err.msg);
     ((cu_backend *)b)->frames = how;
-    if (ut_engine_new(m, b, dir, 1, &e, &err) != UTTER_OK)
+    if (ut_engine_new(m, b, dir, slots, &e, &err) != UTTER_OK)
         fail_msg("%s", err.msg);
     return e;
 }
@@ -94,7 +94,7 @@ static void look_at_frame(const checkpoint *c, const utter_engine *e)
 
 static void make_codes(const checkpoint *c, cu_frames how, int32_t codes[MOST_CODES])
 {
-    utter_engine *e = open_engine(c, how);
+    utter_engine *e = open_engine(c, how, 1);
     const ut_model *m = e->model;
     const int32_t all = (FRAMES + 1) * m->codec.n_codebooks;
     ut_prompt prompt;
@@ -143,8 +143,41 @@ static void frames_go_the_fast_way(void **state)
     }
 }
 
+/* Frames of two slots are steps where nothing else was asked for. Attention reads its caches before
+ * the kernel in front has ended in all layers of the large transformer, whose rows are of earlier
+ * runs, and in the small one's first pass, which sees none; its later passes see rows that earlier
+ * ones of the run have made, and must wait. */
+static void several_slots_are_steps(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHECKPOINTS; i++) {
+        utter_engine *e = open_engine(&checkpoints[i], CU_FRAMES_AUTO, 2);
+        const cu_exec *one = (const cu_exec *)e->frames[0], *two = (const cu_exec *)e->frames[1];
+        const ut_plan *p = two->head.plan;
+        int early = 0, fused = 0;
+        assert_non_null(one->frame);
+        assert_int_equal(two->n_slots, 2);
+        assert_int_equal(two->frames, CU_FRAMES_STEPS);
+        for (int32_t k = 0; k < p->n_ops; k++) {
+            const ut_tid keys = p->ops[k].in[2];
+            bool first = true;
+            if (p->ops[k].kind != UT_OP_ATTENTION)
+                continue;
+            for (int32_t j = 0; j < k; j++)
+                first = first && (p->ops[j].kind != UT_OP_ATTENTION || p->ops[j].in[2] != keys);
+            assert_int_equal(two->steps[k].links.early, first);
+            assert_true(two->steps[k].links.qkv >= 0);
+            early += two->steps[k].links.early;
+            fused++;
+        }
+        assert_true(early > 0 && early < fused);
+        utter_engine_close(e);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(frames_go_the_fast_way)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(frames_go_the_fast_way),
+                                       cmocka_unit_test(several_slots_are_steps)};
     return cmocka_run_group_tests(tests, make_all, NULL);
 }

@@ -50,7 +50,8 @@
 #define CU_SLOTS_MOST                      8   /* parts of a sum */
 #define CU_SLOTS_COLUMNS                   256 /* of a part, and of each step of longer ones */
 #define CU_SLOTS_WIDE                      384
-#define CU_SLOTS_X(columns)                ((columns) + 32) /* 16 bytes of 2 rows by 4 lanes cover all banks */
+/* from row to row of x: 16 bytes of 2 rows by 4 lanes cover all banks */
+#define CU_SLOTS_X(columns) ((columns) + 32)
 /* sent: rows that parts send to the block that adds them, over all parts */
 #define CU_SLOTS_SHARED(rows, steps, columns, sent)                                                \
     ((rows) * ((steps)*CU_SLOTS_X(columns) * 2 + 2 * CU_SLOTS_PITCH * 4) +                         \

@@ -211,6 +211,8 @@ typedef struct cu_links {
     int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
     int32_t group;        /* steps of slots in one launch, this one the first; 0: none */
     bool no_f32;          /* nobody reads the result as f32 */
+    bool early;           /* attention: nothing in front of it in the run changes what it reads of
+                             its caches and its position */
     float eps;            /* of the norm that is part of a linear */
     int32_t ldx, ldy;     /* elements of a row */
     int32_t square_tiles; /* of square, a maker's tiles of outputs */

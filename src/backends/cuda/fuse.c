@@ -163,7 +163,11 @@ static void fuse_qkv(fuser *f, int32_t i)
     for (int k = 0; k < 5; k++)
         if (written_between(f, op->in[k], i, r.last))
             return;
-    f->e->steps[r.last].links.qkv = i;
+    cu_links *l = &f->e->steps[r.last].links;
+    l->qkv = i;
+    l->early = true; /* keys, values and position */
+    for (int k = 2; k < 5; k++)
+        l->early = l->early && !written_between(f, op->in[k], -1, i);
     merge(f, i, r.last);
 }
 

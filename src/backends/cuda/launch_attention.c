@@ -99,32 +99,6 @@ static split_grid cut_split(const cu_exec *e, const cu_backend *b, const cu_step
     return g;
 }
 
-/* Which state a tensor is, or -1. */
-static int32_t state_of(const cu_exec *e, ut_tid t)
-{
-    const ut_tensor *tensor = t == UT_NONE ? NULL : &e->head.plan->tensors[t];
-    return tensor && tensor->role == UT_STATE ? tensor->state : -1;
-}
-
-/* Does nothing of this run change what the step reads of its caches and its position, but itself?
- * Then both are as earlier runs left them, and need not be waited for. */
-static bool is_left_alone(const cu_exec *e, const cu_step *s)
-{
-    const int32_t mine[] = {state_of(e, s->op->in[2]), state_of(e, s->op->in[3]),
-                            state_of(e, s->op->in[4])};
-    for (const cu_step *other = e->steps; other < s; other++) {
-        const ut_op *op = other->op;
-        const bool caches = op->kind == UT_OP_QKV && other != &e->steps[s->links.qkv];
-        const ut_tid changed[] = {op->out[0], op->out[1], caches ? op->in[2] : UT_NONE,
-                                  caches ? op->in[3] : UT_NONE};
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 3; j++)
-                if (mine[j] >= 0 && state_of(e, changed[i]) == mine[j])
-                    return false;
-    }
-    return true;
-}
-
 static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *attention)
 {
     const split_grid g = cut_split(r->e, r->b, s);
@@ -139,7 +113,7 @@ static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *a
     args.ldy = s->links.ldy;
     size_t shared = (size_t)g.shared;
     if (s->links.qkv >= 0) {
-        args.early = r->in_graph && is_left_alone(r->e, s);
+        args.early = r->in_graph && s->links.early;
         cu_arguments_of(r, &r->e->steps[s->links.qkv], &args.qkv, sizeof args.qkv);
         const size_t own = 2 * (size_t)a->rows * (size_t)a->dim;
         shared += g.threads == CU_STEP_THREADS ? 2 * own

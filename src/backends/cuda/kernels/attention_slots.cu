@@ -6,55 +6,11 @@
  * Rotation and caches may be part of it, as in attention_split.cu. */
 #include "backends/cuda/kernels/mma.cuh"
 #include "backends/cuda/kernels/partial.cuh"
+#include "backends/cuda/kernels/rotate.cuh"
 
 #if UT_MMA
 enum { KEYS = CU_STEP_KEYS, THREADS = CU_STEP_THREADS, WARPS = THREADS / 32 };
 enum { CHUNK = CU_STEP_CHUNK, TILES = CHUNK / KEYS };
-
-/* A head's vector of one row, of which a lane has pairs to turn: pair lane, lane + 32, ... */
-template <int D> struct head_vector {
-    float x[D / 64][2], gain[D / 64][2], turn[D / 64][2];
-
-    /* Elements of a pair. */
-    static UT_DEVICE_MEMBER int of(const cu_qkv_args &a, int p, int second)
-    {
-        const int pair = threadIdx.x % 32 + 32 * p;
-        return a.halves ? pair + second * (D / 2) : 2 * pair + second;
-    }
-    /* gains 0: there is no norm; angles 0: it is not turned. */
-    UT_DEVICE_MEMBER void load(const cu_qkv_args &a, const float *from, const float *gains,
-                               const float *angles)
-    {
-#pragma unroll
-        for (int p = 0; p < D / 64; p++)
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                x[p][j] = from[of(a, p, j)];
-                gain[p][j] = gains ? gains[of(a, p, j)] : 1.0f;
-                turn[p][j] = angles ? angles[2 * (threadIdx.x % 32 + 32 * p) + j] : 1.0f - j;
-            }
-    }
-    UT_DEVICE_MEMBER void norm(float eps)
-    {
-        float square = 0.0f;
-#pragma unroll
-        for (int p = 0; p < D / 64; p++)
-            square += x[p][0] * x[p][0] + x[p][1] * x[p][1];
-        const float scale = 1.0f / sqrtf(warp_sum(square) / (float)D + eps);
-#pragma unroll
-        for (int p = 0; p < D / 64; p++)
-            x[p][0] *= scale * gain[p][0], x[p][1] *= scale * gain[p][1];
-    }
-    UT_DEVICE_MEMBER void store(const cu_qkv_args &a, int type, void *to) const
-    {
-#pragma unroll
-        for (int p = 0; p < D / 64; p++) {
-            const float c = turn[p][0], s = turn[p][1];
-            store_element(type, to, (size_t)of(a, p, 0), x[p][0] * c - x[p][1] * s);
-            store_element(type, to, (size_t)of(a, p, 1), x[p][1] * c + x[p][0] * s);
-        }
-    }
-};
 
 /* What a block makes: G heads of a row that share keys. */
 struct step_row {

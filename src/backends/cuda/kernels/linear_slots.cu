@@ -20,8 +20,7 @@ struct slots_tile {
     int n_y;            /* columns of the result */
     int m0, all;        /* rows: the first, of all slots */
     int k0, part, parts;
-    int r0,
-        share; /* rows that this block finishes: from r0 on, as many of the tile's as are there */
+    int r0, share; /* rows of the tile that this block finishes, if there are so many */
 
     UT_DEVICE_MEMBER slots_tile(const cu_slots_args &s, int rows, int columns)
         : outputs(s.swiglu ? CU_SLOTS_N / 2 : CU_SLOTS_N),
@@ -124,6 +123,7 @@ struct slots_pair {
         scale = s.square ? 1.0f / sqrtf(sum_of_row(s.swiglu, square) / (float)s.a.k + s.eps) : 1.0f;
     }
 
+    /* What few products of a decoding step have behind them, to output o + j. */
     UT_DEVICE_MEMBER float rare(const cu_linear_args &a, int j, float v) const
     {
         if (j >= n)
