@@ -43,6 +43,9 @@ void test_bf16_linears(void)
         test_linear(70, 96, UT_BF16, 1, 0, UT_ACT_NONE, true);
         test_linear(200, 530, UT_BF16, 20, 0, UT_ACT_GELU, true);
         test_linear(2900, 72, UT_BF16, 20, 0, UT_ACT_NONE, false); /* large tiles */
+        test_linear(80, 1088, UT_BF16, 20, 0, UT_ACT_SNAKE, true);
+        test_linear(208, 192, UT_BF16, 16, 0, UT_ACT_NONE, true);
+        test_linear(4176, 640, UT_BF16, 20, 0, UT_ACT_GELU, true);
         tested->ops->close(tested);
     }
     tested = usual;
@@ -72,4 +75,8 @@ void test_linears(void)
     test_linear(66, 256, UT_BF16, 0, 11, UT_ACT_NONE, false);
     test_linear(20, 3200, UT_BF16, 0, 3, UT_ACT_NONE, true);   /* columns in two turns */
     test_linear(2900, 72, UT_BF16, 20, 0, UT_ACT_NONE, false); /* large tiles */
+    test_linear(1104, 1088, UT_BF16, 20, 0, UT_ACT_NONE, true);
+    if (ops_large) /* the same of many rows */
+        for (int32_t n_out = 1024; n_out <= 4608; n_out += 1792)
+            test_linear(n_out, 1088, UT_BF16, 150, 0, UT_ACT_SILU, true);
 }

@@ -103,6 +103,10 @@ static void test_units(void)
     const int32_t rows = ops_large ? 320 : 26; /* those of a step */
     test_taps(64, 136, rows, 3, 9);
     test_taps(128, 260, rows, 2, 1);
+    test_taps(64, 80, rows, 7, 3); /* whole groups of outputs */
+    test_taps(192, 208, rows, 2, 9);
+    test_taps(128, 416, rows, 7, 1);
+    test_taps(128, 80, 8, 3, 2); /* slots that are parts of a tile */
 }
 
 /* A codec's last convolution: one output, of what is between it and the snake. */

@@ -262,7 +262,8 @@ static bool release(unsigned n)
         if (grid)
             release_if_all(b, team, AT_GRID);
         any = release_if_all(b, block_threads, AT_BLOCK) || any;
-        any = release_if_all(b, team, AT_TEAM) || any;
+        for (unsigned t = b; t + team <= b + block_threads; t += team)
+            any = release_if_all(t, team, AT_TEAM) || any;
     }
     for (unsigned w = 0; w < n; w += 32)
         any = release_if_all(w, 32, AT_WARP) || any;
@@ -620,10 +621,10 @@ API cuTensorMapEncodeTiled(cu_tensor_map *out, int type, unsigned rank, uint64_t
                            const uint32_t *steps, int interleave, int swizzle, int, int fill)
 {
     emu_tensor t = {};
-    enum { F16 = 6, BF16 = 9, SWIZZLE_128 = 3 };
-    if ((type != F16 && type != BF16) || rank < 3 || rank > 4 || base % 16 ||
-        (uintptr_t)out % 16 || interleave || swizzle != SWIZZLE_128 || fill || box[0] != 64 ||
-        box[rank - 1] != 1)
+    enum { F16 = 6, BF16 = 9, SWIZZLE_64 = 2, SWIZZLE_128 = 3 };
+    if ((type != F16 && type != BF16) || rank < 3 || rank > 5 || base % 16 ||
+        (uintptr_t)out % 16 || interleave || swizzle != (box[0] == 64 ? SWIZZLE_128 : SWIZZLE_64) ||
+        fill || (box[0] != 64 && box[0] != 32) || (rank < 5 && box[rank - 1] != 1))
         return INVALID; /* the only boxes that the library asks for */
     for (unsigned i = 0; i < rank; i++) {
         if (dims[i] == 0 || dims[i] > UINT32_MAX || box[i] > 256 || steps[i] != 1)

@@ -59,6 +59,14 @@ struct emu_kernel {
 #define UT_KERNEL_AHEAD                               UT_KERNEL
 #define UT_KERNEL_AHEAD_OF(name, args_type, threads)  UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
+static inline float cosine(float x)
+{
+    return cosf(x);
+}
+template <class T> static inline void store_whole(T *to, T v)
+{
+    *to = v;
+}
 static inline float power_of_2(float x)
 {
     return exp2f(x);
@@ -70,6 +78,10 @@ static inline void wait_for_previous(void) {}
 
 void __syncthreads(void);
 void block_meet(void);
+static inline void team_meet(int)
+{
+    block_meet(); /* of each CU_THREADS threads */
+}
 void __syncwarp(void);
 int __syncthreads_or(int any);
 static inline void __threadfence_system(void) {}
@@ -171,19 +183,21 @@ static inline void copy_start(void *dst, const void *src, uint32_t bytes, const 
 {
     memcpy(dst, src, bytes);
 }
-/* A tensor of three or four dimensions and a box of it, as cuTensorMapEncodeTiled gets them. */
+/* A tensor of three to five dimensions and a box of it, as cuTensorMapEncodeTiled gets them. */
 struct emu_tensor {
     const unsigned char *base;
-    uint64_t stride[3];
-    uint32_t dims[4], box[4], rank;
+    uint64_t stride[4];
+    uint32_t dims[5], box[5], rank;
 };
 static_assert(sizeof(emu_tensor) <= sizeof(cu_tensor_map), "it is kept there");
-/* 128 bytes as line number `line` of a box; from NULL: zeros. */
-static inline void emu_put_line(void *box, uint32_t line, const unsigned char *from)
+/* 128 or 64 bytes as line number `line` of a box; from NULL: zeros. */
+static inline void emu_put_line(void *box, const emu_tensor &t, uint32_t line,
+                                const unsigned char *from)
 {
     static const unsigned char none[128] = {0};
-    for (uint32_t group = 0; group < 8; group++)
-        memcpy(static_cast<unsigned char *>(box) + line * 128 + (group ^ line % 8) * 16,
+    const uint32_t groups = t.box[0] / 8, turn = groups == 8 ? line % 8 : line / 2 % 4;
+    for (uint32_t group = 0; group < groups; group++)
+        memcpy(static_cast<unsigned char *>(box) + (line * groups + (group ^ turn)) * 16,
                (from ? from : none) + group * 16, 16);
 }
 /* What is not in the tensor is 0. */
@@ -194,7 +208,7 @@ static inline void copy_box(void *dst, const cu_tensor_map *map, int h, int row,
     memcpy(&t, map, sizeof t);
     for (uint32_t line = 0; line < t.box[1] * t.box[2]; line++) {
         const uint64_t i = (uint64_t)h + line % t.box[1], r = (uint64_t)row + line / t.box[1];
-        emu_put_line(dst, line,
+        emu_put_line(dst, t, line,
                      i < t.dims[1] && r < t.dims[2]
                          ? t.base + i * t.stride[0] + r * t.stride[1] + (uint64_t)slot * t.stride[2]
                          : nullptr);
@@ -207,10 +221,26 @@ static inline void copy_tile(void *dst, const cu_tensor_map *map, int k, int row
     memcpy(&t, map, sizeof t);
     for (uint32_t line = 0; line < t.box[1]; line++) {
         const uint64_t r = (uint64_t)row + line;
-        emu_put_line(dst, line,
-                     r < t.dims[1] && (uint32_t)k + 64 <= t.dims[0]
+        emu_put_line(dst, t, line,
+                     r < t.dims[1] && (uint32_t)k + t.box[0] <= t.dims[0]
                          ? t.base + r * t.stride[0] + (uint64_t)slot * t.stride[1] + 2 * k
                          : nullptr);
+    }
+}
+static inline void copy_outputs(void *dst, const cu_tensor_map *map, int k, int first,
+                                const uint64_t *)
+{
+    emu_tensor t;
+    memcpy(&t, map, sizeof t);
+    for (uint32_t line = 0; line < t.box[1] * t.box[2] * t.box[3] * t.box[4]; line++) {
+        const uint32_t at[] = {line % t.box[1], line / t.box[1] % t.box[2],
+                               line / (t.box[1] * t.box[2]) % t.box[3],
+                               (uint32_t)first + line / (t.box[1] * t.box[2] * t.box[3])};
+        const unsigned char *from = t.base + 2 * k;
+        for (int i = 0; i < 4; i++)
+            from += at[i] * t.stride[i];
+        emu_put_line(dst, t, line,
+                     at[3] < t.dims[4] && (uint32_t)k + t.box[0] <= t.dims[0] ? from : nullptr);
     }
 }
 static inline void prefetch_map(const cu_tensor_map *) {}

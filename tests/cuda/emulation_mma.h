@@ -103,6 +103,59 @@ template <int N> static inline void copy_wait(void)
     emu_copy_wait(N);
 }
 
+/* ---- Products of groups of warps: made at once ------------------------------------------------
+ */
+
+#define UT_GROUPS 1
+
+/* 16 bytes of a tile of shared memory. */
+struct group_at {
+    size_t at; /* from the begin of all, which is a multiple of 1024 on a device */
+    group_at operator+(int groups) const { return {at + (size_t)groups * 16}; }
+};
+static inline group_at group_place(const void *p)
+{
+    return {(size_t)(static_cast<const unsigned char *>(p) - emu_shared())};
+}
+static inline void group_sees_memory(void) {}
+static inline void group_begin(void) {}
+static inline void group_close(void) {}
+template <int N, int TILES> static inline void group_wait(float (*)[4]) {}
+
+/* Columns 0 .. 15 from `from` on, of row `row` of lines of 16 groups bytes. */
+template <bool HALF>
+static inline void emu_tile_row(group_at from, int row, int groups, float v[16])
+{
+    for (unsigned k = 0; k < 16; k++) {
+        const size_t at = from.at + (size_t)(row * groups) * 16 + 2 * k;
+        const size_t turn = groups == 8 ? at >> 7 & 7 : at >> 7 & 3;
+        uint16_t bits;
+        memcpy(&bits, emu_shared() + (at ^ turn << 4), sizeof bits);
+        v[k] = emu_number<HALF>(bits);
+    }
+}
+
+template <int N, bool HALF, int GROUPS = 8> struct group_product {
+    static void make(float (*c)[4], group_at a, group_at b, bool more)
+    {
+        const int row = (int)(threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4);
+        float x[2][16], w[16];
+        emu_tile_row<HALF>(a, row, GROUPS, x[0]);
+        emu_tile_row<HALF>(a, row + 8, GROUPS, x[1]);
+        for (int j = 0; j < N / 8; j++)
+            for (int i = 0; i < 2; i++) {
+                emu_tile_row<HALF>(b, 8 * j + (int)(threadIdx.x % 4) * 2 + i, GROUPS, w);
+                for (int h = 0; h < 2; h++) {
+                    float *sum = &c[j][2 * h + i];
+                    if (!more)
+                        *sum = 0.0f;
+                    for (int k = 0; k < 16; k++)
+                        *sum += x[h][k] * w[k];
+                }
+            }
+    }
+};
+
 static inline uint4 load_once(const void *p)
 {
     return *static_cast<const uint4 *>(p);

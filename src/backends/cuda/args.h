@@ -40,6 +40,11 @@
 #define CU_MMA_STAGES       4
 #define CU_MMA_SHARED(m, n) (CU_MMA_STAGES * ((m) + (n)) * 128)
 #define CU_MMA_GATES        (CU_MMA_STAGES * 8) /* more, where tiles come as boxes */
+/* linear_group.cu: the most buffers, and what is behind them in shared memory with tiles of n
+ * outputs, of f16 or not. */
+#define CU_GROUP_STAGES           8
+#define CU_GROUP_COLUMNS(n, half) (4 * ((half) ? 6 * (n) : 2 * (n) + 16))
+#define CU_GROUP_REST(n, half)    (CU_GROUP_COLUMNS(n, half) + 2 * CU_GROUP_STAGES * 8)
 /* The same for a convolution whose rows of x stay: 128 of them, and `reach` more. The results pass
  * through it, too. */
 #define CU_TAPS_X(channels, reach)         ((128 + (reach) + 7) / 8 * 8 * (channels)*2)
@@ -65,6 +70,10 @@
 #define CU_UNIT_SHARED(channels, reach)                                                            \
     (CU_UNIT_ROWS * (CU_UNIT_CHANNELS + 8) * 4 + CU_UNIT_STAGES * CU_UNIT_CHANNELS * 64 +          \
      (CU_UNIT_ROWS + (reach)) * ((channels) / 8 + 1) * 16)
+/* The same of linear_unit_group.cu, which has both matrices there, and x of two teams. */
+#define CU_UNIT_GROUP_SHARED(taps, span)                                                           \
+    (((taps) + 1) * CU_UNIT_CHANNELS * CU_UNIT_CHANNELS * 2 + 2 * (span)*CU_UNIT_CHANNELS * 2 +    \
+     2 * CU_GROUP_COLUMNS(CU_UNIT_CHANNELS, 1) + 3 * 8)
 /* linear_one.cu: rows of a block, and shared memory where W has so many columns and x so many
  * channels, and taps see `reach` rows further. */
 #define CU_ONE_ROWS                         (CU_THREADS / 4)
@@ -140,6 +149,17 @@ typedef struct cu_box_args {
     cu_tile_args t;
 } cu_box_args;
 
+/* The same for linear_group.cu, W by groups of 16 rows. */
+typedef struct cu_group_args {
+    UT_ALIGN(64) cu_tensor_map x;
+    cu_tensor_map w;
+    cu_tile_args t;
+    int32_t stages; /* buffers */
+    int32_t span;   /* rows of x that stay, a multiple of 8 */
+    int32_t x_rows; /* of a slot of x: whole tiles, or 8 .. of a tile's rows; or of all slots */
+    int32_t pad;
+} cu_group_args;
+
 /* Two linears of as many channels: taps, f16 and a snake or the like, whose result only the second
  * reads, and that (one tap), which may have a residual and all else. dilation: rows from tap to
  * tap.
@@ -148,6 +168,14 @@ typedef struct cu_unit_args {
     cu_tile_args first, second;
     int32_t taps, dilation;
 } cu_unit_args;
+
+/* The same for linear_unit_group.cu: boxes of 32 columns. */
+typedef struct cu_unit_group_args {
+    UT_ALIGN(64) cu_tensor_map x;
+    cu_tensor_map w, w2;
+    cu_unit_args unit;
+    int32_t span, pad; /* rows of x that a tile sees, a multiple of 8 */
+} cu_unit_group_args;
 
 /* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
  * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
@@ -507,6 +535,15 @@ typedef struct cu_convert_args {
     X(linear_box_64_f16, cu_box_args, linear_mma)                                                  \
     X(linear_box_taps_128, cu_box_args, linear_mma)                                                \
     X(linear_box_taps_tall, cu_box_args, linear_mma)                                               \
+    X(linear_group_64, cu_group_args, linear_group)                                                \
+    X(linear_group_tall, cu_group_args, linear_group)                                              \
+    X(linear_group_128, cu_group_args, linear_group)                                               \
+    X(linear_group_192, cu_group_args, linear_group)                                               \
+    X(linear_group_64_f16, cu_group_args, linear_group)                                            \
+    X(linear_group_96_f16, cu_group_args, linear_group)                                            \
+    X(linear_group_192_f16, cu_group_args, linear_group)                                           \
+    X(linear_group_taps_192, cu_group_args, linear_group)                                          \
+    X(linear_unit_group, cu_unit_group_args, linear_unit_group)                                    \
     X(linear_unit, cu_unit_args, linear_unit)                                                      \
     X(linear_slots_8, cu_slots_args, linear_slots)                                                 \
     X(linear_slots_16, cu_slots_args, linear_slots)                                                \

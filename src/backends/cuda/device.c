@@ -232,6 +232,11 @@ static void prepare_mma(cu_backend *b)
                  CU_OK &&
              version >= 80;
     b->hopper = b->mma && b->cc >= 90 && version >= 90;
+    int registers = 0; /* of an empty body, next to none */
+    b->groups = b->hopper &&
+                b->d.function_get(&registers, CU_FUNC_REGISTERS,
+                                  b->kernels[CU_K_linear_group_64]) == CU_OK &&
+                registers > 40;
     for (int k = CU_K_linear_mma_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
         b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    (int)b->shared_limit) == CU_OK;

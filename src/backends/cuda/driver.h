@@ -32,6 +32,7 @@ enum {
     CU_ATTR_COOPERATIVE = 95,
     CU_ATTR_SHARED_PER_BLOCK = 97, /* with the attribute below raised */
 
+    CU_FUNC_REGISTERS = 4,
     CU_FUNC_PTX_VERSION = 5, /* 80 for 8.0: what the kernel was compiled for */
     CU_FUNC_MAX_DYNAMIC_SHARED = 8,
     CU_HOST_PORTABLE_MAPPED = 3,
@@ -47,9 +48,9 @@ enum {
 
     CU_TENSOR_F16 = 6,
     CU_TENSOR_BF16 = 9,
-    CU_TENSOR_SWIZZLE_128 =
-        3, /* 16-byte group g of line i of a box, of 128 bytes, is at g ^ i % 8 */
-    CU_TENSOR_PROMOTE_256 = 3 /* bytes that the second-level cache asks for together */
+    CU_TENSOR_SWIZZLE_64 = 2,  /* 16-byte group g of line i of a box, of 64 bytes: g ^ i / 2 % 4 */
+    CU_TENSOR_SWIZZLE_128 = 3, /* of 128 bytes: g ^ i % 8 */
+    CU_TENSOR_PROMOTE_256 = 3  /* bytes that the second-level cache asks for together */
 };
 
 /* How a kernel is launched, as the driver lays it out. */

@@ -91,6 +91,7 @@ typedef struct cu_backend {
     ut_precision precision;
     ut_attention attention;
     bool mma;    /* the kernels of mma.cuh can be used */
+    bool groups; /* linear_group.cu has code for this device */
     bool hopper; /* kernels were built for 9.0 or newer: they wait for the one in front themselves,
                     and blocks of a cluster read each other's shared memory */
     cu_weight_set weights;
@@ -430,6 +431,19 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
 bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
 cu_type cu_place_type(const cu_place *cache);
+
+/* launch_group.c: a tensor [slots, rows, cols] of rows of ld elements of two bytes, of which a box
+ * has so many columns, 32 or 64, and rows; false: there can be no map of it. */
+typedef struct cu_rows_box {
+    int32_t cols, slots, ld, box_cols, box_rows;
+    int64_t rows, slot; /* elements from slot to slot, where there are more */
+} cu_rows_box;
+bool cu_map_rows(const cu_backend *b, int type, cu_ptr from, const cu_rows_box *x,
+                 cu_tensor_map *map);
+/* Products of x16, whose taps see `reach` rows further, in large or small tiles, by groups of
+ * warps; false: this device or these sizes have none. */
+bool cu_launch_group(cu_run *r, const cu_tile_args *t, int32_t reach, bool large, int32_t parts);
+bool cu_launch_unit_group(cu_run *r, const cu_unit_args *u);
 
 /* launch_*.c: one per kind of op. */
 cu_launch_fn cu_launch_linear, cu_launch_rms_norm, cu_launch_layer_norm, cu_launch_swiglu,

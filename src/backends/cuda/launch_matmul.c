@@ -228,6 +228,8 @@ static bool launch_unit(cu_run *r, const cu_step *s, const cu_linear_args *linea
     take_x16(r, s, &u.first.a);
     give_y16(r, second, &u.second);
     const int32_t channels = linear->n_out;
+    if (cu_launch_unit_group(r, &u))
+        return true;
     cu_launch(r, CU_K_linear_unit, unit_blocks(linear->rows, linear->slots), 1, 1,
               unit_shared(channels, (u.taps - 1) * u.dilation), &u);
     return true;
@@ -297,32 +299,28 @@ static bool taps_fit(const cu_run *r, const cu_step *s, const cu_tile_args *t, t
            shared <= r->b->shared_limit && shared >= CU_TAPS_OUT(n);
 }
 
-/* A tensor of rows of ld elements, of which a box has 64 columns and so many rows. */
-static bool map_rows(const cu_backend *b, int type, cu_ptr from, int32_t cols, int64_t rows,
-                     int32_t slots, int64_t slot, int32_t ld, int32_t box_rows, cu_tensor_map *map)
-{
-    const uint64_t row = 2 * (uint64_t)ld, all = 2 * (uint64_t)slot;
-    const uint64_t dims[] = {(uint64_t)cols, (uint64_t)rows, (uint64_t)slots};
-    const uint64_t strides[] = {row, slots > 1 ? all : row * (uint64_t)rows};
-    const uint32_t box[] = {64, (uint32_t)box_rows, 1}, steps[] = {1, 1, 1};
-    return from % 16 == 0 && ld % 8 == 0 && slot % 8 == 0 &&
-           b->d.tensor_map(map, type == CU_F16 ? CU_TENSOR_F16 : CU_TENSOR_BF16, 3, from, dims,
-                           strides, box, steps, 0, CU_TENSOR_SWIZZLE_128, CU_TENSOR_PROMOTE_256,
-                           0) == CU_OK;
-}
-
 /* Can its tiles come as boxes? */
 static bool map_tiles(const cu_run *r, const cu_step *s, tile_kind k, cu_box_args *b)
 {
     const cu_linear_args *a = &b->t.a;
     const int32_t rows = tiles_of[k].rows, span = (rows + (int32_t)reach_of(s) + 7) / 8 * 8;
-    const int32_t seen = a->rows + (a->seg == a->k ? 0 : (int32_t)reach_of(s));
-    return r->b->hopper && r->b->d.tensor_map && a->seg % 64 == 0 && a->k % a->seg == 0 &&
-           a->k == a->ldw && (a->slots == 1 || a->rows % rows == 0) &&
-           map_rows(r->b, b->t.narrow, a->x16, a->seg, seen, a->slots, a->x16_slot, a->ldx,
-                    k >= TAPS_128 ? span : rows, &b->x) &&
-           map_rows(r->b, b->t.narrow, a->w, a->ldw, a->n_out, 1, 0, a->ldw, tiles_of[k].outputs,
-                    &b->w);
+    const cu_rows_box x = {.cols = a->seg,
+                           .rows = a->rows + (a->seg == a->k ? 0 : (int32_t)reach_of(s)),
+                           .slots = a->slots,
+                           .slot = a->x16_slot,
+                           .ld = a->ldx,
+                           .box_cols = 64,
+                           .box_rows = k >= TAPS_128 ? span : rows};
+    const cu_rows_box w = {.cols = a->ldw,
+                           .rows = a->n_out,
+                           .slots = 1,
+                           .ld = a->ldw,
+                           .box_cols = 64,
+                           .box_rows = tiles_of[k].outputs};
+    return r->b->hopper && !r->b->groups && r->b->d.tensor_map && a->seg % 64 == 0 &&
+           a->k % a->seg == 0 && a->k == a->ldw && (a->slots == 1 || a->rows % rows == 0) &&
+           cu_map_rows(r->b, b->t.narrow, a->x16, &x, &b->x) &&
+           cu_map_rows(r->b, b->t.narrow, a->w, &w, &b->w);
 }
 
 static void launch_tile(cu_run *r, const cu_step *s, const cu_tile_args *t, tile_kind k,
@@ -360,12 +358,14 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
     const bool tall = a->n_out <= CU_TALL_MOST;
     const tile_kind taps = tall ? TAPS_TALL : TAPS_128, tile = tall ? TILE_TALL : TILE_128;
     if (3 * div_up(rows, 128) * div_up(a->n_out, tall ? 64 : 128) >= r->b->sm_count) {
-        launch_tile(r, s, &t, taps_fit(r, s, &t, taps) ? taps : tile, 1);
+        if (!cu_launch_group(r, &t, (int32_t)reach_of(s), true, 1))
+            launch_tile(r, s, &t, taps_fit(r, s, &t, taps) ? taps : tile, 1);
         return;
     }
     const int32_t parts = cu_linear_parts(r->b, rows, a->n_out, a->ldw);
     a->part = parts > 1 ? r->e->part : 0;
-    launch_tile(r, s, &t, TILE_64, parts);
+    if (!cu_launch_group(r, &t, (int32_t)reach_of(s), false, parts))
+        launch_tile(r, s, &t, TILE_64, parts);
     if (parts > 1)
         cu_launch(r, CU_K_linear_mma_finish, div_up(rows * div_up(a->n_out, 4), CU_THREADS), 1, 1,
                   0, &t);

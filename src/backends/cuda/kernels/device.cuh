@@ -65,12 +65,39 @@ UT_DEVICE void block_meet(void)
     asm volatile("bar.sync 1, %0;" ::"n"(CU_THREADS) : "memory");
 }
 
+/* CU_THREADS threads meet, the team of that number. */
+UT_DEVICE void team_meet(int team)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + team), "n"(CU_THREADS) : "memory");
+}
+
 /* 2^x for x <= 0, to 2^-22 of it; 0 below 2^-126. */
 UT_DEVICE float power_of_2(float x)
 {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+/* To 7e-7 for |x| < 2 pi; farther out to that and what rounding x makes. */
+UT_DEVICE float cosine(float x)
+{
+    float y;
+    asm("cos.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Whole: what ptxas thinks it may store in pieces. */
+UT_DEVICE void store_whole(float4 *to, float4 v)
+{
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z),
+                 "f"(v.w)
+                 : "memory");
+}
+
+UT_DEVICE void store_whole(uint2 *to, uint2 v)
+{
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(v.x), "r"(v.y) : "memory");
 }
 
 /* 128 bytes will be wanted soon. */
@@ -143,6 +170,18 @@ UT_DEVICE void store_element(int type, void *p, size_t i, float f)
 UT_DEVICE uint16_t f32_to_f16_within(float f)
 {
     return f32_to_f16(f > 65504.0f ? 65504.0f : f < -65504.0f ? -65504.0f : f);
+}
+
+/* The same of two, `low` in the lower half. */
+UT_DEVICE uint32_t pack_f16(float low, float high)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint32_t r;
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+#else
+    return (uint32_t)f32_to_f16_within(high) << 16 | f32_to_f16_within(low);
+#endif
 }
 
 UT_DEVICE uint16_t f32_to_narrow(int type, float f)
@@ -368,37 +407,26 @@ UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 
-/* sin(z)^2 to 3e-7, for |z| < 1e6: z less a whole number of pi, in two steps, and a polynomial
- * whose coefficients are those of the Chebyshev series of sin(r) / r in r^2. */
-UT_DEVICE float sine_squared(float z)
+/* x + sin(alpha x)^2 / beta, as x + (1 - cos(2 alpha x)) / (2 beta). rate, share: snake_rate(alpha)
+ * and snake_share(beta), the same for a whole column. */
+UT_DEVICE float snake_by(float x, float rate, float share)
 {
-    const float round = 12582912.0f; /* 1.5 2^23: what is added to it loses its fraction */
-    const float n = fmaf(z, 0.318309886f, round) - round;
-    float r = fmaf(n, -3.14159274f, z);
-    r = fmaf(n, 8.74227766e-8f, r);
-    const float t = r * r;
-    float p = fmaf(t, 2.60501952e-6f, -1.98089823e-4f);
-    p = fmaf(t, p, 8.33304971e-3f);
-    p = fmaf(t, p, -0.166666582f);
-    p = fmaf(t, p, 1.0f);
-    const float s = r * p;
-    return fminf(s * s, 1.0f);
+    return fmaf(-share, cosine(x * rate), x + share);
 }
 
-/* share: snake_share(beta), the same for a whole column. */
-UT_DEVICE float snake_by(float x, float alpha, float share)
+UT_DEVICE float snake_rate(float alpha)
 {
-    return fmaf(sine_squared(alpha * x), share, x);
+    return 2.0f * alpha;
 }
 
 UT_DEVICE float snake_share(float beta)
 {
-    return 1.0f / (beta + 1e-9f);
+    return 0.5f / (beta + 1e-9f);
 }
 
 UT_DEVICE float snake(float x, float alpha, float beta)
 {
-    return snake_by(x, alpha, snake_share(beta));
+    return snake_by(x, snake_rate(alpha), snake_share(beta));
 }
 
 UT_DEVICE float silu(float x)

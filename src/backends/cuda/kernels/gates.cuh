@@ -128,6 +128,21 @@ UT_DEVICE void copy_tile(void *dst, const cu_tensor_map *map, int k, int row, in
 #endif
 }
 
+/* Of a matrix by rows of 64 columns from k on, from group `first` of 16 rows on, as many as the map
+ * says. A group's rows 4 i + 2 j + l come as 8 j + 2 i + l, i < 4, j < 2, l < 2: map_outputs in
+ * launch_matmul.c. Else as copy_tile. */
+UT_DEVICE void copy_outputs(void *dst, const cu_tensor_map *map, int k, int first, uint64_t *done)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3, %3, %3, %4}], [%5];" ::"r"(shared_address(dst)),
+                 "l"(map), "r"(k), "r"(0), "r"(first), "r"(shared_address(done))
+                 : "memory");
+#else
+    (void)dst, (void)map, (void)k, (void)first, (void)done;
+#endif
+}
+
 /* Of a tensor of caches: from half h of a row's heads on, and from a row on, as map_cache in
  * frame.c has it; else as copy_tile. */
 UT_DEVICE void copy_box(void *dst, const cu_tensor_map *map, int h, int row, int slot,

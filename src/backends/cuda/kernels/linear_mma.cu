@@ -260,12 +260,8 @@ UT_DEVICE void linear_mma(const cu_tile_args &t, const cu_tensor_map *x_map,
 #ifdef UT_MMA_GROUPS
     /* Step s is made while x of the next comes to registers. */
     auto take = [&](int s, uint32_t(&fx)[4][4]) {
-        if (BOXES) {
-            gate_wait(&gates[s % STAGES], s / STAGES, 1);
-        } else {
-            copy_wait<STAGES - 3>();
-            group_sees_memory();
-        }
+        copy_wait<STAGES - 3>();
+        group_sees_memory();
         __syncthreads(); /* all copies of step s are there, and the buffer of s - 2 is free */
         if (s > 0)
             copy_next(s - 1);
@@ -434,8 +430,8 @@ UT_KERNEL_AHEAD(linear_taps_tall, cu_tile_args)
     UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true, false>(a, NULL, NULL));
 }
 
-/* The same, whose tiles come as boxes. */
-#if UT_MMA && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
+/* The same, whose tiles come as boxes: where there is no linear_group.cu. */
+#if UT_MMA && !defined(UT_GROUPS) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
 #define BOXES_BODY(...) linear_mma<__VA_ARGS__, true>(a.t, &a.x, &a.w)
 #else
 #define BOXES_BODY(...) (void)a

@@ -226,7 +226,8 @@ UT_DEVICE void unit_mma(const cu_unit_args &u)
 #pragma unroll 4
             for (int r = mine.row; r < CU_UNIT_ROWS; r += unit_share::PASS) {
                 float v[4];
-                activate_four(a, f, *(const float4 *)(s.out + r * PITCH + mine.o), v);
+                activate_four(form_of(u.first), f, *(const float4 *)(s.out + r * PITCH + mine.o),
+                              v);
                 *(uint2 *)((uint16_t *)(s.x + r * pitch) + mine.o) = narrow_four(CU_F16, v);
             }
         }

@@ -60,6 +60,7 @@ UT_DEVICE void load_matrices_trans(uint32_t r[4], const void *row)
  * Compute capability 9.0 alone has products by four warps, 16 rows each, of A in registers, as for
  * mma_f16, and B in shared memory. They run beside the warps until these wait. Twice as fast. */
 #define UT_MMA_GROUPS 1
+#define UT_GROUPS     1 /* those with both of A and B there, too */
 
 /* What was written to shared memory, as products read it: before the barrier behind the writes. */
 UT_DEVICE void group_sees_memory(void)
@@ -123,6 +124,11 @@ template <int GROUPS> UT_DEVICE uint64_t group_matrix(const void *at)
         40, 41, 42, 43, 44, 45, 46, 47) ", " UT_R8(48, 49, 50, 51, 52, 53, 54,                     \
                                                    55) ", " UT_R8(56, 57, 58, 59, 60, 61, 62, 63)
 
+#define UT_R96                                                                                     \
+    UT_R64 ", " UT_R8(64, 65, 66, 67, 68, 69, 70, 71) ", " UT_R8(                                  \
+        72, 73, 74, 75, 76, 77, 78, 79) ", " UT_R8(80, 81, 82, 83, 84, 85, 86,                     \
+                                                   87) ", " UT_R8(88, 89, 90, 91, 92, 93, 94, 95)
+
 /* c += a b for N outputs: C of N / 8 tiles of 8. */
 template <int N, bool HALF> struct group_mma;
 #define UT_GROUP_MMA(n, half, type, registers, rest, ...)                                          \
@@ -143,6 +149,42 @@ UT_GROUP_MMAS(32, UT_R8(0, 1, 2, 3, 4, 5, 6, 7) ", " UT_R8(8, 9, 10, 11, 12, 13,
 UT_GROUP_MMAS(64, UT_R32, "{%32, %33, %34, %35}, %36", UT_C16(0), UT_C16(4))
 UT_GROUP_MMAS(96, UT_R48, "{%48, %49, %50, %51}, %52", UT_C16(0), UT_C16(4), UT_C16(8))
 UT_GROUP_MMAS(128, UT_R64, "{%64, %65, %66, %67}, %68", UT_C16(0), UT_C16(4), UT_C16(8), UT_C16(12))
+
+/* Where 16 columns of such a tile begin, in 16 bytes: 2 more are the next 16 columns, GROUPS more
+ * the next row. */
+typedef uint32_t group_at;
+UT_DEVICE group_at group_place(const void *at)
+{
+    return ((uint32_t)__cvta_generic_to_shared(at) & 0x3ffff) >> 4;
+}
+
+/* c = a b, or c += a b, with A in shared memory, too: 64 rows of a tile as B's, from any row on. a,
+ * b: group_place, of tiles of GROUPS. */
+template <int N, bool HALF, int GROUPS = 8> struct group_product;
+#define UT_GROUP_PRODUCT(n, half, type, groups, high, registers, at_a, at_b, add, ...)             \
+    template <> struct group_product<n, half, groups> {                                            \
+        static UT_DEVICE_MEMBER void make(float (*c)[4], group_at a, group_at b, bool more)        \
+        {                                                                                          \
+            asm volatile("{\n .reg .pred p;\n .reg .b64 a, b;\n setp.ne.b32 p, " add ", 0;\n"      \
+                         " mov.b64 a, {" at_a ", " high "};\n mov.b64 b, {" at_b ", " high "};\n"  \
+                         " wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type          \
+                         " {" registers "}, a, b, p, 1, 1, 0, 0;\n}"                               \
+                         : __VA_ARGS__                                                             \
+                         : "r"(a | 1 << 16), "r"(b | 1 << 16), "r"((int)more));                    \
+        }                                                                                          \
+    };
+#define UT_GROUP_PRODUCTS(n, registers, a, b, add, ...)                                            \
+    UT_GROUP_PRODUCT(n, false, "bf16", 8, "0x40000040", registers, a, b, add, __VA_ARGS__)         \
+    UT_GROUP_PRODUCT(n, true, "f16", 8, "0x40000040", registers, a, b, add, __VA_ARGS__)
+UT_GROUP_PRODUCTS(32, UT_R8(0, 1, 2, 3, 4, 5, 6, 7) ", " UT_R8(8, 9, 10, 11, 12, 13, 14, 15), "%16",
+                  "%17", "%18", UT_C16(0))
+UT_GROUP_PRODUCTS(64, UT_R32, "%32", "%33", "%34", UT_C16(0), UT_C16(4))
+UT_GROUP_PRODUCTS(96, UT_R48, "%48", "%49", "%50", UT_C16(0), UT_C16(4), UT_C16(8))
+UT_GROUP_PRODUCT(96, true, "f16", 4, "0x80000020", UT_R48, "%48", "%49", "%50", UT_C16(0),
+                 UT_C16(4), UT_C16(8))
+UT_GROUP_PRODUCTS(128, UT_R64, "%64", "%65", "%66", UT_C16(0), UT_C16(4), UT_C16(8), UT_C16(12))
+UT_GROUP_PRODUCTS(192, UT_R96, "%96", "%97", "%98", UT_C16(0), UT_C16(4), UT_C16(8), UT_C16(12),
+                  UT_C16(16), UT_C16(20))
 #endif
 
 /* 16 bytes to shared memory, or zeros where not `live`: there once its group has been waited for
