@@ -59,9 +59,9 @@ struct emu_kernel {
 #define UT_KERNEL_AHEAD                               UT_KERNEL
 #define UT_KERNEL_AHEAD_OF(name, args_type, threads)  UT_KERNEL(name, args_type)
 #define UT_KERNEL_AHEAD_FITS(name, args_type, blocks) UT_KERNEL(name, args_type)
-static inline float cosine(float x)
+static inline float sine(float x)
 {
-    return cosf(x);
+    return sinf(x);
 }
 template <class T> static inline void store_whole(T *to, T v)
 {

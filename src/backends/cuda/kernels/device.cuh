@@ -79,11 +79,11 @@ UT_DEVICE float power_of_2(float x)
     return y;
 }
 
-/* To 7e-7 for |x| < 2 pi; farther out to that and what rounding x makes. */
-UT_DEVICE float cosine(float x)
+/* To 5e-7 for |x| < pi; farther out to that and what rounding x / 2 pi makes. */
+UT_DEVICE float sine(float x)
 {
     float y;
-    asm("cos.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    asm("sin.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 
@@ -407,26 +407,22 @@ UT_DEVICE best_entry block_best(best_entry v, best_entry *scratch)
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 
-/* x + sin(alpha x)^2 / beta, as x + (1 - cos(2 alpha x)) / (2 beta). rate, share: snake_rate(alpha)
- * and snake_share(beta), the same for a whole column. */
-UT_DEVICE float snake_by(float x, float rate, float share)
+/* share: snake_share(beta), the same for a whole column. A small beta stands beside a small alpha,
+ * and so beside a small sine, whose square is the more exact. */
+UT_DEVICE float snake_by(float x, float alpha, float share)
 {
-    return fmaf(-share, cosine(x * rate), x + share);
-}
-
-UT_DEVICE float snake_rate(float alpha)
-{
-    return 2.0f * alpha;
+    const float s = sine(alpha * x);
+    return fmaf(s * s, share, x);
 }
 
 UT_DEVICE float snake_share(float beta)
 {
-    return 0.5f / (beta + 1e-9f);
+    return 1.0f / (beta + 1e-9f);
 }
 
 UT_DEVICE float snake(float x, float alpha, float beta)
 {
-    return snake_by(x, snake_rate(alpha), snake_share(beta));
+    return snake_by(x, alpha, snake_share(beta));
 }
 
 UT_DEVICE float silu(float x)

@@ -11,17 +11,10 @@ UT_DEVICE_APART float activate_apart(int act, float x)
     return activate(act, x, 0.0f, 0.0f);
 }
 
-UT_DEVICE void snake_four(float v[4], float4 rate, float4 share)
+UT_DEVICE void snake_four(float v[4], float4 alpha, float4 share)
 {
-    v[0] = snake_by(v[0], rate.x, share.x), v[1] = snake_by(v[1], rate.y, share.y);
-    v[2] = snake_by(v[2], rate.z, share.z), v[3] = snake_by(v[3], rate.w, share.w);
-}
-
-UT_DEVICE float4 rates_of(float4 alpha)
-{
-    const float4 r = {snake_rate(alpha.x), snake_rate(alpha.y), snake_rate(alpha.z),
-                      snake_rate(alpha.w)};
-    return r;
+    v[0] = snake_by(v[0], alpha.x, share.x), v[1] = snake_by(v[1], alpha.y, share.y);
+    v[2] = snake_by(v[2], alpha.z, share.z), v[3] = snake_by(v[3], alpha.w, share.w);
 }
 
 UT_DEVICE float4 shares_of(float4 beta)
@@ -42,7 +35,7 @@ UT_DEVICE float4 four_of(const float *p, int o)
 struct four_outputs {
     int o;
     float4 bias, gamma;
-    float4 rate, share, y_rate, y_share; /* of snakes, where they are */
+    float4 alpha, share, y_alpha, y_share; /* of snakes, where they are */
 
     UT_DEVICE_MEMBER void load(const cu_tile_args &t, int first)
     {
@@ -50,11 +43,11 @@ struct four_outputs {
         o = first;
         bias = four_of(a.bias, o), gamma = four_of(a.gamma, o);
         if (a.act == ACT_SNAKE) {
-            rate = rates_of(four_of(a.alpha, o));
+            alpha = four_of(a.alpha, o);
             share = shares_of(four_of(a.beta, o));
         }
         if (t.y_alpha) {
-            y_rate = rates_of(four_of(t.y_alpha, o % t.y_cols));
+            y_alpha = four_of(t.y_alpha, o % t.y_cols);
             y_share = shares_of(four_of(t.y_beta, o % t.y_cols));
         }
     }
@@ -105,7 +98,7 @@ UT_DEVICE void activate_four(const finish_form &form, const four_outputs &f, flo
     if (form.bias)
         v[0] += f.bias.x, v[1] += f.bias.y, v[2] += f.bias.z, v[3] += f.bias.w;
     if (form.snake)
-        snake_four(v, f.rate, f.share);
+        snake_four(v, f.alpha, f.share);
     else if (form.act)
 #pragma unroll
         for (int j = 0; j < 4; j++)
@@ -136,7 +129,7 @@ UT_DEVICE void finish_four(const finish_form &form, const four_outputs &f, float
     if (!form.y16)
         return;
     if (form.y_snake)
-        snake_four(v, f.y_rate, f.y_share);
+        snake_four(v, f.y_alpha, f.y_share);
     store_whole((uint2 *)y16, narrow_four(narrow, v));
 }
 

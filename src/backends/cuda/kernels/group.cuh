@@ -12,7 +12,8 @@
 /* four_outputs of BN outputs, in shared memory, once for all rows. What is bf16 has no snakes. */
 template <int BN, bool HALF> struct group_columns {
     float bias[BN], gamma[BN];
-    float rate[HALF ? BN : 4], share[HALF ? BN : 4], y_rate[HALF ? BN : 4], y_share[HALF ? BN : 4];
+    float alpha[HALF ? BN : 4], share[HALF ? BN : 4], y_alpha[HALF ? BN : 4],
+        y_share[HALF ? BN : 4];
 
     /* By the first BN threads. */
     UT_DEVICE_MEMBER void put(const cu_tile_args &t, int o0)
@@ -26,9 +27,9 @@ template <int BN, bool HALF> struct group_columns {
         if (a.gamma)
             gamma[i] = a.gamma[o];
         if (HALF && a.act == ACT_SNAKE)
-            rate[i] = snake_rate(a.alpha[o]), share[i] = snake_share(a.beta[o]);
+            alpha[i] = a.alpha[o], share[i] = snake_share(a.beta[o]);
         if (HALF && t.y_alpha) {
-            y_rate[i] = snake_rate(t.y_alpha[o % t.y_cols]);
+            y_alpha[i] = t.y_alpha[o % t.y_cols];
             y_share[i] = snake_share(t.y_beta[o % t.y_cols]);
         }
     }
@@ -37,24 +38,23 @@ template <int BN, bool HALF> struct group_columns {
         four_outputs f;
         f.bias = *(const float4 *)(bias + c), f.gamma = *(const float4 *)(gamma + c);
         if (HALF) {
-            f.rate = *(const float4 *)(rate + c), f.share = *(const float4 *)(share + c);
-            f.y_rate = *(const float4 *)(y_rate + c), f.y_share = *(const float4 *)(y_share + c);
+            f.alpha = *(const float4 *)(alpha + c), f.share = *(const float4 *)(share + c);
+            f.y_alpha = *(const float4 *)(y_alpha + c), f.y_share = *(const float4 *)(y_share + c);
         }
         return f;
     }
 };
 
 /* Common forms: a residual unit's first and second product. */
-#define SNAKED                                                                                     \
-    finish_form                                                                                    \
-    {                                                                                              \
-        true, true, false, false, false, true, false, ACT_NONE                                     \
-    }
-#define ONTO_RESIDUAL                                                                              \
-    finish_form                                                                                    \
-    {                                                                                              \
-        true, false, false, true, true, true, true, ACT_NONE                                       \
-    }
+UT_DEVICE finish_form snaked(void)
+{
+    return finish_form{true, true, false, false, false, true, false, ACT_NONE};
+}
+
+UT_DEVICE finish_form onto_residual(void)
+{
+    return finish_form{true, false, false, true, true, true, true, ACT_NONE};
+}
 
 /* A thread's sums of two rows, 8 apart: columns c + 16 p .. + 3, p < N / 16. */
 template <int N> struct group_sums {
@@ -161,8 +161,8 @@ template <int N, int BN, bool HALF> struct group_results {
     UT_DEVICE_MEMBER void finish(finish_form form, group_sums<N> &sums) const
     {
         group_residual<N> r;
-        if (HALF && same_form(form, SNAKED)) {
-            finish_as(SNAKED, sums, r);
+        if (HALF && same_form(form, snaked())) {
+            finish_as(snaked(), sums, r);
             return;
         }
         if (form.act) {
@@ -178,8 +178,8 @@ template <int N, int BN, bool HALF> struct group_results {
                                  group_residual<N> &r) const
     {
         form.act = ACT_NONE; /* which the compiler does not know */
-        if (HALF && same_form(form, ONTO_RESIDUAL))
-            finish_as(ONTO_RESIDUAL, sums, r);
+        if (HALF && same_form(form, onto_residual()))
+            finish_as(onto_residual(), sums, r);
         else
             finish_as(form, sums, r);
     }

@@ -98,7 +98,7 @@ UT_DEVICE void unit_group(const cu_unit_group_args &u)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 float v[4];
-                activate_four(SNAKED, c[0].at(column + 16 * p), total.four(p, h), v);
+                activate_four(snaked(), c[0].at(column + 16 * p), total.four(p, h), v);
                 const int r = row + 8 * h, k = column + 16 * p;
                 const int place = (k / 32 * ROWS + r) * LINE + k % 32 * 2;
                 *(uint2 *)(x + (place ^ (place >> 7 & 3) << 4)) = narrow_four(CU_F16, v);
