@@ -32,6 +32,25 @@ static void test_linear(int32_t n_out, int32_t k, ut_dtype type, int32_t rows_pe
     test(&c);
 }
 
+/* Gate and up, swiglu, down: on a GPU what the swiglu makes is bf16. */
+static void test_gated(int32_t dim, int32_t ffn, int32_t rows)
+{
+    test_case c;
+    char name[96];
+    snprintf(name, sizeof name, "gated %d to %d, %d rows", (int)dim, (int)ffn, (int)rows);
+    ut_plan *p = begin(&c, name, 7);
+    c.bf16_inputs = true;
+    c.tolerance = 8e-3;
+    const ut_tid x = ut_plan_input(p, "x", UT_F32, rows, 0, dim);
+    const ut_linear_args gate_up = {.w = weight(&c, 2 * ffn, dim, UT_BF16, 2 / sqrtf((float)dim)),
+                                    .residual = UT_NONE};
+    const ut_linear_args down = {.w = weight(&c, 70, ffn, UT_BF16, 1 / sqrtf((float)ffn)),
+                                 .residual = UT_NONE};
+    const ut_tid y = ut_op_swiglu(p, ut_op_linear(p, x, &gate_up));
+    ut_plan_output(p, ut_op_linear(p, y, &down), "y");
+    test(&c);
+}
+
 /* At the precision bf16 a device may have other kernels for what is heard: of the same numbers. */
 void test_bf16_linears(void)
 {
@@ -46,6 +65,9 @@ void test_bf16_linears(void)
         test_linear(80, 1088, UT_BF16, 20, 0, UT_ACT_SNAKE, true);
         test_linear(208, 192, UT_BF16, 16, 0, UT_ACT_NONE, true);
         test_linear(4176, 640, UT_BF16, 20, 0, UT_ACT_GELU, true);
+        test_gated(128, 520, ops_large ? 200 : 20);
+        test_gated(192, 1000, ops_large ? 150 : 16);
+        test_gated(40, 72, 20);
         tested->ops->close(tested);
     }
     tested = usual;
