@@ -6,7 +6,7 @@
  *
  * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
  * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory;
- * UT_EMULATED_CAPABILITY is what they can do, 90 or 80. */
+ * UT_EMULATED_CAPABILITY is what they can do: 80, 90, or 120, which has boxes and no groups of warps. */
 #include "emulation_mma.h"
 #include "emulation_queue.h"
 
@@ -434,7 +434,7 @@ API cuDeviceGetAttribute(int *v, int which, int)
                                        {75, capability() / 10},
                                        {76, capability() % 10},
                                        {95, 1},
-                                       {97, (capability() < 90 ? 163 : 227) * 1024}};
+                                       {97, (capability() < 90 ? 163 : capability() > 90 ? 99 : 227) * 1024}};
     const auto found = values.find(which);
     *v = found == values.end() ? 0 : found->second;
     return OK;
@@ -477,9 +477,10 @@ API cuFuncSetAttribute(emu_kernel *k, int attribute, int value)
         k->shared_most = (unsigned)value;
     return OK;
 }
-API cuFuncGetAttribute(int *v, int, void *)
+API cuFuncGetAttribute(int *v, int which, void *)
 {
-    *v = capability();
+    enum { REGISTERS = 4 }; /* of kernels that are empty but on 9.0 */
+    *v = which != REGISTERS ? capability() : capability() == 90 ? 128 : 8;
     return OK;
 }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total)

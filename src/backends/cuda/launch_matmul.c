@@ -354,8 +354,9 @@ static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *line
     }
     /* large tiles need half of the traffic; they pay where they occupy a third of the device. Of
      * few outputs much of a wide tile is waste, and its end, which tall ones do beside the middle
-     * of another, is long. */
-    const bool tall = a->n_out <= CU_TALL_MOST;
+     * of another, is long. Devices of 8.6, 8.9 and 12.0 have no room for wide ones. */
+    const bool tall = a->n_out <= CU_TALL_MOST ||
+                      CU_MMA_SHARED((size_t)128, 128) + CU_MMA_GATES > r->b->shared_limit;
     const tile_kind taps = tall ? TAPS_TALL : TAPS_128, tile = tall ? TILE_TALL : TILE_128;
     if (3 * div_up(rows, 128) * div_up(a->n_out, tall ? 64 : 128) >= r->b->sm_count) {
         if (!cu_launch_group(r, &t, (int32_t)reach_of(s), true, 1))

@@ -430,8 +430,8 @@ UT_KERNEL_AHEAD(linear_taps_tall, cu_tile_args)
     UT_MMA_BODY(linear_mma<128, 64, ROWS_OF_TALL, COLS_OF_TALL, true, true, false>(a, NULL, NULL));
 }
 
-/* The same, whose tiles come as boxes: where there is no linear_group.cu. */
-#if UT_MMA && !defined(UT_GROUPS) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
+/* The same, whose tiles come as boxes: where linear_group.cu has nothing. */
+#if UT_MMA && !defined(UT_MMA_GROUPS) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
 #define BOXES_BODY(...) linear_mma<__VA_ARGS__, true>(a.t, &a.x, &a.w)
 #else
 #define BOXES_BODY(...) (void)a
