@@ -443,6 +443,7 @@ bool cu_map_rows(const cu_backend *b, int type, cu_ptr from, const cu_rows_box *
 /* Products of x16, whose taps see `reach` rows further, in large or small tiles, by groups of
  * warps; false: this device or these sizes have none. */
 bool cu_launch_group(cu_run *r, const cu_tile_args *t, int32_t reach, bool large, int32_t parts);
+/* Both products of a residual unit; false: the same. */
 bool cu_launch_unit_group(cu_run *r, const cu_unit_args *u);
 
 /* launch_*.c: one per kind of op. */

@@ -79,7 +79,8 @@ UT_DEVICE float power_of_2(float x)
     return y;
 }
 
-/* To 5e-7 for |x| < pi; farther out to that and what rounding x / 2 pi makes. */
+/* The device's own: to 2^-20.9 in the first quadrant, farther out to what rounding x / 2 pi makes.
+ */
 UT_DEVICE float sine(float x)
 {
     float y;

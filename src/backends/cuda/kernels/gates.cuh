@@ -128,9 +128,9 @@ UT_DEVICE void copy_tile(void *dst, const cu_tensor_map *map, int k, int row, in
 #endif
 }
 
-/* Of a matrix by rows of 64 columns from k on, from group `first` of 16 rows on, as many as the map
- * says. A group's rows 4 i + 2 j + l come as 8 j + 2 i + l, i < 4, j < 2, l < 2: map_outputs in
- * launch_matmul.c. Else as copy_tile. */
+/* Of a matrix: from column k on, 64 or 32 of them, and from group `first` of 16 rows on, as many as
+ * the map says. Row 4 i + 2 j + l of a group comes as 8 j + 2 i + l, i < 4, j < 2, l < 2:
+ * map_outputs in launch_group.c. Else as copy_tile. */
 UT_DEVICE void copy_outputs(void *dst, const cu_tensor_map *map, int k, int first, uint64_t *done)
 {
 #if __CUDA_ARCH__ >= 900

@@ -45,6 +45,10 @@ template <int BN, bool HALF> struct group_columns {
     }
 };
 
+static_assert(sizeof(group_columns<96, true>) == CU_GROUP_COLUMNS(96, 1) &&
+                  sizeof(group_columns<128, false>) == CU_GROUP_COLUMNS(128, 0),
+              "the host counts them");
+
 /* Common forms: a residual unit's first and second product. */
 UT_DEVICE finish_form snaked(void)
 {
