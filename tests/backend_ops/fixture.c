@@ -37,6 +37,7 @@ static float random_float(float scale)
 
 int ops_passed, ops_failed;
 bool ops_small;
+bool ops_packed;
 bool ops_large;
 
 void check(bool ok, const char *name, const char *what)
@@ -100,7 +101,8 @@ ut_plan *begin(test_case *c, const char *name, int32_t n_t)
     snprintf(c->name, sizeof c->name, "%s", name);
     c->plan = must(ut_plan_new("test", &c->states, NULL));
     c->n_t = n_t;
-    c->tolerance = 1e-5;
+    c->tolerance = ops_packed ? 2e-3 : 1e-5;
+    c->bf16_inputs = ops_packed;
     c->id_range = 16;
     return c->plan;
 }

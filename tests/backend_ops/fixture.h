@@ -25,8 +25,9 @@ typedef struct test_case {
 
 extern ut_backend *reference, *tested;
 extern int ops_passed, ops_failed;
-extern bool ops_small;                 /* leave out what takes long under a memory checker */
-extern bool ops_large;                 /* rows enough for a device of 132 multiprocessors */
+extern bool ops_small;  /* leave out what takes long under a memory checker */
+extern bool ops_packed; /* on a GPU, matrices in blocks: x is narrow, and of many rows W, too */
+extern bool ops_large;  /* rows enough for a device of 132 multiprocessors */
 extern const char *const type_names[]; /* of a ut_dtype */
 
 /* Count a check; a failed one is printed. */

@@ -124,6 +124,7 @@ int main(int argc, char **argv)
         printf("FAIL %s\n", err.msg);
         return 1;
     }
+    ops_packed = o.params.precision != UT_PRECISION_AUTO && strcmp(o.name, "cuda") == 0;
     char text[256];
     tested->ops->describe(tested, text, sizeof text);
     printf("%s\n", text);

@@ -50,6 +50,16 @@ static inline void emu_mma(float c[4], const uint32_t a[4], const uint32_t b[2])
             c[i] += row[i / 2][k] * col[i % 2][k];
 }
 
+static inline uint32_t add_bf16(uint32_t a, uint32_t b)
+{
+    uint32_t sum = 0;
+    for (int i = 0; i < 32; i += 16)
+        sum |= (uint32_t)f32_to_bf16(emu_number<false>(a >> i & 0xffffu) +
+                                     emu_number<false>(b >> i & 0xffffu))
+               << i;
+    return sum;
+}
+
 static inline void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
     emu_mma<false>(c, a, b);

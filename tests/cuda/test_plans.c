@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -14,11 +15,11 @@ typedef struct fixture {
     ut_backend *b;
 } fixture;
 
-static int set_up(void **state)
+static int set_up_at(void **state, ut_precision precision)
 {
     static fixture x;
     ut_err err = {0};
-    const ut_backend_params params = {.precision = UT_PRECISION_BF16};
+    const ut_backend_params params = {.precision = precision};
     const ut_model_options options = {.max_positions = 160};
     *state = &x;
     if (ut_model_open(&x.m, "tests/data/s1-mini/case", &options, &err) == UTTER_OK &&
@@ -26,6 +27,25 @@ static int set_up(void **state)
         return 0;
     print_error("%s\n", err.msg);
     return -1;
+}
+
+static int set_up(void **state)
+{
+    return set_up_at(state, UT_PRECISION_BF16);
+}
+
+static int set_up_int8(void **state)
+{
+    return set_up_at(state, UT_PRECISION_INT8);
+}
+
+/* A device whose tensor cores phases do not use. */
+static int set_up_80(void **state)
+{
+    setenv("UT_EMULATED_CAPABILITY", "80", 1);
+    const int result = set_up(state);
+    unsetenv("UT_EMULATED_CAPABILITY");
+    return result;
 }
 
 static int tear_down(void **state)
@@ -81,6 +101,55 @@ static void other_plans_are_steps(void **state)
     assert_int_equal(codec->frames, CU_FRAMES_STEPS);
     release(many);
     release(codec);
+}
+
+/* Do all products of a frame of one slot take what links hand on, and no norm is by itself? */
+static void expect_links(const cu_exec *e)
+{
+    const ut_plan *p = e->head.plan;
+    int products = 0, gated = 0;
+    assert_null(e->frame);
+    assert_int_equal(e->frames, CU_FRAMES_STEPS);
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const cu_links *l = &e->steps[i].links;
+        if (p->ops[i].kind == UT_OP_LINEAR) {
+            assert_true(cu_is_slots_linear(e, (cu_backend *)e->head.backend, &e->steps[i]));
+            products += l->x16 != 0;
+            gated += l->swiglu >= 0;
+        }
+        if (p->ops[i].kind == UT_OP_SWIGLU || p->ops[i].kind == UT_OP_QKV)
+            assert_true(l->merged);
+    }
+    assert_true(products >= 4 * gated);
+    assert_true(gated > 0);
+}
+
+/* Phases have no matrices in blocks. The codec's are as they are beside bf16. */
+static void blocks_are_steps_of_any_number_of_slots(void **state)
+{
+    const fixture *x = *state;
+    cu_exec *one = compile(x, x->m->ar.frame, 1, 1), *many = compile(x, x->m->ar.frame, 3, 1);
+    cu_exec *codec = compile(x, x->m->codec.decode, 1, 4);
+    expect_links(one);
+    expect_links(many);
+    int packed = 0;
+    for (int32_t i = 0; i < one->n_steps; i++)
+        packed += one->steps[i].op->kind == UT_OP_LINEAR && cu_is_packed(one->steps[i].w[0]->type);
+    assert_true(packed > 0);
+    for (int32_t i = 0; i < codec->n_steps; i++)
+        if (codec->steps[i].op->kind == UT_OP_LINEAR)
+            assert_int_equal(codec->steps[i].w[0]->type, CU_F16);
+    release(one);
+    release(many);
+    release(codec);
+}
+
+static void frames_before_90_are_steps(void **state)
+{
+    const fixture *x = *state;
+    cu_exec *one = compile(x, x->m->ar.frame, 1, 1);
+    expect_links(one);
+    release(one);
 }
 
 /* Frames 0 .. n - 1 of codes that differ, by a new state. */
@@ -162,6 +231,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ends_of_prompts_are_phases, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_plans_are_steps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(blocks_are_steps_of_any_number_of_slots, set_up_int8,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(frames_before_90_are_steps, set_up_80, tear_down),
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
     };

@@ -496,6 +496,16 @@ typedef struct cu_convert_args {
     UT_DEV(uint16_t) scale; /* at the first row's; of CU_Q8 and CU_Q4, else 0 */
 } cu_convert_args;
 
+/* A matrix of CU_Q8 or CU_Q4 as bf16 or f16. */
+typedef struct cu_unpack_args {
+    UT_DEV(const void) src; /* n numbers, a multiple of CU_K_ALIGN */
+    UT_DEV(const uint16_t) scale;
+    UT_DEV(uint16_t) dst;
+    int64_t n;
+    int32_t type, pad; /* CU_BF16 or CU_F16 */
+} cu_unpack_args;
+#define CU_UNPACK_EACH 16 /* numbers of a thread */
+
 /* ---- All kernels ----------------------------------------------------------------------------- */
 
 /* X(name, arguments, file): what kernels/FILE.cu has. */
@@ -553,6 +563,22 @@ typedef struct cu_convert_args {
     X(linear_slots_16_wide, cu_slots_args, linear_slots)                                           \
     X(linear_slots_32_wide, cu_slots_args, linear_slots)                                           \
     X(linear_slots_64_wide, cu_slots_args, linear_slots)                                           \
+    X(linear_slots_q8_8, cu_slots_args, linear_slots_packed)                                       \
+    X(linear_slots_q8_16, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q8_32, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q8_64, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q8_8_wide, cu_slots_args, linear_slots_packed)                                  \
+    X(linear_slots_q8_16_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(linear_slots_q8_32_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(linear_slots_q8_64_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(linear_slots_q4_8, cu_slots_args, linear_slots_packed)                                       \
+    X(linear_slots_q4_16, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q4_32, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q4_64, cu_slots_args, linear_slots_packed)                                      \
+    X(linear_slots_q4_8_wide, cu_slots_args, linear_slots_packed)                                  \
+    X(linear_slots_q4_16_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(linear_slots_q4_32_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(linear_slots_q4_64_wide, cu_slots_args, linear_slots_packed)                                 \
     X(rms_norm, cu_norm_args, rows)                                                                \
     X(layer_norm, cu_norm_args, rows)                                                              \
     X(swiglu, cu_map_args, rows)                                                                   \
@@ -589,6 +615,8 @@ typedef struct cu_convert_args {
     X(convert, cu_convert_args, rows)                                                              \
     X(pack_q8, cu_convert_args, linear_packed)                                                     \
     X(pack_q4, cu_convert_args, linear_packed)                                                     \
+    X(unpack_q8, cu_unpack_args, linear_packed)                                                    \
+    X(unpack_q4, cu_unpack_args, linear_packed)                                                    \
     X(slot_ops, cu_slot_ops_args, slot_ops)                                                        \
     X(frame, cu_frame_args, frame)                                                                 \
     X(frame_bf16_64, cu_frame_args, frame_bf16)                                                    \

@@ -48,13 +48,28 @@ static bool is_fixed_op(const ut_plan *p, const ut_op *op)
     return true;
 }
 
-/* Are a decoder's products of several slots on tensor cores, and does a kernel begin before the one
- * in front has ended? Then a graph of steps is faster than phases, from two slots on (by figures of
- * an H200; not by timing at load, so that a seed's codes are the same every time). */
-static bool steps_are_faster(const cu_exec *e, const cu_backend *b)
+/* Are there matrices in blocks? Phases have none. */
+static bool has_packed(const ut_plan *p, const cu_backend *b)
 {
-    return b->frames == CU_FRAMES_AUTO && b->hopper && b->precision == UT_PRECISION_BF16 &&
-           e->n_slots > 1 && !e->heard;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_LINEAR && cu_is_packed(cu_weight_rows_type(b, p->ops[i].w[0])))
+            return true;
+    return false;
+}
+
+/* Does a decoder run as a graph of steps whose products are on tensor cores? That is faster than
+ * phases from two slots on; where phases have only plain arithmetic, which is before 9.0, for one,
+ * too (by figures of an H200; not by timing at load, so that a seed's codes are the same every
+ * time). */
+static bool is_stepped(const cu_exec *e, const cu_backend *b)
+{
+    if (e->heard || !b->mma)
+        return false;
+    const bool packed = has_packed(e->head.plan, b);
+    if (b->frames == CU_FRAMES_STEPS || (packed && b->frames == CU_FRAMES_AUTO))
+        return packed || b->precision == UT_PRECISION_BF16;
+    return b->frames == CU_FRAMES_AUTO && b->precision == UT_PRECISION_BF16 &&
+           (e->n_slots > 1 || (!b->hopper && e->max_t == 1));
 }
 
 /* The first of the operations that could be phases: all of a decoder's, of a prompt's those that
@@ -63,7 +78,7 @@ static int32_t find_tail(const cu_exec *e, const cu_backend *b)
 {
     const ut_plan *p = e->head.plan;
     int32_t tail = p->n_ops;
-    if (steps_are_faster(e, b))
+    if (e->stepped && b->frames == CU_FRAMES_AUTO)
         return p->n_ops;
     while (tail > 0 && is_fixed_op(p, &p->ops[tail - 1]))
         tail--;
@@ -399,12 +414,15 @@ static utter_status make_scratch(cu_exec *e, cu_backend *b, ut_err *err)
         grow(&e->part_bytes, linear ? part_bytes(e, b, s) : 0);
         grow(&e->half_bytes, need.half);
         grow(&e->arrived_bytes, need.arrived);
+        grow(&e->wide_bytes, need.wide);
         grow(&e->work_bytes, work_bytes(e, s));
     }
     const char *name = e->head.plan->name;
     utter_status st = cu_alloc(b, e->part_bytes, &e->part, err, "partial sums of plan %s", name);
     if (st == UTTER_OK)
         st = cu_alloc(b, e->half_bytes, &e->half, err, "operands of plan %s", name);
+    if (st == UTTER_OK && e->wide_bytes > 0)
+        st = cu_alloc(b, e->wide_bytes, &e->wide, err, "a matrix of plan %s", name);
     if (st == UTTER_OK)
         st = cu_alloc(b, e->arrived_bytes, &e->arrived, err, "counters of plan %s", name);
     if (st == UTTER_OK)
@@ -427,6 +445,7 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
     e->heard = true;
     for (int32_t i = 0; i < plan->n_ops; i++)
         e->heard = e->heard && plan->ops[i].kind != UT_OP_SAMPLE;
+    e->stepped = is_stepped(e, b);
     e->tail = find_tail(e, b);
     for (int32_t i = 0; i < plan->n_ops && st == UTTER_OK; i++)
         st = make_step(e, b, &e->steps[i], &plan->ops[i], err);
@@ -499,7 +518,7 @@ size_t cu_exec_bytes(const ut_exec *exec)
 {
     const cu_exec *e = (const cu_exec *)exec;
     return e->arena_bytes + e->table_bytes + e->part_bytes + e->work_bytes + e->half_bytes +
-           e->arrived_bytes + e->side_bytes;
+           e->arrived_bytes + e->wide_bytes + e->side_bytes;
 }
 
 void cu_exec_free(ut_exec *exec)
@@ -532,6 +551,7 @@ void cu_exec_free(ut_exec *exec)
     cu_free(b, e->work);
     cu_free(b, e->half);
     cu_free(b, e->arrived);
+    cu_free(b, e->wide);
     cu_free(b, e->side);
     ut_free(e->inputs);
     ut_free(e->outputs);

@@ -237,7 +237,7 @@ static void prepare_mma(cu_backend *b)
                 b->d.function_get(&registers, CU_FUNC_REGISTERS,
                                   b->kernels[CU_K_linear_group_64]) == CU_OK &&
                 registers > 40;
-    for (int k = CU_K_linear_mma_128; k <= CU_K_linear_slots_64_wide && b->mma; k++)
+    for (int k = CU_K_linear_mma_128; k <= CU_K_linear_slots_q4_64_wide && b->mma; k++)
         b->mma = b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED,
                                    (int)b->shared_limit) == CU_OK;
     for (int k = CU_K_attention_slots_64; k <= CU_K_attention_slots_128 && b->mma; k++)

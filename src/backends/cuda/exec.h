@@ -133,10 +133,13 @@ utter_status cu_wait_more(double since, const char *what, ut_err *err);
 
 /* weights.c. What a plan that chooses no codes computes is heard, or compared with codebooks: where
  * tensor cores make products of bf16, its matrices and their x are f16 instead, which has 3 more
- * bits for as many bytes. */
+ * bits for as many bytes; and so they are beside matrices in blocks. */
 utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
                            ut_err *err);
 void cu_weight_release(cu_backend *b, cu_weight *w); /* NULL is fine */
+/* The type of w's rows in a plan that chooses codes; whether they are f16 in one that does not. */
+cu_type cu_weight_rows_type(const cu_backend *b, const ut_weight *w);
+bool cu_weight_is_narrowed(const cu_backend *b, const ut_weight *w);
 void cu_weight_set_free(cu_backend *b);
 /* Small things in one piece. */
 utter_status cu_upload(cu_backend *b, cu_ptr dst, const void *src, size_t bytes, ut_err *err);
@@ -282,7 +285,8 @@ struct cu_exec {
         n_t; /* i32, in tables: T of the run, where graphs are for more; 0: they are for their T */
     cu_ptr half,
         arrived; /* x of products as bf16; counters of blocks (last_block), 0 between them */
-    size_t half_bytes, arrived_bytes;
+    cu_ptr wide; /* a matrix of blocks as tiles take it */
+    size_t half_bytes, arrived_bytes, wide_bytes;
     cu_ptr side; /* what links point to */
     size_t side_bytes;
     cu_place *places; /* [n_tensors] */
@@ -298,6 +302,7 @@ struct cu_exec {
     cu_captured graphs[CU_GRAPHS];
     uint64_t n_runs;
     bool heard;      /* it chooses no codes */
+    bool stepped;    /* it does, and runs as steps, whose products linear_slots.cuh makes */
     ut_kept *kept;   /* [n_tensors] and what is narrow: in the type of the products that read it */
     int32_t tail;    /* operations from here on could be phases: no memory is used for two of
                         their tensors */
@@ -322,6 +327,8 @@ struct cu_run {
     cu_stream stream;
     cu_result result;  /* the first failure */
     bool in_graph;     /* all that ran before has ended when the first launch begins */
+    bool in_order;     /* the next launch begins when the one in front has ended: it reads what that
+                          makes before it waits */
     cu_record *record; /* not NULL: launches go here */
 };
 
@@ -416,11 +423,14 @@ int64_t cu_linear_most_rows(const cu_backend *b, int32_t n_out);
 
 /* A linear as its kernels take it. */
 cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s);
-/* Launch a linear whose matrix is in blocks (launch_packed.c); false: it is not. */
+/* Launch a linear whose matrix is in blocks without tensor cores (launch_packed.c); false: it is
+ * not. */
 bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
+/* Such a matrix to r->e->wide, as bf16 or f16. */
+void cu_launch_unpack(cu_run *r, const cu_weight *w, cu_type narrow);
 /* launch_matmul.c, launch_attention.c: scratch of one step, in bytes. */
 typedef struct cu_scratch {
-    size_t part, half, arrived;
+    size_t part, half, arrived, wide;
 } cu_scratch;
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
@@ -431,6 +441,10 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
 bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
 cu_type cu_place_type(const cu_place *cache);
+static inline bool cu_is_packed(cu_type t)
+{
+    return t == CU_Q8 || t == CU_Q4;
+}
 
 /* launch_group.c: a tensor [slots, rows, cols] of rows of ld elements of two bytes, of which a box
  * has so many columns, 32 or 64, and rows; false: there can be no map of it. */

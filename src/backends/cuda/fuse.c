@@ -329,7 +329,7 @@ void cu_launch_slot_ops(cu_run *r, const cu_step *s)
 static bool is_decoding(const cu_exec *e)
 {
     const ut_plan *p = e->head.plan;
-    if (e->max_t > 1 || !p->states || e->n_slots < 2)
+    if (e->max_t > 1 || !p->states || (e->n_slots < 2 && !e->stepped))
         return false;
     for (ut_tid t = 0; t < p->n_tensors; t++)
         if (p->tensors[t].rows_per_t != 0 || p->tensors[t].lead != 0)

@@ -93,7 +93,7 @@ cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s)
 void cu_launch_linear(cu_run *r, const cu_step *s)
 {
     cu_linear_args a = cu_linear_of(r, s);
-    if (cu_launch_linear_packed(r, s, &a) || cu_launch_linear_mma(r, s, &a))
+    if (cu_launch_linear_mma(r, s, &a) || cu_launch_linear_packed(r, s, &a))
         return;
     if (s->in[0].rows_per_t == 0)
         launch_few(r, s, &a);

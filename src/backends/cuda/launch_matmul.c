@@ -18,8 +18,14 @@ bool cu_is_tile_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
     if (s->op->kind != UT_OP_LINEAR || !b->mma || is_decoding(e, s))
         return false;
-    return s->w[0]->type == CU_BF16 ||
-           (s->w[0]->type == CU_F16 && ut_weight_kept_type(s->op->w[0], b->precision) == UT_BF16);
+    return s->w[0]->type == CU_BF16 || cu_is_packed(s->w[0]->type) ||
+           (s->w[0]->type == CU_F16 && e->heard && cu_weight_is_narrowed(b, s->op->w[0]));
+}
+
+/* The type in which tiles take x and the matrix. */
+static cu_type narrow_type(const cu_exec *e, const cu_step *s)
+{
+    return !cu_is_packed(s->w[0]->type) ? s->w[0]->type : e->heard ? CU_F16 : CU_BF16;
 }
 
 /* ---- Slots of a decoding step ---------------------------------------------------------------- */
@@ -34,12 +40,15 @@ typedef struct slots_grid {
 } slots_grid;
 
 /* Parts depend on K alone: one step, or an eighth of K in wide steps. */
-static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, int32_t ld)
+static slots_grid cut_slots(const cu_backend *b, const cu_weight *w, int64_t rows)
 {
-    static const int kernels[][2] = {{CU_K_linear_slots_8, CU_K_linear_slots_8_wide},
-                                     {CU_K_linear_slots_16, CU_K_linear_slots_16_wide},
-                                     {CU_K_linear_slots_32, CU_K_linear_slots_32_wide},
-                                     {CU_K_linear_slots_64, CU_K_linear_slots_64_wide}};
+    /* then those for 16, 32 and 64 rows */
+    static const int kernels[][2] = {
+        [CU_BF16] = {CU_K_linear_slots_8, CU_K_linear_slots_8_wide},
+        [CU_Q8] = {CU_K_linear_slots_q8_8, CU_K_linear_slots_q8_8_wide},
+        [CU_Q4] = {CU_K_linear_slots_q4_8, CU_K_linear_slots_q4_8_wide},
+    };
+    const int32_t outputs = w->w->rows, ld = w->ld;
     const bool wide = ld > CU_SLOTS_MOST * CU_SLOTS_COLUMNS;
     const int32_t columns = wide ? CU_SLOTS_WIDE : CU_SLOTS_COLUMNS;
     slots_grid g = {.steps = wide ? (int32_t)div_up(ld, CU_SLOTS_MOST * CU_SLOTS_WIDE) : 1};
@@ -47,7 +56,7 @@ static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, 
     g.parts = div_up(ld, g.steps * columns);
     g.cluster = b->hopper && g.parts > 1;
     for (int k = rows <= 8 ? 0 : rows <= 16 ? 1 : rows <= 32 ? 2 : 3; k >= 0; k--) {
-        g.kernel = kernels[k][wide];
+        g.kernel = kernels[w->type][wide] + k;
         g.at_once = 8 << k;
         g.share_log2 = 3 + k;
         while (g.cluster && g.share_log2 > 0 && g.parts << (g.share_log2 - 1) >= g.at_once)
@@ -63,8 +72,9 @@ static slots_grid cut_slots(const cu_backend *b, int64_t rows, int32_t outputs, 
 
 bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
-    return s->op->kind == UT_OP_LINEAR && b->mma && e->n_slots > 1 && s->w[0]->type == CU_BF16 &&
-           is_decoding(e, s);
+    return s->op->kind == UT_OP_LINEAR && b->mma && is_decoding(e, s) &&
+           (cu_is_packed(s->w[0]->type) ||
+            (s->w[0]->type == CU_BF16 && (e->n_slots > 1 || e->stepped)));
 }
 
 /* x as bf16, which nobody has left. */
@@ -81,7 +91,7 @@ static void pack_slots(cu_run *r, cu_linear_args *a)
 static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
 {
     const cu_links *l = &s->links;
-    const slots_grid g = cut_slots(r->b, (int64_t)a->rows * a->slots, a->n_out, a->ldw);
+    const slots_grid g = cut_slots(r->b, s->w[0], (int64_t)a->rows * a->slots);
     if (l->x16) {
         a->x16 = l->x16;
         a->ldx = l->ldx;
@@ -246,7 +256,7 @@ static size_t one_shared(const cu_step *s)
 /* Whatever the number of rows is: sums have an order of their own. */
 static bool launch_one(cu_run *r, const cu_step *s, const cu_linear_args *linear)
 {
-    if (linear->n_out != 1 || cu_place_type(&s->in[0]) != CU_F16 ||
+    if (linear->n_out != 1 || s->w[0]->type != CU_F16 || cu_place_type(&s->in[0]) != CU_F16 ||
         cu_place_type(&s->out[0]) != CU_F32 || s->links.snake >= 0 ||
         one_shared(s) > CU_SHARED_ALWAYS)
         return false;
@@ -342,10 +352,14 @@ static void launch_tile(cu_run *r, const cu_step *s, const cu_tile_args *t, tile
 
 static void launch_tiles(cu_run *r, const cu_step *s, const cu_linear_args *linear)
 {
-    cu_tile_args t = {.a = *linear, .narrow = s->w[0]->type};
+    cu_tile_args t = {.a = *linear, .narrow = narrow_type(r->e, s)};
     cu_linear_args *a = &t.a;
     const int64_t rows = (int64_t)a->rows * a->slots;
     give_y16(r, s, &t);
+    if (cu_is_packed(s->w[0]->type)) {
+        cu_launch_unpack(r, s->w[0], t.narrow);
+        a->w = r->e->wide;
+    }
     if (cu_place_type(&s->in[0]) == CU_F32) {
         const packed_x x = pack_of(s, r->n_t);
         launch_pack(r, &x, &t);
@@ -393,16 +407,21 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a)
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s)
 {
     cu_scratch need = {0};
-    const int32_t n_out = s->op->w[0]->rows;
     if (cu_is_slots_linear(e, b, s)) {
         const int64_t rows = (int64_t)s->in[0].rows_fixed * e->n_slots;
-        const slots_grid g = cut_slots(b, rows, n_out, s->w[0]->ld);
+        const slots_grid g = cut_slots(b, s->w[0], rows);
         need.part = 4 * (size_t)(g.parts * g.tiles * g.rows) * (size_t)g.at_once * CU_SLOTS_N;
         need.arrived = 4 * (size_t)g.tiles * (size_t)g.rows;
         need.half = 2 * (size_t)rows * (size_t)s->w[0]->ld;
-    } else if (cu_is_tile_linear(e, b, s) && cu_place_type(&s->in[0]) == CU_F32) {
+        return need;
+    }
+    if (!cu_is_tile_linear(e, b, s))
+        return need;
+    if (cu_place_type(&s->in[0]) == CU_F32) {
         const packed_x x = pack_of(s, e->max_t);
         need.half = 2 * (size_t)x.rows * (size_t)x.ld * (size_t)e->n_slots;
     }
+    if (cu_is_packed(s->w[0]->type))
+        need.wide = 2 * (size_t)s->w[0]->w->rows * (size_t)s->w[0]->ld;
     return need;
 }

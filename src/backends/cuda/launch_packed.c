@@ -6,10 +6,23 @@ static int64_t div_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+void cu_launch_unpack(cu_run *r, const cu_weight *w, cu_type narrow)
+{
+    const int64_t n = (int64_t)w->w->rows * w->ld;
+    const cu_unpack_args a = {.src = w->data,
+                              .scale = w->data + (cu_ptr)(w->type == CU_Q8 ? n : n / 2),
+                              .dst = r->e->wide,
+                              .n = n,
+                              .type = narrow};
+    cu_launch(r, w->type == CU_Q8 ? CU_K_unpack_q8 : CU_K_unpack_q4,
+              div_up(n, CU_UNPACK_EACH * CU_THREADS), 1, 1, 0, &a);
+    r->in_order = true; /* tiles ask for their first rows before they wait */
+}
+
 bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a)
 {
     const int type = s->w[0]->type;
-    if (type != CU_Q8 && type != CU_Q4)
+    if (!cu_is_packed(type))
         return false;
     const int64_t rows = (int64_t)a->rows * a->slots;
     if (s->in[0].rows_per_t == 0) {

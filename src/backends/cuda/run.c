@@ -50,9 +50,10 @@ static void launch(cu_run *r, int kernel, int threads, int64_t grid_x, int64_t g
                                      .shared_bytes = (unsigned)shared_bytes,
                                      .stream = r->stream,
                                      .attributes = how,
-                                     .n_attributes = !r->b->hopper ? 0
-                                                     : cluster     ? 2
-                                                                   : 1};
+                                     .n_attributes = !r->b->hopper || r->in_order ? 0
+                                                     : cluster                    ? 2
+                                                                                  : 1};
+    r->in_order = false;
     if (r->result == CU_OK)
         r->result = r->b->d.launch_with(&config, r->b->kernels[kernel], parameters, NULL);
 }

@@ -256,14 +256,26 @@ static utter_status upload(cu_backend *b, const cu_weight *item, ut_err *err)
 
 /* ---- The set --------------------------------------------------------------------------------- */
 
+cu_type cu_weight_rows_type(const cu_backend *b, const ut_weight *w)
+{
+    return type_of(ut_weight_kept_type(w, b->precision));
+}
+
+bool cu_weight_is_narrowed(const cu_backend *b, const ut_weight *w)
+{
+    const cu_type kept = cu_weight_rows_type(b, w);
+    const bool blocks = b->precision == UT_PRECISION_INT8 || b->precision == UT_PRECISION_INT4;
+    return b->mma && (kept == CU_BF16 || (blocks && !w->exact && !cu_is_packed(kept)));
+}
+
 static cu_type type_wanted(const cu_backend *b, const ut_weight *w, cu_form form)
 {
     if (form == CU_FORM_TABLE)
         return type_of(ut_weight_dtype(w));
     if (form != CU_FORM_ROWS && form != CU_FORM_HEARD)
         return CU_F32;
-    const cu_type kept = type_of(ut_weight_kept_type(w, b->precision));
-    return form == CU_FORM_HEARD && kept == CU_BF16 && b->mma ? CU_F16 : kept;
+    return form == CU_FORM_HEARD && cu_weight_is_narrowed(b, w) ? CU_F16
+                                                                : cu_weight_rows_type(b, w);
 }
 
 static bool size_of(cu_weight *item)

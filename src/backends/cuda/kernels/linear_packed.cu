@@ -1,28 +1,20 @@
 /* linear_packed.cu - products with matrices in blocks of whole numbers (CU_Q8, CU_Q4, see args.h),
  * and making such matrices. Numbers become f32 on their way into a sum; sums stay f32. */
 #include "backends/cuda/kernels/linear_tile.cuh"
-
-/* Byte e of a word as a number: put below the exponent of 2^23, where the last bit counts 1. */
-UT_DEVICE float number(uint32_t word, int e, int bias)
-{
-    const uint32_t byte = (word >> (8 * e)) & 0xffu;
-    return __uint_as_float(byte | 0x4b000000u) - (float)(8388608 + bias);
-}
+#include "backends/cuda/kernels/packed.cuh"
 
 /* How 16 bytes of a matrix are read: PIECES times 16 numbers with one scale, each as four words of
  * four numbers a byte. */
-template <int TYPE> struct packed;
-template <> struct packed<CU_Q8> {
-    static const int PIECES = 1, BIAS = 128, BLOCK = CU_Q8_BLOCK;
-    static UT_DEVICE_MEMBER size_t bytes(size_t n) { return n; }
+template <int TYPE> struct pieces;
+template <> struct pieces<CU_Q8> {
+    enum { PIECES = 1 };
     static UT_DEVICE_MEMBER void split(const uint4 &v, int, uint32_t q[4])
     {
         q[0] = v.x, q[1] = v.y, q[2] = v.z, q[3] = v.w;
     }
 };
-template <> struct packed<CU_Q4> {
-    static const int PIECES = 2, BIAS = 8, BLOCK = CU_Q4_BLOCK;
-    static UT_DEVICE_MEMBER size_t bytes(size_t n) { return n / 2; }
+template <> struct pieces<CU_Q4> {
+    enum { PIECES = 2 };
     static UT_DEVICE_MEMBER void split(const uint4 &v, int piece, uint32_t q[4])
     {
         const uint32_t a = piece ? v.z : v.x, b = piece ? v.w : v.y, low = 0x0f0f0f0fu;
@@ -33,10 +25,7 @@ template <> struct packed<CU_Q4> {
 /* Scale of column k of matrix row o. */
 template <int TYPE> UT_DEVICE float scale_at(const cu_linear_args &a, int o, int k)
 {
-    typedef packed<TYPE> P;
-    const uint16_t *scales =
-        (const uint16_t *)((const uint8_t *)a.w + P::bytes((size_t)a.n_out * a.ldw));
-    return f16_to_f32(__ldg(scales + (size_t)o * (a.ldw / P::BLOCK) + k / P::BLOCK));
+    return f16_to_f32(__ldg(scales_of<TYPE>(a, o) + k / packed<TYPE>::BLOCK));
 }
 
 /* ---- Few rows -------------------------------------------------------------------------------- *
@@ -54,8 +43,8 @@ template <int N> UT_DEVICE int x_place(int k)
 template <int TYPE, int ROWS> UT_DEVICE void linear_few(const cu_linear_args &a)
 {
     typedef packed<TYPE> P;
-    const int N = 16 * P::PIECES; /* numbers in 16 bytes */
-    UT_SHARED(float, xs);         /* [ROWS, CU_FEW_K] */
+    enum { PIECES = pieces<TYPE>::PIECES, N = 16 * PIECES /* numbers in 16 bytes */ };
+    UT_SHARED(float, xs); /* [ROWS, CU_FEW_K] */
     const int lane = threadIdx.x % 32, o = blockIdx.x * UT_WARPS + threadIdx.x / 32;
     const int m0 = blockIdx.y * ROWS, all = a.rows * a.slots;
     float sum[ROWS];
@@ -80,11 +69,11 @@ template <int TYPE, int ROWS> UT_DEVICE void linear_few(const cu_linear_args &a)
             const uint4 v = __ldg((const uint4 *)(w + P::bytes(k)));
             const float4 *x = (const float4 *)(xs + x_place<N>(k));
 #pragma unroll
-            for (int piece = 0; piece < P::PIECES; piece++) {
+            for (int piece = 0; piece < PIECES; piece++) {
                 const float scale = scale_at<TYPE>(a, o, k0 + k + 16 * piece);
                 uint32_t q[4];
                 float part[ROWS][4];
-                P::split(v, piece, q);
+                pieces<TYPE>::split(v, piece, q);
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     float w4[4];
@@ -166,6 +155,44 @@ UT_KERNEL(linear_tile_q8, cu_linear_args)
 UT_KERNEL(linear_tile_q4, cu_linear_args)
 {
     linear_tile<CU_Q4>(a);
+}
+
+/* ---- The matrix as products of tiles take it ----------------------------------------------------
+ */
+
+template <int TYPE> UT_DEVICE void unpack(const cu_unpack_args &a)
+{
+    typedef packed<TYPE> P;
+    const int64_t at = element() * CU_UNPACK_EACH;
+    if (at >= a.n)
+        return;
+    const float scale = f16_to_f32(__ldg(a.scale + at / P::BLOCK));
+    const uint8_t *from = (const uint8_t *)a.src + P::bytes((size_t)at);
+    uint32_t q[4], to[8];
+    if (TYPE == CU_Q8) {
+        pieces<CU_Q8>::split(__ldg((const uint4 *)from), 0, q);
+    } else {
+        const uint2 v = __ldg((const uint2 *)from);
+        pieces<CU_Q4>::split(uint4{v.x, v.y, 0, 0}, 0, q);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const float v = scale * number(q[i / 2], i % 2 * 2, P::BIAS),
+                    w = scale * number(q[i / 2], i % 2 * 2 + 1, P::BIAS);
+        to[i] = (uint32_t)f32_to_narrow(a.type, w) << 16 | f32_to_narrow(a.type, v);
+    }
+    uint4 *dst = (uint4 *)(a.dst + at);
+    dst[0] = uint4{to[0], to[1], to[2], to[3]};
+    dst[1] = uint4{to[4], to[5], to[6], to[7]};
+}
+
+UT_KERNEL(unpack_q8, cu_unpack_args)
+{
+    unpack<CU_Q8>(a);
+}
+UT_KERNEL(unpack_q4, cu_unpack_args)
+{
+    unpack<CU_Q4>(a);
 }
 
 /* ---- Making them ----------------------------------------------------------------------------- *

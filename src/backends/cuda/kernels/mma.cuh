@@ -35,6 +35,14 @@ UT_DEVICE void mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* Two sums of bf16. */
+UT_DEVICE uint32_t add_bf16(uint32_t a, uint32_t b)
+{
+    uint32_t sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(0x3f803f80u), "r"(b));
+    return sum;
+}
+
 /* Four matrices of 8 rows of 16 bytes; lane l gives the row l % 8 of matrix l / 8. r[i]: elements
  * 2q, 2q + 1 of row g of matrix i, or (trans) elements g of its rows 2q, 2q + 1. */
 UT_DEVICE void load_matrices(uint32_t r[4], const void *row)
