@@ -103,14 +103,15 @@ static void other_plans_are_steps(void **state)
     release(codec);
 }
 
-/* Do all products of a frame of one slot take what links hand on, and no norm is by itself? */
+/* A frame, or what of a prompt is the same whatever T is: do its products take what links hand on,
+ * and is no swiglu or rotation by itself? */
 static void expect_links(const cu_exec *e)
 {
     const ut_plan *p = e->head.plan;
     int products = 0, gated = 0;
     assert_null(e->frame);
     assert_int_equal(e->frames, CU_FRAMES_STEPS);
-    for (int32_t i = 0; i < p->n_ops; i++) {
+    for (int32_t i = cu_fixed_from(p); i < p->n_ops; i++) {
         const cu_links *l = &e->steps[i].links;
         if (p->ops[i].kind == UT_OP_LINEAR) {
             assert_true(cu_is_slots_linear(e, (cu_backend *)e->head.backend, &e->steps[i]));
@@ -129,7 +130,9 @@ static void blocks_are_steps_of_any_number_of_slots(void **state)
 {
     const fixture *x = *state;
     cu_exec *one = compile(x, x->m->ar.frame, 1, 1), *many = compile(x, x->m->ar.frame, 3, 1);
+    cu_exec *prompt = compile(x, x->m->ar.prefill, 1, 32);
     cu_exec *codec = compile(x, x->m->codec.decode, 1, 4);
+    expect_links(prompt);
     expect_links(one);
     expect_links(many);
     int packed = 0;
@@ -141,6 +144,7 @@ static void blocks_are_steps_of_any_number_of_slots(void **state)
             assert_int_equal(codec->steps[i].w[0]->type, CU_F16);
     release(one);
     release(many);
+    release(prompt);
     release(codec);
 }
 

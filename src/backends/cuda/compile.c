@@ -48,6 +48,14 @@ static bool is_fixed_op(const ut_plan *p, const ut_op *op)
     return true;
 }
 
+int32_t cu_fixed_from(const ut_plan *p)
+{
+    int32_t i = p->n_ops;
+    while (i > 0 && is_fixed_op(p, &p->ops[i - 1]))
+        i--;
+    return i;
+}
+
 /* Are there matrices in blocks? Phases have none. */
 static bool has_packed(const ut_plan *p, const cu_backend *b)
 {
@@ -77,11 +85,9 @@ static bool is_stepped(const cu_exec *e, const cu_backend *b)
 static int32_t find_tail(const cu_exec *e, const cu_backend *b)
 {
     const ut_plan *p = e->head.plan;
-    int32_t tail = p->n_ops;
+    const int32_t tail = cu_fixed_from(p);
     if (e->stepped && b->frames == CU_FRAMES_AUTO)
         return p->n_ops;
-    while (tail > 0 && is_fixed_op(p, &p->ops[tail - 1]))
-        tail--;
     for (int32_t i = tail; i < p->n_ops; i++)
         if (p->ops[i].kind == UT_OP_LINEAR &&
             p->tensors[p->ops[i].in[0]].rows_fixed * e->n_slots > CU_FRAME_ROWS)

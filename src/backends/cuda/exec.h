@@ -367,10 +367,13 @@ bool cu_unit_pays(const cu_backend *b, int32_t rows, int n_slots);
 /* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
  */
 
-/* Find what steps of a decoding plan can do together; when [n_ops]: where each operation reads and
- * writes then. Steps have their operations and weights, but no places. */
+/* Find what steps of a decoding plan, or those that follow a prompt's last row, can do together;
+ * when [n_ops]: where each operation reads and writes then. Steps have their operations and
+ * weights, but no places. */
 utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err);
 
+/* The first of a plan's operations of which all to its end are the same whatever T is. compile.c */
+int32_t cu_fixed_from(const ut_plan *p);
 /* Are they angles of positions that are the same in every run? A table has them. compile.c */
 bool cu_angles_are_known(const ut_plan *p, const ut_op *op);
 /* Launch step i, unless another one does what it is for. */

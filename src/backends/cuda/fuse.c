@@ -2,7 +2,7 @@
  * would be a launch: products take the norm in front of them and the swiglu behind, attention takes
  * rotation and caches, operations of single slots that follow one another are one kernel. Rows go
  * from step to step as bf16 where only products read them. Phases (frame_fuse.c) do the same for
- * few slots. */
+ * few slots. The same is done of what follows a prompt's last row, where that is not phases. */
 #include "backends/cuda/frame.h"
 #include "base/alloc.h"
 #include <string.h>
@@ -11,6 +11,7 @@ typedef struct fuser {
     cu_exec *e;
     cu_backend *b;
     const ut_plan *p;
+    int32_t first; /* of the operations that have as many rows whatever T is, to the plan's end */
     ut_op_time *when;
     size_t *x16;    /* [n_tensors] offset in e->side of the tensor's rows as bf16; SIZE_MAX: none */
     size_t *square; /* [n_ops] offset of the sums of squares that a linear leaves, or SIZE_MAX */
@@ -31,7 +32,7 @@ static bool writes(const ut_op *op, ut_tid t)
     return op->out[0] == t || op->out[1] == t;
 }
 
-/* The one operation that writes t, where t is nobody's view; -1: there is none. */
+/* The one operation that writes t, where t is nobody's view, from `first` on; -1: there is none. */
 static int32_t maker_of(const fuser *f, ut_tid t)
 {
     const ut_plan *p = f->p;
@@ -48,7 +49,7 @@ static int32_t maker_of(const fuser *f, ut_tid t)
                 return -1;
             maker = i;
         }
-    return maker;
+    return maker >= f->first ? maker : -1;
 }
 
 static bool is_slots_linear(const fuser *f, int32_t i)
@@ -253,7 +254,7 @@ static int32_t next_angles(const fuser *f, int32_t end)
 static void group_slot_ops(fuser *f)
 {
     cu_step *steps = f->e->steps;
-    for (int32_t i = 0; i < f->p->n_ops; i++) {
+    for (int32_t i = f->first; i < f->p->n_ops; i++) {
         int32_t n = 0, end = i;
         if (steps[i].links.merged)
             continue;
@@ -326,27 +327,24 @@ void cu_launch_slot_ops(cu_run *r, const cu_step *s)
 
 /* ---- All of it ------------------------------------------------------------------------------- */
 
-static bool is_decoding(const cu_exec *e)
+/* The first operation of a decoder's steps, or of what follows a prompt; n_ops: it has none. */
+static int32_t first_step(const cu_exec *e)
 {
     const ut_plan *p = e->head.plan;
-    if (e->max_t > 1 || !p->states || (e->n_slots < 2 && !e->stepped))
-        return false;
-    for (ut_tid t = 0; t < p->n_tensors; t++)
-        if (p->tensors[t].rows_per_t != 0 || p->tensors[t].lead != 0)
-            return false;
-    return true;
+    const int32_t first = cu_fixed_from(p);
+    return p->states && (e->stepped || (e->n_slots > 1 && first == 0)) ? first : p->n_ops;
 }
 
 static void find_all(fuser *f)
 {
     const ut_plan *p = f->p;
-    for (int32_t i = 0; i < p->n_ops; i++) {
+    for (int32_t i = f->first; i < p->n_ops; i++) {
         if (p->ops[i].kind == UT_OP_SWIGLU)
             fuse_swiglu(f, i);
         if (p->ops[i].kind == UT_OP_QKV)
             fuse_qkv(f, i);
     }
-    for (int32_t i = 0; i < p->n_ops; i++)
+    for (int32_t i = f->first; i < p->n_ops; i++)
         if (p->ops[i].kind == UT_OP_RMS_NORM)
             f->e->steps[i].links.folded = fuse_norm(f, i);
     for (ut_tid t = 0; t < p->n_tensors; t++)
@@ -407,9 +405,10 @@ utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err)
         e->steps[i].links.merged = e->steps[i].links.folded = known;
     }
     /* phases take steps as they are */
-    if (!is_decoding(e) || (e->tail == 0 && b->frames != CU_FRAMES_STEPS))
+    const int32_t first = first_step(e);
+    if (first == p->n_ops || (e->tail == 0 && b->frames != CU_FRAMES_STEPS))
         return UTTER_OK;
-    fuser f = {.e = e, .b = b, .p = p, .when = when};
+    fuser f = {.e = e, .b = b, .p = p, .first = first, .when = when};
     f.x16 = ut_calloc((size_t)p->n_tensors + 1, sizeof *f.x16);
     f.square = ut_calloc((size_t)p->n_ops + 1, sizeof *f.square);
     utter_status st = f.x16 && f.square ? UTTER_OK
