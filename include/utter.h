@@ -214,9 +214,9 @@ typedef struct utter_synth_params {
     const utter_voice *voice; /* NULL (default): the engine's default voice. Borrowed until
                                  utter_synth returns or the stream is closed. */
     int64_t seed;             /* >= 0: same seed, text, voice, build and backend give the same
-                                 samples; with bf16 matrices and more than 8 slots on a GPU
-                                 only when as many speak. -1 (default): a new one each time, see
-                                 utter_stats */
+                                 samples; with bf16 matrices on a GPU of 9.0 or newer only when
+                                 it is alone both times, or neither. -1 (default): a new one each
+                                 time, see utter_stats */
     float temperature;        /* 0 .. 2; 0 is greedy; -1 (default): the model's default */
     float top_p;              /* 0 < top_p <= 1; -1 (default): the model's default */
     float repetition_penalty; /* 0.5 .. 2; 1 is none; -1 (default): the model's default */

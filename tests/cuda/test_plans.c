@@ -156,6 +156,29 @@ static void frames_before_90_are_steps(void **state)
     release(one);
 }
 
+/* What was chosen is told: by timing, or that phases do not have it. */
+static void it_says_how_frames_run(void **state, const char *steps)
+{
+    const fixture *x = *state;
+    char text[256];
+    x->b->ops->describe(x->b, text, sizeof text);
+    assert_null(strstr(text, "frames"));
+    release(compile(x, x->m->ar.frame, 1, 1));
+    x->b->ops->describe(x->b, text, sizeof text);
+    assert_non_null(strstr(text, steps));
+    assert_true(strlen(text) < sizeof text - 1);
+}
+
+static void it_says_that_frames_are_steps(void **state)
+{
+    it_says_how_frames_run(state, ", frames as a graph of steps");
+}
+
+static void it_says_which_was_faster(void **state)
+{
+    it_says_how_frames_run(state, " ms, ");
+}
+
 /* Frames 0 .. n - 1 of codes that differ, by a new state. */
 static void decode(const fixture *x, cu_exec *e, int32_t n, float *pcm)
 {
@@ -238,6 +261,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(blocks_are_steps_of_any_number_of_slots, set_up_int8,
                                         tear_down),
         cmocka_unit_test_setup_teardown(frames_before_90_are_steps, set_up_80, tear_down),
+        cmocka_unit_test_setup_teardown(it_says_that_frames_are_steps, set_up_int8, tear_down),
+        cmocka_unit_test_setup_teardown(it_says_which_was_faster, set_up, tear_down),
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
     };

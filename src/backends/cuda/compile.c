@@ -77,7 +77,7 @@ static bool is_stepped(const cu_exec *e, const cu_backend *b)
     if (b->frames == CU_FRAMES_STEPS || (packed && b->frames == CU_FRAMES_AUTO))
         return packed || b->precision == UT_PRECISION_BF16;
     return b->frames == CU_FRAMES_AUTO && b->precision == UT_PRECISION_BF16 &&
-           (e->n_slots > 1 || (!b->hopper && e->max_t == 1));
+           (e->n_slots > 1 || !b->hopper);
 }
 
 /* The first of the operations that could be phases: all of a decoder's, of a prompt's those that

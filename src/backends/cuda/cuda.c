@@ -3,14 +3,30 @@
 #include "backends/cuda/exec.h"
 #include <stdio.h>
 
+/* How frames of one slot run, and what was measured. */
+static void describe_frames(const cu_backend *b, char *text, size_t size)
+{
+    const double whole = (double)b->frame_ms[0], phases = (double)b->frame_ms[1];
+    *text = '\0';
+    if (b->chosen == CU_FRAMES_STEPS)
+        snprintf(text, size, ", frames as a graph of steps");
+    else if (b->chosen == CU_FRAMES_WHOLE)
+        snprintf(text, size, ", frames as one kernel (%.2f ms, in phases %.2f)", whole, phases);
+    else if (b->chosen == CU_FRAMES_PHASES)
+        snprintf(text, size, ", frames as a graph of phases (%.2f ms, as one kernel %.2f)", phases,
+                 whole);
+}
+
 static void describe(const ut_backend *backend, char *text, size_t size)
 {
     const cu_backend *b = (const cu_backend *)backend;
+    char frames[96];
+    describe_frames(b, frames, sizeof frames);
     snprintf(text, size,
-             "cuda: device %d, %s, %.1f GB, compute capability %d.%d, driver for CUDA %d.%d%s",
+             "cuda: device %d, %s, %.1f GB, compute capability %d.%d, driver for CUDA %d.%d%s%s",
              b->ordinal, b->name, (double)b->memory / 1e9, b->cc / 10, b->cc % 10,
              b->driver_version / 1000, b->driver_version % 1000 / 10,
-             b->mma ? ", tensor cores" : "");
+             b->mma ? ", tensor cores" : "", frames);
 }
 
 static size_t weight_bytes(const ut_backend *backend)

@@ -80,8 +80,8 @@ typedef struct cu_backend {
     size_t memory;             /* bytes of the device */
     size_t shared_limit;       /* bytes of shared memory that a block may have */
     cu_frames frames;          /* asked for */
-    cu_frames chosen;          /* last, by AUTO */
-    float frame_ms[2];         /* and why: a frame WHOLE and in PHASES */
+    cu_frames chosen;          /* of one slot's frames, by AUTO, or AUTO: none were compiled */
+    float frame_ms[2];         /* and why: a frame WHOLE and in PHASES, or 0: not by timing */
     int driver_version;        /* 13000 for 13.0 */
     char name[96];
     cu_module modules[CU_FATBINS];

@@ -480,8 +480,11 @@ static utter_status time_frames(cu_exec *e, ut_state *s, cu_frames how, float *m
 
 utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err)
 {
+    const bool first = e->n_slots == 1 && e->max_t == 1 && !e->heard; /* frames of one slot */
     if (!e->frame) {
         e->frames = CU_FRAMES_STEPS;
+        if (first)
+            b->chosen = e->frames;
         return UTTER_OK;
     }
     if (b->frames != CU_FRAMES_AUTO) {
@@ -505,8 +508,10 @@ utter_status cu_frame_choose(cu_exec *e, cu_backend *b, ut_err *err)
         st = time_frames(e, s, CU_FRAMES_PHASES, &ms[1], err);
     cu_state_free(s);
     e->frames = ms[1] < ms[0] ? CU_FRAMES_PHASES : CU_FRAMES_WHOLE;
-    b->chosen = e->frames;
-    b->frame_ms[0] = ms[0];
-    b->frame_ms[1] = ms[1];
+    if (first) {
+        b->chosen = e->frames;
+        b->frame_ms[0] = ms[0];
+        b->frame_ms[1] = ms[1];
+    }
     return st;
 }
