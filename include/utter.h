@@ -111,8 +111,9 @@ UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_
 /* ---- Engine ------------------------------------------------------------------------------- */
 
 /* In which type the large matrices are kept. INT8 and INT4: those of the language model in blocks
- * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored; the part
- * that makes a frame's codes one after another has 8.5 bits in both. Sums stay f32. */
+ * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored (cuda: what is
+ * heard as beside BF16, f16); the part that makes a frame's codes one after another has 8.5 bits in
+ * both. Sums stay f32. */
 typedef enum utter_precision {
     UTTER_PRECISION_AUTO = 0, /* cpu: as stored in the checkpoint; cuda: BF16 */
     UTTER_PRECISION_F32 = 1,
@@ -214,9 +215,10 @@ typedef struct utter_synth_params {
     const utter_voice *voice; /* NULL (default): the engine's default voice. Borrowed until
                                  utter_synth returns or the stream is closed. */
     int64_t seed;             /* >= 0: same seed, text, voice, build and backend give the same
-                                 samples; with bf16 matrices on a GPU of 9.0 or newer only when
-                                 it is alone both times, or neither. -1 (default): a new one each
-                                 time, see utter_stats */
+                                 samples; on a GPU with others beside it only when they are about
+                                 as many: with bf16 from 9.0 on any or none, with f32 and f16 more
+                                 than 8 slots or not. -1 (default): a new one each time, see
+                                 utter_stats */
     float temperature;        /* 0 .. 2; 0 is greedy; -1 (default): the model's default */
     float top_p;              /* 0 < top_p <= 1; -1 (default): the model's default */
     float repetition_penalty; /* 0.5 .. 2; 1 is none; -1 (default): the model's default */

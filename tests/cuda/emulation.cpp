@@ -6,7 +6,8 @@
  *
  * The environment variable UT_EMULATED_MEMORY bounds the device's memory, in bytes;
  * UT_EMULATED_DEVICES says how many devices there are, all of which have this memory;
- * UT_EMULATED_CAPABILITY is what they can do: 80, 90, or 120, which has boxes and no groups of warps. */
+ * UT_EMULATED_CAPABILITY is what they can do: 80, 90, or 120, which has boxes and no groups of
+ * warps. */
 #include "emulation_mma.h"
 #include "emulation_queue.h"
 
@@ -434,7 +435,10 @@ API cuDeviceGetAttribute(int *v, int which, int)
                                        {75, capability() / 10},
                                        {76, capability() % 10},
                                        {95, 1},
-                                       {97, (capability() < 90 ? 163 : capability() > 90 ? 99 : 227) * 1024}};
+                                       {97, (capability() < 90   ? 163
+                                             : capability() > 90 ? 99
+                                                                 : 227) *
+                                                1024}};
     const auto found = values.find(which);
     *v = found == values.end() ? 0 : found->second;
     return OK;
@@ -472,9 +476,11 @@ API cuModuleGetFunction(void **f, void *, const char *name)
 }
 API cuFuncSetAttribute(emu_kernel *k, int attribute, int value)
 {
-    enum { MAX_DYNAMIC_SHARED = 8 };
+    enum { MAX_DYNAMIC_SHARED = 8, LARGE_CLUSTERS = 14 };
     if (attribute == MAX_DYNAMIC_SHARED)
         k->shared_most = (unsigned)value;
+    if (attribute == LARGE_CLUSTERS && value)
+        k->cluster_most = 16;
     return OK;
 }
 API cuFuncGetAttribute(int *v, int which, void *)
@@ -623,9 +629,9 @@ API cuTensorMapEncodeTiled(cu_tensor_map *out, int type, unsigned rank, uint64_t
 {
     emu_tensor t = {};
     enum { F16 = 6, BF16 = 9, SWIZZLE_64 = 2, SWIZZLE_128 = 3 };
-    if ((type != F16 && type != BF16) || rank < 3 || rank > 5 || base % 16 ||
-        (uintptr_t)out % 16 || interleave || swizzle != (box[0] == 64 ? SWIZZLE_128 : SWIZZLE_64) ||
-        fill || (box[0] != 64 && box[0] != 32) || (rank < 5 && box[rank - 1] != 1))
+    if ((type != F16 && type != BF16) || rank < 3 || rank > 5 || base % 16 || (uintptr_t)out % 16 ||
+        interleave || swizzle != (box[0] == 64 ? SWIZZLE_128 : SWIZZLE_64) || fill ||
+        (box[0] != 64 && box[0] != 32) || (rank < 5 && box[rank - 1] != 1))
         return INVALID; /* the only boxes that the library asks for */
     for (unsigned i = 0; i < rank; i++) {
         if (dims[i] == 0 || dims[i] > UINT32_MAX || box[i] > 256 || steps[i] != 1)
@@ -652,6 +658,11 @@ struct launch_config {
     launch_attribute *attributes;
     unsigned n_attributes;
 };
+API cuOccupancyMaxActiveClusters(int *n, const emu_kernel *, const launch_config *)
+{
+    *n = capability() == 90; /* others have eight blocks at most */
+    return OK;
+}
 API cuLaunchKernelEx(const launch_config *c, const emu_kernel *k, void **args, void **)
 {
     enum { COOPERATIVE = 2, CLUSTER = 4 };
@@ -665,7 +676,8 @@ API cuLaunchKernelEx(const launch_config *c, const emu_kernel *k, void **args, v
             how = GRID;
         if (a.id != CLUSTER)
             continue;
-        if (a.value[0] != 1 || a.value[1] != (int)c->grid[1] || a.value[2] != 1 || a.value[1] > 8)
+        if (a.value[0] != 1 || a.value[1] != (int)c->grid[1] || a.value[2] != 1 ||
+            a.value[1] > k->cluster_most)
             return INVALID; /* the only clusters that the library asks for */
         how = COLUMN;
     }

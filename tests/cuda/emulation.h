@@ -45,6 +45,7 @@ struct emu_kernel {
     size_t args_size;
     emu_kernel *next;
     unsigned shared_most = 48 * 1024; /* of a launch; more is to be asked for */
+    int cluster_most = 8;             /* the same */
     emu_kernel(const char *name, void (*run)(const void *args), size_t args_size);
 };
 #define UT_KERNEL(name, args_type)                                                                 \

@@ -50,13 +50,15 @@ static inline void emu_mma(float c[4], const uint32_t a[4], const uint32_t b[2])
             c[i] += row[i / 2][k] * col[i % 2][k];
 }
 
+/* Of finite numbers. */
 static inline uint32_t add_bf16(uint32_t a, uint32_t b)
 {
     uint32_t sum = 0;
-    for (int i = 0; i < 32; i += 16)
-        sum |= (uint32_t)f32_to_bf16(emu_number<false>(a >> i & 0xffffu) +
-                                     emu_number<false>(b >> i & 0xffffu))
-               << i;
+    for (int i = 0; i < 32; i += 16) {
+        const uint32_t bits = __float_as_uint(emu_number<false>(a >> i & 0xffffu) +
+                                              emu_number<false>(b >> i & 0xffffu));
+        sum |= (bits + 0x7fffu + (bits >> 16 & 1)) >> 16 << i;
+    }
     return sum;
 }
 

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { FRAMES = 3, MOST_CODES = 64, PROMPT = 7 };
+enum { FRAMES = 2, MOST_CODES = 64, PROMPT = 7, MOST_SLOTS = 3 };
 
 typedef struct checkpoint {
     const char *name;
@@ -49,10 +49,19 @@ static int make_all(void **state)
     return 0;
 }
 
-static utter_engine *open_engine(const checkpoint *c, cu_frames how, int slots)
+/* How codes are made: of the first of so many sessions that speak at a time; `apart`: attention and
+ * the product in front of it are two launches. */
+typedef struct way {
+    ut_precision precision;
+    cu_frames how;
+    int slots;
+    bool apart;
+} way;
+
+static utter_engine *open_engine(const checkpoint *c, const way *w)
 {
     const ut_model_options options = {.max_positions = 160};
-    const ut_backend_params params = {.precision = UT_PRECISION_BF16};
+    const ut_backend_params params = {.precision = w->precision};
     utter_engine *e = NULL;
     ut_model *m = NULL;
     ut_backend *b = NULL;
@@ -62,8 +71,10 @@ static utter_engine *open_engine(const checkpoint *c, cu_frames how, int slots)
     if (ut_model_open(&m, dir, &options, &err) != UTTER_OK ||
         ut_backend_open(&b, "cuda", &params, &err) != UTTER_OK)
         fail_msg("%s", err.msg);
-    ((cu_backend *)b)->frames = how;
-    if (ut_engine_new(m, b, dir, slots, &e, &err) != UTTER_OK)
+    ((cu_backend *)b)->frames = w->how;
+    if (w->apart)
+        ((cu_backend *)b)->large_clusters = false;
+    if (ut_engine_new(m, b, dir, w->slots, &e, &err) != UTTER_OK)
         fail_msg("%s", err.msg);
     return e;
 }
@@ -92,42 +103,45 @@ static void look_at_frame(const checkpoint *c, const utter_engine *e)
     assert_int_equal(barriers, 3);
 }
 
-static void make_codes(const checkpoint *c, cu_frames how, int32_t codes[MOST_CODES])
+static void make_codes(const checkpoint *c, const way *w, int32_t codes[MOST_CODES])
 {
-    utter_engine *e = open_engine(c, how, 1);
+    utter_engine *e = open_engine(c, w);
     const ut_model *m = e->model;
     const int32_t all = (FRAMES + 1) * m->codec.n_codebooks;
     ut_prompt prompt;
-    ut_session *s = NULL;
+    ut_session *s[MOST_SLOTS] = {NULL};
     ut_err err = {0};
-    if (how == CU_FRAMES_WHOLE)
+    if (w->how == CU_FRAMES_WHOLE)
         look_at_frame(c, e);
     ut_prompt_init(&prompt);
     for (int32_t i = 0; i < PROMPT * m->ar.columns; i++)
         assert_true(ut_buf_push_i32(&prompt.columns, i % m->ar.columns ? 0 : 5 + i));
-    const ut_generation g = {.prompt = &prompt,
-                             .limit = FRAMES + 1,
-                             .seed = 3,
-                             .ignore_eos = true,
-                             .pause = INT32_MAX,
-                             .params = {{[UT_SP_TEMPERATURE] = m->defaults.temperature,
-                                         [UT_SP_TOP_P] = m->defaults.top_p,
-                                         [UT_SP_REPETITION_PENALTY] = 1.2f,
-                                         [UT_SP_TOP_K] = (float)m->defaults.top_k},
-                                        {[UT_SP_TEMPERATURE] = m->defaults.sub_temperature,
-                                         [UT_SP_TOP_P] = m->defaults.sub_top_p,
-                                         [UT_SP_REPETITION_PENALTY] = 1,
-                                         [UT_SP_TOP_K] = (float)m->defaults.sub_top_k}}};
-    if (ut_session_take(e, &s, &err) != UTTER_OK || ut_session_begin(s, &g, &err) != UTTER_OK)
-        fail_msg("%s", err.msg);
-    while (!s->ar_done)
+    ut_generation g = {.prompt = &prompt,
+                       .limit = FRAMES + 1,
+                       .seed = 3,
+                       .ignore_eos = true,
+                       .pause = INT32_MAX,
+                       .params = {{[UT_SP_TEMPERATURE] = m->defaults.temperature,
+                                   [UT_SP_TOP_P] = m->defaults.top_p,
+                                   [UT_SP_REPETITION_PENALTY] = 1.2f,
+                                   [UT_SP_TOP_K] = (float)m->defaults.top_k},
+                                  {[UT_SP_TEMPERATURE] = m->defaults.sub_temperature,
+                                   [UT_SP_TOP_P] = m->defaults.sub_top_p,
+                                   [UT_SP_REPETITION_PENALTY] = 1,
+                                   [UT_SP_TOP_K] = (float)m->defaults.sub_top_k}}};
+    for (int i = 0; i < w->slots; i++, g.seed++)
+        if (ut_session_take(e, &s[i], &err) != UTTER_OK ||
+            ut_session_begin(s[i], &g, &err) != UTTER_OK)
+            fail_msg("%s", err.msg);
+    while (!s[0]->ar_done)
         if (ut_batch_start(e->batches, &err) != UTTER_OK ||
             ut_batch_take(e->batches, &err) != UTTER_OK)
             fail_msg("%s", err.msg);
     assert_in_range(all, 1, MOST_CODES);
-    assert_int_equal(s->n_frames, FRAMES + 1);
-    memcpy(codes, s->codes, (size_t)all * sizeof *codes);
-    ut_session_give(s);
+    assert_int_equal(s[0]->n_frames, FRAMES + 1);
+    memcpy(codes, s[0]->codes, (size_t)all * sizeof *codes);
+    for (int i = 0; i < w->slots; i++)
+        ut_session_give(s[i]);
     ut_prompt_free(&prompt);
     utter_engine_close(e);
 }
@@ -137,8 +151,8 @@ static void frames_go_the_fast_way(void **state)
     (void)state;
     for (size_t i = 0; i < CHECKPOINTS; i++) {
         int32_t whole[MOST_CODES] = {0}, phases[MOST_CODES] = {0};
-        make_codes(&checkpoints[i], CU_FRAMES_WHOLE, whole);
-        make_codes(&checkpoints[i], CU_FRAMES_PHASES, phases);
+        make_codes(&checkpoints[i], &(way){UT_PRECISION_BF16, CU_FRAMES_WHOLE, 1, false}, whole);
+        make_codes(&checkpoints[i], &(way){UT_PRECISION_BF16, CU_FRAMES_PHASES, 1, false}, phases);
         assert_memory_equal(whole, phases, sizeof whole);
     }
 }
@@ -151,10 +165,11 @@ static void several_slots_are_steps(void **state)
 {
     (void)state;
     for (size_t i = 0; i < CHECKPOINTS; i++) {
-        utter_engine *e = open_engine(&checkpoints[i], CU_FRAMES_AUTO, 2);
+        utter_engine *e =
+            open_engine(&checkpoints[i], &(way){UT_PRECISION_BF16, CU_FRAMES_AUTO, 2, false});
         const cu_exec *one = (const cu_exec *)e->frames[0], *two = (const cu_exec *)e->frames[1];
         const ut_plan *p = two->head.plan;
-        int early = 0, fused = 0;
+        int early = 0, fused = 0, whole = 0;
         assert_non_null(one->frame);
         assert_int_equal(two->n_slots, 2);
         assert_int_equal(two->frames, CU_FRAMES_STEPS);
@@ -168,16 +183,50 @@ static void several_slots_are_steps(void **state)
             assert_int_equal(two->steps[k].links.early, first);
             assert_true(two->steps[k].links.qkv >= 0);
             early += two->steps[k].links.early;
+            whole += two->steps[k].links.product >= 0;
             fused++;
         }
         assert_true(early > 0 && early < fused);
+        assert_int_equal(whole, fused - early); /* of the later passes, whose rows are single */
         utter_engine_close(e);
+    }
+}
+
+/* The same codes whatever speaks beside it, whether attention takes the product in front of it, and
+ * whether steps are linked at all: where numbers are rounded differs, but changes none of these. */
+static void linked_steps_make_the_same_codes(void **state)
+{
+    static const struct {
+        int checkpoint;
+        way ways[3]; /* the first, and others that make the same; slots 0: none */
+    } cases[] = {
+        {0,
+         {{UT_PRECISION_BF16, CU_FRAMES_AUTO, 3, false},
+          {UT_PRECISION_BF16, CU_FRAMES_AUTO, 3, true}}},
+        {0,
+         {{UT_PRECISION_INT8, CU_FRAMES_AUTO, 1, false},
+          {UT_PRECISION_INT8, CU_FRAMES_AUTO, 3, true},
+          {UT_PRECISION_INT8, CU_FRAMES_PHASES, 1, false}}},
+        {1,
+         {{UT_PRECISION_INT4, CU_FRAMES_AUTO, 3, false},
+          {UT_PRECISION_INT4, CU_FRAMES_AUTO, 1, true}}},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int32_t codes[MOST_CODES] = {0}, others[MOST_CODES] = {0};
+        const checkpoint *c = &checkpoints[cases[i].checkpoint];
+        make_codes(c, &cases[i].ways[0], codes);
+        for (int k = 1; k < 3 && cases[i].ways[k].slots > 0; k++) {
+            make_codes(c, &cases[i].ways[k], others);
+            assert_memory_equal(others, codes, sizeof codes);
+        }
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(frames_go_the_fast_way),
-                                       cmocka_unit_test(several_slots_are_steps)};
+                                       cmocka_unit_test(several_slots_are_steps),
+                                       cmocka_unit_test(linked_steps_make_the_same_codes)};
     return cmocka_run_group_tests(tests, make_all, NULL);
 }

@@ -115,7 +115,7 @@ typedef struct cu_linear_args {
     int32_t rows, slots; /* rows of a slot */
     int32_t vector;      /* rows of x are whole, aligned groups of 4 elements */
     UT_DEV(float) part;  /* [parts, slots * rows, n_out] when blocks make parts of sums, else 0 */
-    /* linear_mma.cu, linear_slots.cu: x as bf16 or f16 in rows of ldx elements, to which seg and
+    /* linear_mma.cu, linear_slots.cuh: x as bf16 or f16 in rows of ldx elements, to which seg and
      * seg_step apply, too */
     UT_DEV(uint16_t) x16;
     int64_t x16_slot;
@@ -177,7 +177,7 @@ typedef struct cu_unit_group_args {
     int32_t span, pad; /* rows of x that a tile sees, a multiple of 8 */
 } cu_unit_group_args;
 
-/* A linear of a decoding step of many slots, and what stands around it: norm(x) in front, where
+/* A linear of a decoding step, of all slots, and what stands around it: norm(x) in front, where
  * x16 is x * gain and `square` the sums of squares that the maker of x left, and swiglu or the next
  * norm behind. Row m counts those of all slots. */
 typedef struct cu_slots_args {
@@ -402,6 +402,23 @@ typedef struct cu_split_args {
 /* Blocks of so many heads that a multiprocessor has registers for. */
 #define CU_SPLIT_BLOCKS(heads) ((heads) <= 2 ? 2 : 1)
 
+/* qkv_slots.cu: positions that it sees at most; blocks of a cluster, which share the outputs of a
+ * key head and parts of K; and shared memory where a cluster has so many blocks, each of them
+ * `share` rows of `group` heads of d dimensions and a key head. */
+#define CU_QKV_KEYS   16
+#define CU_QKV_BLOCKS 16
+#define CU_QKV_SHARED(rows, steps, blocks, share, group, d)                                        \
+    (CU_SLOTS_SHARED(rows, steps, CU_SLOTS_COLUMNS, (blocks) * (share)) +                          \
+     (share) * (((group) + 2) * (d)*4 + 2 * CU_QKV_KEYS * ((d) + 8) * 2))
+typedef struct cu_qkv_slots_args {
+    cu_slots_args
+        s; /* of the product, whose y nobody reads; share: rows that a block attends for */
+    cu_qkv_args qkv;      /* x and y are not used; of one row, at first_pos */
+    UT_DEV(uint16_t) y16; /* [slots, ldy] */
+    float scale;          /* of scores */
+    int32_t ldy;
+} cu_qkv_slots_args;
+
 /* attention_slots.cu: positions of a tile and of a chunk, its threads, as many blocks as a
  * multiprocessor should have, and shared memory for so many heads of d dimensions. */
 #define CU_STEP_KEYS    64
@@ -579,6 +596,14 @@ typedef struct cu_unpack_args {
     X(linear_slots_q4_16_wide, cu_slots_args, linear_slots_packed)                                 \
     X(linear_slots_q4_32_wide, cu_slots_args, linear_slots_packed)                                 \
     X(linear_slots_q4_64_wide, cu_slots_args, linear_slots_packed)                                 \
+    X(qkv_slots_64_8, cu_qkv_slots_args, qkv_slots)                                                \
+    X(qkv_slots_64_32, cu_qkv_slots_args, qkv_slots)                                               \
+    X(qkv_slots_128_8, cu_qkv_slots_args, qkv_slots)                                               \
+    X(qkv_slots_128_32, cu_qkv_slots_args, qkv_slots)                                              \
+    X(qkv_slots_q8_64_8, cu_qkv_slots_args, qkv_slots)                                             \
+    X(qkv_slots_q8_64_32, cu_qkv_slots_args, qkv_slots)                                            \
+    X(qkv_slots_q8_128_8, cu_qkv_slots_args, qkv_slots)                                            \
+    X(qkv_slots_q8_128_32, cu_qkv_slots_args, qkv_slots)                                           \
     X(rms_norm, cu_norm_args, rows)                                                                \
     X(layer_norm, cu_norm_args, rows)                                                              \
     X(swiglu, cu_map_args, rows)                                                                   \

@@ -65,10 +65,10 @@ static bool has_packed(const ut_plan *p, const cu_backend *b)
     return false;
 }
 
-/* Does a decoder run as a graph of steps whose products are on tensor cores? That is faster than
- * phases from two slots on; where phases have only plain arithmetic, which is before 9.0, for one,
- * too (by figures of an H200; not by timing at load, so that a seed's codes are the same every
- * time). */
+/* Does a decoder run as a graph of linked steps (fuse.c), with products on tensor cores? With
+ * matrices in blocks always. With bf16 that is faster than phases from two slots on; where there
+ * are no phases, or only of plain arithmetic, which is before 9.0, for one, too (by figures of an
+ * H200; not by timing at load, so that a seed's codes are the same every time). */
 static bool is_stepped(const cu_exec *e, const cu_backend *b)
 {
     if (e->heard || !b->mma)
@@ -77,7 +77,7 @@ static bool is_stepped(const cu_exec *e, const cu_backend *b)
     if (b->frames == CU_FRAMES_STEPS || (packed && b->frames == CU_FRAMES_AUTO))
         return packed || b->precision == UT_PRECISION_BF16;
     return b->frames == CU_FRAMES_AUTO && b->precision == UT_PRECISION_BF16 &&
-           (e->n_slots > 1 || !b->hopper);
+           (e->n_slots > 1 || !b->hopper || b->attention == UT_ATTENTION_MATH);
 }
 
 /* The first of the operations that could be phases: all of a decoder's, of a prompt's those that

@@ -248,6 +248,28 @@ static void prepare_mma(cu_backend *b)
                                    CU_FLASH_SHARED(128)) == CU_OK;
 }
 
+/* Clusters of CU_QKV_BLOCKS are more than every device has. */
+static bool has_large_clusters(const cu_backend *b)
+{
+    int n = 1;
+    if (!b->hopper || !b->d.max_clusters)
+        return false;
+    for (int k = CU_K_qkv_slots_64_8; k <= CU_K_qkv_slots_q8_128_32 && n > 0; k++) {
+        cu_launch_attribute how = {.id = CU_LAUNCH_CLUSTER, .value = {1, CU_QKV_BLOCKS, 1}};
+        const cu_launch_config config = {.grid = {1, CU_QKV_BLOCKS, 1},
+                                         .block = {CU_THREADS, 1, 1},
+                                         .shared_bytes = (unsigned)b->shared_limit / 2,
+                                         .attributes = &how,
+                                         .n_attributes = 1};
+        if (b->d.function_set(b->kernels[k], CU_FUNC_MAX_DYNAMIC_SHARED, (int)b->shared_limit) !=
+                CU_OK ||
+            b->d.function_set(b->kernels[k], CU_FUNC_LARGE_CLUSTERS, 1) != CU_OK ||
+            b->d.max_clusters(&n, b->kernels[k], &config) != CU_OK)
+            return false;
+    }
+    return n > 0;
+}
+
 void cu_close(ut_backend *backend)
 {
     if (!backend)
@@ -317,6 +339,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     if (st != UTTER_OK)
         goto done;
     prepare_mma(b);
+    b->large_clusters = has_large_clusters(b);
     *out = &b->head;
     b = NULL; /* handed over */
 done:

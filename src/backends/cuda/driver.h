@@ -35,6 +35,7 @@ enum {
     CU_FUNC_REGISTERS = 4,
     CU_FUNC_PTX_VERSION = 5, /* 80 for 8.0: what the kernel was compiled for */
     CU_FUNC_MAX_DYNAMIC_SHARED = 8,
+    CU_FUNC_LARGE_CLUSTERS = 14, /* may a cluster have more than 8 blocks? */
     CU_HOST_PORTABLE_MAPPED = 3,
     CU_STREAM_NON_BLOCKING = 1,
     CU_STREAM_URGENT = -1, /* a priority: lower numbers go first */
@@ -119,6 +120,8 @@ typedef struct cu_launch_config {
 
 /* Those that drivers before 12.0 have not: NULL. */
 #define CU_DRIVER_LATER(X)                                                                         \
+    X(max_clusters, "cuOccupancyMaxActiveClusters",                                                \
+      (int *, cu_function, const cu_launch_config *))                                              \
     X(tensor_map, "cuTensorMapEncodeTiled",                                                        \
       (cu_tensor_map * out, int type, unsigned rank, cu_ptr, const uint64_t *dims,                 \
        const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,        \

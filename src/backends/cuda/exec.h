@@ -61,8 +61,8 @@ typedef struct cu_staging {
 /* How frames run, and what of a prompt follows its last row. The results of PHASES and WHOLE are
  * the same bits. */
 typedef enum cu_frames {
-    CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases and has not
-                         several slots whose steps are faster (compile.c) */
+    CU_FRAMES_AUTO,   /* the faster one of the last two, where the plan can be phases and its steps
+                         are not faster by rule (compile.c: is_stepped) */
     CU_FRAMES_STEPS,  /* a captured graph of one kernel or two per operation */
     CU_FRAMES_PHASES, /* a captured graph of one kernel per phase */
     CU_FRAMES_WHOLE   /* one kernel for all */
@@ -94,6 +94,7 @@ typedef struct cu_backend {
     bool groups; /* linear_group.cu has code for this device */
     bool hopper; /* kernels were built for 9.0 or newer: they wait for the one in front themselves,
                     and blocks of a cluster read each other's shared memory */
+    bool large_clusters; /* those of qkv_slots.cu */
     cu_weight_set weights;
     cu_arena *arenas;
     const cu_exec *last; /* whose run came last; NULL: nobody's who is left */
@@ -137,6 +138,11 @@ utter_status cu_wait_more(double since, const char *what, ut_err *err);
 utter_status cu_weight_get(cu_backend *b, const ut_weight *w, cu_form form, cu_weight **out,
                            ut_err *err);
 void cu_weight_release(cu_backend *b, cu_weight *w); /* NULL is fine */
+/* Are they in blocks of whole numbers? */
+static inline bool cu_is_packed(cu_type t)
+{
+    return t == CU_Q8 || t == CU_Q4;
+}
 /* The type of w's rows in a plan that chooses codes; whether they are f16 in one that does not. */
 cu_type cu_weight_rows_type(const cu_backend *b, const ut_weight *w);
 bool cu_weight_is_narrowed(const cu_backend *b, const ut_weight *w);
@@ -210,6 +216,7 @@ typedef struct cu_links {
     bool merged; /* another step does it */
     bool folded; /* a norm that is part of the products that read it, or angles that are known */
     int32_t swiglu, qkv;  /* a linear does this step, too; attention that one; -1: none */
+    int32_t product;      /* attention does that one in front of qkv, too, or -1 */
     int32_t snake;        /* a linear's result goes through it, to what is narrow, or -1 */
     int32_t unit;         /* a linear's result is only for this one, and is made along, or -1 */
     int32_t norm;         /* whose squares and gain a linear's result is for, or -1 */
@@ -327,8 +334,9 @@ struct cu_run {
     cu_stream stream;
     cu_result result;  /* the first failure */
     bool in_graph;     /* all that ran before has ended when the first launch begins */
-    bool in_order;     /* the next launch begins when the one in front has ended: it reads what that
-                          makes before it waits */
+    bool in_order;     /* the next launch begins when the one in front has ended, so that what comes
+                          after it may read what that made before it waits: a kernel starts once
+                          all blocks of the one in front have started */
     cu_record *record; /* not NULL: launches go here */
 };
 
@@ -364,7 +372,7 @@ bool cu_is_unit(const cu_backend *b, const cu_step *first, const cu_step *second
 /* Does it, where each slot has so many rows? Not for few: they are two products. */
 bool cu_unit_pays(const cu_backend *b, int32_t rows, int n_slots);
 
-/* ---- Steps of many slots (fuse.c) -------------------------------------------------------------
+/* ---- Linked steps (fuse.c) -------------------------------------------------------------
  */
 
 /* Find what steps of a decoding plan, or those that follow a prompt's last row, can do together;
@@ -437,6 +445,11 @@ typedef struct cu_scratch {
 } cu_scratch;
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* Attention of few known positions with the product that makes its queries, keys and values, by
+ * large clusters: can that be done, and do it. */
+bool cu_is_qkv_slots(const cu_exec *e, const cu_backend *b, const cu_step *product,
+                     const cu_step *attention);
+void cu_launch_qkv_slots(cu_run *r, const cu_step *attention, const cu_qkv_args *qkv);
 /* Is the step a product of launch_slots? */
 bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Launch a linear on tensor cores; false: it is not one for them. */
@@ -444,10 +457,6 @@ bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
 bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
 cu_type cu_place_type(const cu_place *cache);
-static inline bool cu_is_packed(cu_type t)
-{
-    return t == CU_Q8 || t == CU_Q4;
-}
 
 /* launch_group.c: a tensor [slots, rows, cols] of rows of ld elements of two bytes, of which a box
  * has so many columns, 32 or 64, and rows; false: there can be no map of it. */

@@ -2,7 +2,7 @@
 #ifndef UT_BACKENDS_CUDA_FATBIN_H
 #define UT_BACKENDS_CUDA_FATBIN_H
 
-enum { CU_FATBINS = 19 };
+enum { CU_FATBINS = 20 };
 
 /* Fatbin i, 0 <= i < CU_FATBINS: what cuModuleLoadData takes. */
 const void *cu_fatbin(int i);

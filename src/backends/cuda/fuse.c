@@ -1,4 +1,4 @@
-/* fuse.c - what steps of a decoding plan of many slots do together, where each operation by itself
+/* fuse.c - what steps of a decoding plan do together, where each operation by itself
  * would be a launch: products take the norm in front of them and the swiglu behind, attention takes
  * rotation and caches, operations of single slots that follow one another are one kernel. Rows go
  * from step to step as bf16 where only products read them. Phases (frame_fuse.c) do the same for
@@ -200,6 +200,25 @@ static bool fuse_norm(fuser *f, int32_t i)
     return true;
 }
 
+/* A product into the attention that is all that reads it, where that hands on bf16 and no more. */
+static void fuse_product(fuser *f, int32_t i)
+{
+    cu_links *l = &f->e->steps[i].links;
+    if (l->qkv < 0 || !l->no_f32)
+        return;
+    const ut_tid x = f->p->ops[l->qkv].in[0];
+    const int32_t maker = maker_of(f, x);
+    const readers r = readers_of(f, x);
+    if (maker < 0 || !is_slots_linear(f, maker) || r.x16 + r.others != 1 ||
+        f->e->steps[maker].links.norm >= 0 ||
+        !cu_is_qkv_slots(f->e, f->b, &f->e->steps[maker], &f->e->steps[i]))
+        return;
+    if (written_between(f, f->p->ops[maker].in[0], maker, i))
+        return;
+    l->product = maker;
+    merge(f, maker, i);
+}
+
 /* Rows of t as bf16 from the step that makes them, and only so where nobody else reads them. */
 static void hand_on(fuser *f, ut_tid t)
 {
@@ -350,6 +369,9 @@ static void find_all(fuser *f)
     for (ut_tid t = 0; t < p->n_tensors; t++)
         if (f->x16[t] == SIZE_MAX)
             hand_on(f, t);
+    for (int32_t i = f->first; i < p->n_ops; i++)
+        if (p->ops[i].kind == UT_OP_ATTENTION)
+            fuse_product(f, i);
     /* a product whose x is only read by a norm that others have taken along */
     for (int32_t i = 0; i < p->n_ops; i++) {
         cu_links *l = &f->e->steps[i].links;
@@ -399,7 +421,7 @@ utter_status cu_fuse(cu_exec *e, cu_backend *b, ut_op_time *when, ut_err *err)
     const ut_plan *p = e->head.plan;
     for (int32_t i = 0; i < p->n_ops; i++) {
         e->steps[i].links =
-            (cu_links){.swiglu = -1, .qkv = -1, .snake = -1, .unit = -1, .norm = -1};
+            (cu_links){.swiglu = -1, .qkv = -1, .product = -1, .snake = -1, .unit = -1, .norm = -1};
         when[i] = (ut_op_time){i, i};
         const bool known = cu_angles_are_known(p, &p->ops[i]);
         e->steps[i].links.merged = e->steps[i].links.folded = known;

@@ -101,6 +101,12 @@ static split_grid cut_split(const cu_exec *e, const cu_backend *b, const cu_step
 
 static void launch_split(cu_run *r, const cu_step *s, const cu_attention_args *attention)
 {
+    if (s->links.product >= 0) {
+        cu_qkv_args qkv;
+        cu_arguments_of(r, &r->e->steps[s->links.qkv], &qkv, sizeof qkv);
+        cu_launch_qkv_slots(r, s, &qkv);
+        return;
+    }
     const split_grid g = cut_split(r->e, r->b, s);
     cu_split_args args = {.a = *attention};
     cu_attention_args *a = &args.a;

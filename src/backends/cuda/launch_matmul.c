@@ -1,14 +1,14 @@
 /* launch_matmul.c - launches of products on tensor cores: which of them go there, how the grid is
  * cut, and the memory that takes. */
 #include "backends/cuda/exec.h"
+#include <math.h>
 
 static int64_t div_up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
 }
 
-/* Rows that do not depend on T are decoding; with one slot they stay with the kernels for few rows.
- */
+/* Rows that do not depend on T are decoding. */
 static bool is_decoding(const cu_exec *e, const cu_step *s)
 {
     return e->head.plan->tensors[s->op->in[0]].rows_per_t == 0;
@@ -88,10 +88,10 @@ static void pack_slots(cu_run *r, cu_linear_args *a)
               0, &p);
 }
 
-static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
+/* What all kernels of slots need to know; a->y, if it is not that of a. */
+static cu_slots_args slots_of(cu_run *r, const cu_step *s, cu_linear_args *a)
 {
     const cu_links *l = &s->links;
-    const slots_grid g = cut_slots(r->b, s->w[0], (int64_t)a->rows * a->slots);
     if (l->x16) {
         a->x16 = l->x16;
         a->ldx = l->ldx;
@@ -101,10 +101,6 @@ static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
     a->part = r->e->part;
     a->arrived = r->e->arrived;
     cu_slots_args args = {.a = *a,
-                          .steps = g.steps,
-                          .cluster = g.cluster,
-                          .share = 1 << g.share_log2,
-                          .share_log2 = g.share_log2,
                           .swiglu = l->swiglu >= 0,
                           .eps = l->eps,
                           .square = l->square,
@@ -122,10 +118,90 @@ static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
         args.y_gain = r->e->steps[l->norm].w[0]->data;
     if (l->no_f32)
         args.a.y = 0;
+    return args;
+}
+
+static void launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a)
+{
+    const slots_grid g = cut_slots(r->b, s->w[0], (int64_t)a->rows * a->slots);
+    cu_slots_args args = slots_of(r, s, a);
+    args.steps = g.steps;
+    args.cluster = g.cluster;
+    args.share = 1 << g.share_log2;
+    args.share_log2 = g.share_log2;
     if (args.cluster)
         cu_launch_cluster(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
     else
         cu_launch(r, g.kernel, g.tiles, g.parts, g.rows, g.shared, &args);
+}
+
+/* ---- Queries, keys and values with their attention --------------------------------------------
+ */
+
+/* Of a cluster, CU_QKV_BLOCKS or fewer blocks. */
+typedef struct qkv_grid {
+    int32_t steps, at_once, share_log2, blocks;
+    size_t shared;
+} qkv_grid;
+
+static qkv_grid cut_qkv(const cu_weight *w, const ut_op *attention, int32_t slots)
+{
+    const int32_t dim = attention->u.attn.head_dim;
+    const int32_t group = attention->u.attn.n_heads / attention->u.attn.n_kv_heads;
+    const int32_t tiles = (group + 2) * dim / CU_SLOTS_N;
+    qkv_grid g = {.at_once = slots <= 8 ? 8 : 32};
+    int32_t parts = 1;
+    while (2 * parts * tiles <= CU_QKV_BLOCKS && parts * CU_SLOTS_COLUMNS < w->ld)
+        parts *= 2;
+    g.blocks = tiles * parts;
+    g.steps = (int32_t)div_up(w->ld, parts * CU_SLOTS_COLUMNS);
+    while (g.blocks << g.share_log2 < g.at_once)
+        g.share_log2++;
+    g.shared = CU_QKV_SHARED((size_t)g.at_once, (size_t)g.steps, (size_t)g.blocks,
+                             (size_t)1 << g.share_log2, (size_t)group, (size_t)dim);
+    return g;
+}
+
+bool cu_is_qkv_slots(const cu_exec *e, const cu_backend *b, const cu_step *product,
+                     const cu_step *attention)
+{
+    const ut_op *p = product->op, *a = attention->op;
+    const int32_t dim = a->u.attn.head_dim, capacity = e->head.plan->tensors[a->in[2]].rows_fixed;
+    const int32_t window = a->u.attn.window;
+    const int type = product->w[0]->type;
+    if (!b->large_clusters || (type != CU_BF16 && type != CU_Q8) || p->w[1] || p->w[2] ||
+        p->u.linear.act != UT_ACT_NONE || p->in[1] != UT_NONE || p->u.linear.taps != 1 ||
+        e->head.plan->tensors[p->in[0]].rows_fixed != 1 || e->n_slots > 32 || a->in[4] != UT_NONE ||
+        (dim != 64 && dim != 128) ||
+        cu_state_dtype(b, &e->head.plan->states->def[e->head.plan->tensors[a->in[2]].state]) !=
+            UT_BF16)
+        return false;
+    const int32_t end = a->u.attn.first_pos + 1;
+    const qkv_grid g = cut_qkv(product->w[0], a, e->n_slots);
+    return end <= CU_QKV_KEYS && end <= capacity && (!window || end <= window) &&
+           g.blocks <= CU_QKV_BLOCKS && g.steps <= 4 && 2 * g.shared <= b->shared_limit;
+}
+
+void cu_launch_qkv_slots(cu_run *r, const cu_step *attention, const cu_qkv_args *qkv)
+{
+    static const int kernels[2][2][2] = {{{CU_K_qkv_slots_64_8, CU_K_qkv_slots_64_32},
+                                          {CU_K_qkv_slots_128_8, CU_K_qkv_slots_128_32}},
+                                         {{CU_K_qkv_slots_q8_64_8, CU_K_qkv_slots_q8_64_32},
+                                          {CU_K_qkv_slots_q8_128_8, CU_K_qkv_slots_q8_128_32}}};
+    const cu_step *product = &r->e->steps[attention->links.product];
+    cu_linear_args a = cu_linear_of(r, product);
+    const qkv_grid g = cut_qkv(product->w[0], attention->op, a.slots);
+    cu_qkv_slots_args args = {.s = slots_of(r, product, &a),
+                              .qkv = *qkv,
+                              .y16 = attention->links.y16,
+                              .ldy = attention->links.ldy,
+                              .scale = 1.0f / sqrtf((float)qkv->dim)};
+    args.s.steps = g.steps;
+    args.s.cluster = 1;
+    args.s.share = 1 << g.share_log2;
+    args.s.share_log2 = g.share_log2;
+    cu_launch_cluster(r, kernels[product->w[0]->type == CU_Q8][qkv->dim == 128][g.at_once == 32],
+                      qkv->kv_heads, g.blocks, div_up(a.slots, g.at_once), g.shared, &args);
 }
 
 /* ---- Tiles ----------------------------------------------------------------------------------- */

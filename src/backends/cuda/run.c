@@ -43,17 +43,19 @@ static void launch(cu_run *r, int kernel, int threads, int64_t grid_x, int64_t g
         return;
     }
     /* it may start while the one in front of it ends: see device.cuh */
-    cu_launch_attribute how[2] = {{.id = CU_LAUNCH_PROGRAMMATIC, .value = {1}},
-                                  {.id = CU_LAUNCH_CLUSTER, .value = {1, (int)grid_y, 1}}};
+    cu_launch_attribute how[2];
+    unsigned n = 0;
+    if (cluster)
+        how[n++] = (cu_launch_attribute){.id = CU_LAUNCH_CLUSTER, .value = {1, (int)grid_y, 1}};
+    if (r->b->hopper && !r->in_order)
+        how[n++] = (cu_launch_attribute){.id = CU_LAUNCH_PROGRAMMATIC, .value = {1}};
+    r->in_order = false;
     const cu_launch_config config = {.grid = {(unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z},
                                      .block = {(unsigned)threads, 1, 1},
                                      .shared_bytes = (unsigned)shared_bytes,
                                      .stream = r->stream,
                                      .attributes = how,
-                                     .n_attributes = !r->b->hopper || r->in_order ? 0
-                                                     : cluster                    ? 2
-                                                                                  : 1};
-    r->in_order = false;
+                                     .n_attributes = n};
     if (r->result == CU_OK)
         r->result = r->b->d.launch_with(&config, r->b->kernels[kernel], parameters, NULL);
 }

@@ -1,5 +1,5 @@
 /* linear_mma.cu - products of bf16 or f16 on tensor cores, with f32 sums, for any number of rows
- * (prefill, codec). A block makes a tile of results. linear_slots.cu is for few rows.
+ * (prefill, codec). A block makes a tile of results. linear_slots.cuh is for few rows.
  *
  * Each result is chains over a part of K from zero, one 16 columns after the other, and the parts
  * are added in order. So a row's bits depend on its x and on K alone, whatever the tile, the cut of

@@ -328,46 +328,62 @@ template <bool SHARED> UT_DEVICE float2 sum_parts(const float *first, int64_t st
     return sum;
 }
 
-template <int TYPE, int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_slots_args &s)
+/* By all threads: so many sendings of four numbers will come to the gate. */
+UT_DEVICE void expect_parts(uint64_t *gate, int sendings)
+{
+    if (threadIdx.x == 0)
+        gate_init(gate, 1);
+    __syncwarp();
+    if (threadIdx.x == 0)
+        copy_expect(gate, 16 * sendings);
+    __syncwarp();
+    cluster_arrive();
+}
+
+/* The block's sums of all rows, those of `share` rows each to a block of the cluster: to its
+ * `place` [share][SUM]. */
+template <int ROWS>
+UT_DEVICE void send_parts(const float *sums, float *place, uint64_t *gate, int share_log2)
+{
+    const int FOURS = CU_SLOTS_N / 4;
+    cluster_wait(); /* all blocks' gates are there */
+#pragma unroll
+    for (int i = 0; i < ROWS * FOURS; i += CU_THREADS) {
+        const int r = (i + (int)threadIdx.x) / FOURS, o = (int)threadIdx.x % FOURS * 4;
+        const int to = r >> share_log2;
+        if (ROWS * FOURS >= CU_THREADS || r < ROWS)
+            cluster_send(place + (r - (to << share_log2)) * CU_SLOTS_PITCH + o, gate, to,
+                         part_of<ROWS>(sums, r, o));
+    }
+}
+
+/* x [all rows, ldx] from row m0 and column k0 on times 64 rows of W, those that row_of(warp % 4, g,
+ * h) says, or -1: none. To sums [2 halves of the columns][ROWS][SUM]; xs [steps][ROWS][X]. Waits
+ * for the kernel in front, and at its end for the block. */
+template <int TYPE, int ROWS, int COLUMNS, class ROW_OF>
+UT_DEVICE void slots_product(const cu_linear_args &a, int steps, int m0, int all, int k0,
+                             uint16_t *xs, float *sums, ROW_OF row_of)
 {
     typedef slots_weights<TYPE, COLUMNS> weights;
-    const cu_linear_args &a = s.a;
-    const int N = ROWS / 8, X = CU_SLOTS_X(COLUMNS), SUM = CU_SLOTS_PITCH, FOURS = CU_SLOTS_N / 4;
-    const int steps = COLUMNS == CU_SLOTS_COLUMNS ? 1 : s.steps;
-    UT_SHARED(uint16_t, xs);                        /* [steps][ROWS][X] */
-    float *sums = (float *)(xs + steps * ROWS * X); /* [2][ROWS][SUM]: of halves of the columns */
-    float *sent = sums + 2 * ROWS * SUM;            /* [parts][share][SUM] */
-    uint64_t *gate = (uint64_t *)(sums + 2 * ROWS * SUM - 4); /* in what pads the last row */
+    const int N = ROWS / 8, X = CU_SLOTS_X(COLUMNS), SUM = CU_SLOTS_PITCH;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
-    const slots_tile t(s, ROWS, COLUMNS);
-    const int mine = t.rows_finished(ROWS), sendings = t.parts * mine * FOURS;
-    if (s.cluster) {
-        if (threadIdx.x == 0)
-            gate_init(gate, 1);
-        __syncwarp();
-        if (threadIdx.x == 0)
-            copy_expect(gate, 16 * sendings);
-        __syncwarp();
-        cluster_arrive();
-    }
-
     typename weights::row rows[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int o = t.first + (s.swiglu ? warp % 4 * 8 + g : warp % 4 * 16 + g + 8 * h);
-        rows[h].find(a, s.swiglu ? o + h * t.n_y : o, o < t.n_y);
+        const int o = row_of(warp % 4, g, h);
+        rows[h].find(a, o, o >= 0);
     }
     const int of_warp = warp / 4 * (COLUMNS / 2);
     weights w;
-    w.load(rows, t.k0 + of_warp, a.ldw, q);
+    w.load(rows, k0 + of_warp, a.ldw, q);
     for (int k = COLUMNS; k < steps * COLUMNS; k += weights::LINE)
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            if (rows[h].w && q == 0 && warp < 4 && t.k0 + k < a.ldw)
-                rows[h].prefetch(t.k0 + k);
+            if (rows[h].w && q == 0 && warp < 4 && k0 + k < a.ldw)
+                rows[h].prefetch(k0 + k);
     /* x: 16 threads to a row, 8 columns to each */
     const int xr = threadIdx.x / 16, xc = threadIdx.x % 16 * 8;
-    const uint16_t *x = a.x16 + (int64_t)(t.m0 + xr) * a.ldx + t.k0 + xc;
+    const uint16_t *x = a.x16 + (int64_t)(m0 + xr) * a.ldx + k0 + xc;
     let_next_start();
     w.unpack();
     wait_for_previous();
@@ -378,7 +394,7 @@ template <int TYPE, int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_
 #pragma unroll
             for (int c = 0; c < COLUMNS; c += 128)
                 if (ROWS >= 16 || xr < ROWS) {
-                    const bool live = t.m0 + xr + r < t.all && t.k0 + xc + k + c < a.ldx;
+                    const bool live = m0 + xr + r < all && k0 + xc + k + c < a.ldx;
                     copy_async(xs + (k / COLUMNS * ROWS + xr + r) * X + xc + c,
                                live ? x + (int64_t)r * a.ldx + k + c : a.x16, live);
                 }
@@ -392,7 +408,7 @@ template <int TYPE, int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_
         sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = 0.0f;
     w.add(sum, xs + g * X + of_warp, q);
     for (int step = 1; step < steps; step++) {
-        w.load(rows, t.k0 + step * COLUMNS + of_warp, a.ldw, q);
+        w.load(rows, k0 + step * COLUMNS + of_warp, a.ldw, q);
         w.unpack();
         w.add(sum, xs + (step * ROWS + g) * X + of_warp, q);
     }
@@ -405,19 +421,33 @@ template <int TYPE, int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_
         for (int c = 0; c < 4; c++)
             own[(8 * n + c % 2) * SUM + c / 2 * 8] = sum[n][c];
     __syncthreads();
+}
+
+template <int TYPE, int ROWS, int COLUMNS> UT_DEVICE void linear_slots(const cu_slots_args &s)
+{
+    const cu_linear_args &a = s.a;
+    const int X = CU_SLOTS_X(COLUMNS), SUM = CU_SLOTS_PITCH, FOURS = CU_SLOTS_N / 4;
+    const int steps = COLUMNS == CU_SLOTS_COLUMNS ? 1 : s.steps;
+    UT_SHARED(uint16_t, xs);                        /* [steps][ROWS][X] */
+    float *sums = (float *)(xs + steps * ROWS * X); /* [2][ROWS][SUM]: of halves of the columns */
+    float *sent = sums + 2 * ROWS * SUM;            /* [parts][share][SUM] */
+    uint64_t *gate = (uint64_t *)(sums + 2 * ROWS * SUM - 4); /* in what pads the last row */
+    const int lane = threadIdx.x % 32;
+    const slots_tile t(s, ROWS, COLUMNS);
+    const int mine = t.rows_finished(ROWS), sendings = t.parts * mine * FOURS;
+    if (s.cluster)
+        expect_parts(gate, sendings);
+
+    slots_product<TYPE, ROWS, COLUMNS>(
+        a, steps, t.m0, t.all, t.k0, xs, sums, [&](int of, int g, int h) {
+            const int o = t.first + (s.swiglu ? of * 8 + g : of * 16 + g + 8 * h);
+            return o >= t.n_y ? -1 : s.swiglu ? o + h * t.n_y : o;
+        });
 
     float *of_tile =
         a.part + ((int64_t)blockIdx.z * gridDim.x + blockIdx.x) * t.parts * ROWS * CU_SLOTS_N;
     if (s.cluster) {
-        cluster_wait(); /* all blocks' gates are there */
-#pragma unroll
-        for (int i = 0; i < ROWS * FOURS; i += CU_THREADS) {
-            const int r = (i + (int)threadIdx.x) / FOURS, o = (int)threadIdx.x % FOURS * 4;
-            const int to = r >> s.share_log2;
-            if (ROWS * FOURS >= CU_THREADS || r < ROWS)
-                cluster_send(sent + (t.part * t.share + r - to * t.share) * SUM + o, gate, to,
-                             part_of<ROWS>(sums, r, o));
-        }
+        send_parts<ROWS>(sums, sent + t.part * t.share * SUM, gate, s.share_log2);
     } else if (t.parts > 1) {
         for (int i = threadIdx.x; i < ROWS * FOURS; i += CU_THREADS)
             *(float4 *)(of_tile + t.part * ROWS * CU_SLOTS_N + 4 * i) =

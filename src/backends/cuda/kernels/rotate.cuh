@@ -40,14 +40,31 @@ template <int D> struct head_vector {
     UT_DEVICE_MEMBER void load(const cu_qkv_args &a, const float *from, const float *gains,
                                const float *angles)
     {
+        take(a, from);
+        ask(a, gains, angles);
+    }
+    UT_DEVICE_MEMBER void take(const cu_qkv_args &a, const float *from)
+    {
+#pragma unroll
+        for (int p = 0; p < D / 64; p++)
+            x[p][0] = from[of(a, p, 0)], x[p][1] = from[of(a, p, 1)];
+    }
+    /* What goes with them. */
+    UT_DEVICE_MEMBER void ask(const cu_qkv_args &a, const float *gains, const float *angles)
+    {
 #pragma unroll
         for (int p = 0; p < D / 64; p++)
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                x[p][j] = from[of(a, p, j)];
                 gain[p][j] = gains ? gains[of(a, p, j)] : 1.0f;
                 turn[p][j] = angles ? angles[2 * (threadIdx.x % 32 + 32 * p) + j] : 1.0f - j;
             }
+    }
+    UT_DEVICE_MEMBER void multiply(float by)
+    {
+#pragma unroll
+        for (int p = 0; p < D / 64; p++)
+            x[p][0] *= by, x[p][1] *= by;
     }
     UT_DEVICE_MEMBER void norm(float eps)
     {
