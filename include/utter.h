@@ -111,9 +111,9 @@ UTTER_API utter_status utter_backend_get_device(size_t i, int32_t device, utter_
 /* ---- Engine ------------------------------------------------------------------------------- */
 
 /* In which type the large matrices are kept. INT8 and INT4: those of the language model in blocks
- * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored (cuda: what is
- * heard as beside BF16, f16); the part that makes a frame's codes one after another has 8.5 bits in
- * both. Sums stay f32. */
+ * of whole numbers with a common scale, 8.5 and 5 bits a weight, the others as stored (cuda: what
+ * is heard as beside BF16, f16); the part that makes a frame's codes one after another has 8.5 bits
+ * in both. Sums stay f32. */
 typedef enum utter_precision {
     UTTER_PRECISION_AUTO = 0, /* cpu: as stored in the checkpoint; cuda: BF16 */
     UTTER_PRECISION_F32 = 1,

@@ -32,8 +32,8 @@ typedef enum ut_precision {
     UT_PRECISION_F32,
     UT_PRECISION_BF16,
     UT_PRECISION_F16,
-    UT_PRECISION_INT8, /* q8 and q4 (plan/quant.h) as far as ut_weight allows, else as stored, or what the
-                           backend has for products that are heard */
+    UT_PRECISION_INT8, /* q8 and q4 (plan/quant.h) as far as ut_weight allows, else as stored, or
+                          what the backend has for products that are heard */
     UT_PRECISION_INT4
 } ut_precision;
 

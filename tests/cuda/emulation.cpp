@@ -576,14 +576,9 @@ API cuStreamDestroy_v2(stream *s)
 }
 API cuStreamQuery(stream *s)
 {
-    return emu_reached(emu_place_of(s->queue)) ? OK : NOT_READY;
-}
-API cuStreamSynchronize(stream *s)
-{
     if (s->capturing)
         return CAPTURE;
-    emu_wait_for(emu_place_of(s->queue));
-    return OK;
+    return emu_reached(emu_place_of(s->queue)) ? OK : NOT_READY;
 }
 API cuStreamWaitEvent(stream *s, emu_place *e, unsigned)
 {
@@ -612,11 +607,6 @@ API cuEventRecord(emu_place *e, stream *s)
 API cuEventQuery(emu_place *e)
 {
     return emu_reached(*e) ? OK : NOT_READY;
-}
-API cuEventSynchronize(emu_place *e)
-{
-    emu_wait_for(*e);
-    return OK;
 }
 API cuEventElapsedTime(float *ms, void *, void *)
 {

@@ -1,7 +1,8 @@
 /* emulation_queue.h - the order of work on an emulated device. Work of a stream happens in order;
  * without UT_EMULATED_ASYNC all of it before the call returns that asks for it. With it a thread of
  * the device does the work later, taking streams in an order that its number decides: what nobody
- * has waited for may not have happened, and what nobody ordered happens in any order. */
+ * has waited for may not have happened, and what nobody ordered happens in any order. What is asked
+ * for while UT_EMULATED_STUCK is set never happens. */
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 /* test_plans.c - what the CUDA backend makes of plans when it compiles them: that it is there, on
  * the emulated GPU; that it computes the same is what other tests say. */
 #include "backends/cuda/exec.h"
+#include "base/os.h"
 #include "models/model.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -253,6 +254,34 @@ static void codecs_work_in_little_memory(void **state)
     release(e);
 }
 
+/* A run that never ends is an error, so is everything after it, and closing does not wait. */
+static void a_stuck_device_is_an_error(void **state)
+{
+    const fixture *x = *state;
+    const ut_codec *c = &x->m->codec;
+    const ut_backend_ops *ops = x->b->ops;
+    ut_err err = {0};
+    ut_state *s, *other;
+    cu_exec *e = compile(x, c->decode, 1, 2);
+    const ut_tid pcm = ut_plan_find(c->decode, "pcm");
+    ((cu_backend *)x->b)->patience = 0.05;
+    assert_int_equal(ops->state_new(x->b, &c->decode_states, 1, &s, &err), UTTER_OK);
+    memset(ops->input(&e->head, ut_plan_find(c->decode, "codes"), 1), 0,
+           (size_t)c->n_codebooks * sizeof(int32_t));
+    setenv("UT_EMULATED_STUCK", "1", 1);
+    assert_int_equal(ops->run(&e->head, s, 0, 1, &err), UTTER_OK);
+    unsetenv("UT_EMULATED_STUCK");
+    assert_null(ops->output(&e->head, pcm, &err));
+    assert_int_equal(err.status, UTTER_ERR_BACKEND);
+    assert_non_null(strstr(err.msg, "stuck"));
+    assert_int_equal(ops->run(&e->head, s, 0, 1, &err), UTTER_ERR_BACKEND);
+    assert_int_not_equal(ops->state_new(x->b, &c->decode_states, 1, &other, &err), UTTER_OK);
+    const double start = ut_time_now();
+    ops->state_free(s);
+    release(e);
+    assert_true(ut_time_now() - start < 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +294,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_says_which_was_faster, set_up, tear_down),
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_stuck_device_is_an_error, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -483,7 +483,7 @@ static utter_status fill(cu_exec *e, cu_backend *b, ut_err *err)
     if (r == CU_OK)
         r = b->d.event_new(&e->done, CU_EVENT_NO_TIMING);
     if (r == CU_OK)
-        r = b->d.stream_sync(b->stream); /* uploads: other streams read what they wrote */
+        r = cu_sync(b, b->stream); /* uploads: other streams read what they wrote */
     return r == CU_OK ? cu_frame_choose(e, b, err) : cu_fail(b, r, "compiling a plan", err);
 }
 
@@ -535,8 +535,7 @@ void cu_exec_free(ut_exec *exec)
     cu_backend *b = (cu_backend *)exec->backend;
     cu_enter(b);
     if (e->done && e->stream)
-        cu_note(b, cu_wait(b, e->done, "closing a plan", NULL) == UTTER_OK ? CU_OK : b->failed,
-                "closing a plan");
+        cu_wait(b, e->done, "closing a plan", NULL);
     cu_exec_forget(e);
     cu_frame_free(b, e->frame);
     if (e->copied)

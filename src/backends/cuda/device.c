@@ -12,7 +12,7 @@
 #define MAX_AHEAD        8   /* runs: hides the host's pauses, and is little to waste at a stop */
 #define SPIN_S           100e-6 /* of a wait, before sleeping */
 #define SLEEP_S          50e-6
-#define TIMEOUT_S        30.0 /* no run takes as long */
+#define PATIENCE_S       30.0 /* no run takes as long */
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -99,17 +99,58 @@ void cu_free_host(cu_backend *b, void *p)
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-utter_status cu_wait_more(double since, const char *what, ut_err *err)
+/* Calls that wait for all kernels, as freeing memory does, wait for ever for one that is stuck.
+ * What is to be given back stays, then, as long as the process, and nothing more is taken. */
+#define WAITING_CALLS(X)                                                                           \
+    X(mem_free, cu_ptr)                                                                            \
+    X(host_free, void *)                                                                           \
+    X(stream_free, cu_stream)                                                                      \
+    X(event_free, cu_event)                                                                        \
+    X(graph_exec_free, cu_graph_exec)                                                              \
+    X(module_unload, cu_module)                                                                    \
+    X(context_release, cu_device)
+
+#define X(name, type)                                                                              \
+    static cu_result leave_##name(type what)                                                       \
+    {                                                                                              \
+        (void)what;                                                                                \
+        return CU_OK;                                                                              \
+    }
+WAITING_CALLS(X)
+#undef X
+
+static cu_result take_nothing(cu_ptr *p, size_t bytes)
+{
+    (void)p, (void)bytes;
+    return CU_TIMED_OUT;
+}
+
+static void abandon(cu_backend *b)
+{
+    cu_driver *d = &b->d;
+#define X(name, type) d->name = leave_##name;
+    WAITING_CALLS(X)
+#undef X
+    d->mem_alloc = take_nothing;
+    d->lib = NULL; /* so does the library */
+    b->stuck = true;
+}
+
+utter_status cu_wait_more(cu_backend *b, double since, const char *what, ut_err *err)
 {
     const double waited = ut_time_now() - since;
-    if (waited < SPIN_S)
-        ut_thread_pause();
-    else if (waited < TIMEOUT_S)
-        ut_sleep(SLEEP_S);
-    else
-        return ut_fail(err, UTTER_ERR_BACKEND, "cuda: %s: the device has been stuck for %.0f s",
-                       what, waited);
-    return UTTER_OK;
+    if (!b->stuck && waited < b->patience) {
+        if (waited < SPIN_S)
+            ut_thread_pause();
+        else
+            ut_sleep(SLEEP_S);
+        return UTTER_OK;
+    }
+    if (!b->stuck)
+        abandon(b);
+    cu_note(b, CU_TIMED_OUT, what);
+    return ut_fail(err, UTTER_ERR_BACKEND, "cuda: %s: the device has been stuck for %.0f s", what,
+                   b->patience);
 }
 
 utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err)
@@ -121,10 +162,20 @@ utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err)
             return UTTER_OK;
         if (r != CU_NOT_READY)
             return cu_fail(b, r, what, err);
-        const utter_status st = cu_wait_more(since, what, err);
+        const utter_status st = cu_wait_more(b, since, what, err);
         if (st != UTTER_OK)
             return st;
     }
+}
+
+cu_result cu_sync(cu_backend *b, cu_stream stream)
+{
+    const double since = ut_time_now();
+    cu_result r;
+    while ((r = b->d.stream_query(stream)) == CU_NOT_READY)
+        if (cu_wait_more(b, since, "waiting for a stream", NULL) != UTTER_OK)
+            return CU_TIMED_OUT;
+    return r;
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */
@@ -307,6 +358,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     b->head.all_sound_frames = ALL_SOUND_FRAMES;
     b->precision = params->precision;
     b->attention = params->attention;
+    b->patience = PATIENCE_S;
     b->ordinal = params->device;
     utter_status st = UTTER_OK;
     cu_result r = CU_OK;

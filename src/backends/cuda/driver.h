@@ -24,6 +24,7 @@ enum {
     CU_OK = 0,
     CU_OUT_OF_MEMORY = 2,
     CU_NOT_READY = 600,
+    CU_TIMED_OUT = 702,
 
     CU_ATTR_SM_COUNT = 16,
     CU_ATTR_L2_BYTES = 38,
@@ -101,13 +102,11 @@ typedef struct cu_launch_config {
     X(stream_new, "cuStreamCreateWithPriority", (cu_stream *, unsigned, int))                      \
     X(stream_free, "cuStreamDestroy_v2", (cu_stream))                                              \
     X(stream_query, "cuStreamQuery", (cu_stream))                                                  \
-    X(stream_sync, "cuStreamSynchronize", (cu_stream))                                             \
     X(stream_wait, "cuStreamWaitEvent", (cu_stream, cu_event, unsigned))                           \
     X(event_new, "cuEventCreate", (cu_event *, unsigned))                                          \
     X(event_free, "cuEventDestroy_v2", (cu_event))                                                 \
     X(event_record, "cuEventRecord", (cu_event, cu_stream))                                        \
     X(event_query, "cuEventQuery", (cu_event))                                                     \
-    X(event_sync, "cuEventSynchronize", (cu_event))                                                \
     X(event_elapsed, "cuEventElapsedTime", (float *, cu_event, cu_event))                          \
     X(launch_with, "cuLaunchKernelEx", (const cu_launch_config *, cu_function, void **, void **))  \
     X(capture_begin, "cuStreamBeginCapture_v2", (cu_stream, int))                                  \

@@ -100,6 +100,8 @@ typedef struct cu_backend {
     const cu_exec *last; /* whose run came last; NULL: nobody's who is left */
     cu_staging staging;
     uint64_t n_states; /* opened so far: their names in caches of graphs */
+    double patience;   /* s, after which what is waited for is stuck */
+    bool stuck;        /* it was: nothing is waited for any more */
     cu_result failed;  /* the first failure of a call that cannot report one */
     const char *failed_at;
 } cu_backend;
@@ -128,9 +130,12 @@ void cu_free_host(cu_backend *b, void *p); /* NULL is fine */
 
 /* Wait for an event, at most so long that only a stuck kernel can be the reason for more. */
 utter_status cu_wait(cu_backend *b, cu_event e, const char *what, ut_err *err);
-/* Once around a waiting loop that started at `since`: spins at first, then sleeps; ERR_BACKEND
- * after the longest wait. */
-utter_status cu_wait_more(double since, const char *what, ut_err *err);
+/* The same for all that a stream has been asked for. */
+cu_result cu_sync(cu_backend *b, cu_stream stream);
+/* Once around a waiting loop that started at `since`: spins at first, then sleeps. ERR_BACKEND
+ * after the longest wait: the backend has failed for good, and closing it and what belongs to it
+ * gives back only what no kernel can be using. */
+utter_status cu_wait_more(cu_backend *b, double since, const char *what, ut_err *err);
 
 /* weights.c. What a plan that chooses no codes computes is heard, or compared with codebooks: where
  * tensor cores make products of bf16, its matrices and their x are f16 instead, which has 3 more

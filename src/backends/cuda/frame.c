@@ -360,7 +360,7 @@ utter_status cu_frame_prepare(cu_run *r, cu_captured *c, ut_err *err)
     if (st == UTTER_OK)
         st = cu_upload(r->b, c->tables, t.memory, t.bytes, err);
     if (st == UTTER_OK) {
-        const cu_result synced = r->b->d.stream_sync(r->b->stream); /* another stream reads them */
+        const cu_result synced = cu_sync(r->b, r->b->stream); /* another stream reads them */
         st = synced == CU_OK ? UTTER_OK : cu_fail(r->b, synced, "preparing a frame", err);
     }
     c->args = (cu_frame_args){.phases = c->tables + t.phases_at,
@@ -465,7 +465,7 @@ static utter_status time_frames(cu_exec *e, ut_state *s, cu_frames how, float *m
     if (r == CU_OK && st == UTTER_OK)
         r = d->event_record(at[1], stream);
     if (r == CU_OK && st == UTTER_OK)
-        r = d->event_sync(at[1]);
+        st = cu_wait((cu_backend *)e->head.backend, at[1], "timing a frame", err);
     if (r == CU_OK && st == UTTER_OK)
         r = d->event_elapsed(ms, at[0], at[1]);
     *ms /= FRAMES;

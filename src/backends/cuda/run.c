@@ -344,8 +344,8 @@ utter_status cu_run_timed(ut_exec *exec, ut_state *state, int first_slot, int32_
         cu_launch_step(&r, i);
         if (r.result == CU_OK)
             r.result = d->event_record(at[1], r.stream);
-        if (r.result == CU_OK)
-            r.result = d->event_sync(at[1]);
+        if (r.result == CU_OK && cu_wait(r.b, at[1], "timing a run", err) != UTTER_OK)
+            r.result = CU_TIMED_OUT;
         if (r.result == CU_OK)
             r.result = d->event_elapsed(&ms[i], at[0], at[1]);
     }
@@ -376,7 +376,7 @@ static cu_result fetch(cu_exec *e, const cu_place *p, uint8_t *dst)
         r = b->d.to_host(dst, src, bytes * (size_t)e->n_slots, b->stream);
     for (int i = 0; p->lead && i < e->n_slots && r == CU_OK; i++)
         r = b->d.to_host(dst + (size_t)i * bytes, src + (size_t)i * step, bytes, b->stream);
-    return r == CU_OK ? b->d.stream_sync(b->stream) : r;
+    return r == CU_OK ? cu_sync(b, b->stream) : r;
 }
 
 const void *cu_output(ut_exec *exec, ut_tid t, ut_err *err)

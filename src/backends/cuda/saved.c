@@ -85,7 +85,7 @@ void cu_saved_free(ut_saved *saved)
     cu_saved *x = (cu_saved *)saved;
     cu_enter(b);
     if (x->in_use) {
-        cu_note(b, b->d.event_sync(x->in_use), "freeing saved states");
+        cu_wait(b, x->in_use, "freeing saved states", NULL);
         b->d.event_free(x->in_use);
     }
     cu_free(b, x->memory);

@@ -107,7 +107,7 @@ void cu_state_free(ut_state *state)
     cu_backend *b = (cu_backend *)state->backend;
     cu_enter(b);
     if (s->stream) {
-        cu_note(b, b->d.stream_sync(s->stream), "closing a state");
+        cu_note(b, cu_sync(b, s->stream), "closing a state");
         b->d.stream_free(s->stream);
     }
     cu_free(b, s->memory);
@@ -214,7 +214,7 @@ void cu_state_write(ut_state *state, int index, int slot, int32_t row, int32_t n
     if (bytes % 4 || bytes > 4 * SMALL) {
         cu_result r = b->d.to_device(dst, src, bytes, s->stream);
         if (r == CU_OK)
-            r = b->d.stream_sync(s->stream); /* src is the caller's again */
+            r = cu_sync(b, s->stream); /* src is the caller's again */
         cu_note(b, r, "writing a state");
     } else {
         for (size_t i = 0; i < bytes / 4; i++) {
@@ -236,7 +236,7 @@ void cu_state_read(ut_state *state, int index, int slot, int32_t row, int32_t n_
     memset(dst, 0, n * ut_dtype_size(d->dtype));
     cu_result r = b->d.to_host(dst, cu_state_rows(s, index, slot, row), bytes, s->stream);
     if (r == CU_OK)
-        r = b->d.stream_sync(s->stream);
+        r = cu_sync(b, s->stream);
     cu_note(b, r, "reading a state");
     if (stored(s, d) != d->dtype) /* widened in place, from the last element on */
         for (size_t i = n; i-- > 0;) {
@@ -291,7 +291,7 @@ utter_status cu_ring_wait(ut_state *state, int index, int slot, int64_t frame, i
         if (r == CU_OK && atomic_load_explicit(stamp, memory_order_acquire) != wanted)
             return ut_fail(err, UTTER_ERR_INTERNAL, "cuda: frame %lld of ring %s was never run",
                            (long long)frame, d->name);
-        const utter_status st = cu_wait_more(since, "waiting for a frame", err);
+        const utter_status st = cu_wait_more(b, since, "waiting for a frame", err);
         if (st != UTTER_OK)
             return st;
     }
