@@ -22,13 +22,19 @@ const ut_backend_ops *const *ut_backends(void)
 
 static utter_status find_any(const ut_backend_ops **ops, int device, ut_err *err)
 {
-    char why[256] = "this build has none";
-    for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
+    char text[512] = "", why[256];
+    size_t at = 0;
+    for (const ut_backend_ops *const *b = ut_backends(); *b; b++) {
         if ((*b)->probe(device, why, sizeof why)) {
             *ops = *b;
             return UTTER_OK;
         }
-    return ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", why);
+        const int n = at >= sizeof text ? 0
+                                        : snprintf(text + at, sizeof text - at, "%s%s: %s",
+                                                   at ? "; " : "", (*b)->name, why);
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", text);
 }
 
 utter_status ut_backend_find(const ut_backend_ops **ops, const char *name, int device, ut_err *err)

@@ -1,6 +1,7 @@
 /* engine.c - opening and closing: a model, a backend, the compiled plans and the default voice. */
 #include "engine/engine.h"
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/os.h"
 #include "engine/batch.h"
 #include "engine/params.h"
@@ -202,6 +203,32 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
     return UTTER_OK;
 }
 
+/* The backend that was asked for. With none, the first that opens: a device may be there and of no
+ * use, because its driver is too old or others have its memory. */
+static utter_status open_backend(const utter_engine_params *p, ut_backend_params *on,
+                                 ut_backend **out, ut_err *err)
+{
+    const bool any = !p->backend || strcmp(p->backend, "auto") == 0;
+    const ut_precision asked = on->precision;
+    const ut_backend_ops *ops;
+    utter_status st = ut_backend_find(&ops, p->backend, p->device, err);
+    for (const ut_backend_ops *const *next = ut_backends(); st == UTTER_OK;) {
+        on->precision = asked == UT_PRECISION_AUTO ? ops->precision : asked;
+        st = ops->open(out, on, err);
+        while (*next && *next != ops)
+            next++;
+        if (st == UTTER_OK || !any || !*next || !*++next)
+            return st;
+        ut_log(UT_LOG_WARN, "%s; trying the backend %s", err->msg, (*next)->name);
+        ops = *next;
+        char why[256];
+        st = ops->probe(p->device, why, sizeof why)
+                 ? UTTER_OK
+                 : ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", why);
+    }
+    return st;
+}
+
 utter_status utter_engine_open(const char *model_dir, const utter_engine_params *params,
                                utter_engine **out)
 {
@@ -235,12 +262,7 @@ utter_status utter_engine_open(const char *model_dir, const utter_engine_params 
                             .precision = precision[p.precision],
                             .device = p.device,
                             .attention = attention[p.attention]};
-    const ut_backend_ops *ops;
-    st = ut_backend_find(&ops, p.backend, p.device, err);
-    if (st == UTTER_OK && on.precision == UT_PRECISION_AUTO)
-        on.precision = ops->precision;
-    if (st == UTTER_OK)
-        st = ops->open(&backend, &on, err);
+    st = open_backend(&p, &on, &backend, err);
     if (st != UTTER_OK) {
         ut_model_free(model);
         return st;

@@ -3,6 +3,7 @@
 #include "backends/cuda/exec.h"
 #include "base/os.h"
 #include "models/model.h"
+#include "utter.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -282,6 +283,26 @@ static void a_stuck_device_is_an_error(void **state)
     assert_true(ut_time_now() - start < 5);
 }
 
+/* A device that is there, but takes no kernels: who asked for it is told, who did not goes on. */
+static void auto_goes_on_without_a_device_of_no_use(void **state)
+{
+    utter_engine_params params;
+    utter_engine_info info;
+    utter_engine *e;
+    (void)state;
+    utter_engine_params_init(&params);
+    utter_engine_info_init(&info);
+    setenv("UT_EMULATED_OLD", "1", 1);
+    assert_int_equal(utter_engine_open("tests/data/s1-mini/case", &params, &e), UTTER_OK);
+    assert_int_equal(utter_engine_get_info(e, &info), UTTER_OK);
+    assert_string_equal(info.backend, "cpu");
+    utter_engine_close(e);
+    params.backend = "cuda";
+    assert_int_equal(utter_engine_open("tests/data/s1-mini/case", &params, &e), UTTER_ERR_BACKEND);
+    assert_non_null(strstr(utter_last_error(NULL), "no kernels for device 0"));
+    unsetenv("UT_EMULATED_OLD");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +315,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_says_which_was_faster, set_up, tear_down),
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
+        cmocka_unit_test(auto_goes_on_without_a_device_of_no_use),
         cmocka_unit_test_setup_teardown(a_stuck_device_is_an_error, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 enum { HIDDEN = 1536, HEADS = 4, KV_HEADS = 2, DIM = 64, INNER = 96, SMALL = 48 };
 enum { CAPACITY = 160, FRAMES = 12, FIRST_POS = 58 }; /* across a span's end */
+enum { MANY = 32, FEW_FRAMES = 2 };
 enum { QKV = (HEADS + 2 * KV_HEADS) * DIM, Q = HEADS * DIM };
 enum { S_FRAME, S_POS, S_COLUMN, S_HISTORY, S_PARAMS, S_RNG, S_RING, S_CACHES };
 
@@ -85,14 +86,14 @@ static utter_status make_decoder(decoder *d, ut_dtype type, ut_err *err)
 /* ---- Running it ------------------------------------------------------------------------------ */
 
 typedef struct trail {
-    int32_t codes[SLOTS][FRAMES][2];
-    float logits[FRAMES][SLOTS][CODES];
-    float cache[SLOTS][CAPACITY][KV_HEADS * DIM];
+    int32_t codes[MANY][FRAMES][2];
+    float logits[FRAMES][MANY][CODES];
+    float cache[MANY][CAPACITY][KV_HEADS * DIM];
 } trail;
 
-/* Sequences first .. first + slots - 1, each in a slot. */
-static utter_status run(const decoder *d, ut_backend *b, cu_frames how, int first, int slots,
-                        trail *out, ut_err *err)
+/* Frames 0 .. frames - 1 of sequences first .. first + slots - 1, each in a slot. */
+static utter_status run_frames(const decoder *d, ut_backend *b, cu_frames how, int first, int slots,
+                               int frames, trail *out, ut_err *err)
 {
     const ut_backend_ops *ops = b->ops;
     ut_exec *e = NULL;
@@ -112,7 +113,7 @@ static utter_status run(const decoder *d, ut_backend *b, cu_frames how, int firs
         ops->state_write(s, S_PARAMS, i, 0, 1, params);
         ops->state_write(s, S_RNG, i, 0, 1, rng);
     }
-    for (int f = 0; f < FRAMES && st == UTTER_OK; f++) {
+    for (int f = 0; f < frames && st == UTTER_OK; f++) {
         st = ops->run(e, s, 0, 1, err);
         const void *logits = st == UTTER_OK ? ops->output(e, d->logits, err) : NULL;
         if (logits)
@@ -125,6 +126,12 @@ static utter_status run(const decoder *d, ut_backend *b, cu_frames how, int firs
     ops->state_free(s);
     ops->exec_free(e);
     return st;
+}
+
+static utter_status run(const decoder *d, ut_backend *b, cu_frames how, int first, int slots,
+                        trail *out, ut_err *err)
+{
+    return run_frames(d, b, how, first, slots, FRAMES, out, err);
 }
 
 /* Of a slot of a and a slot of b, in the first frames. */
@@ -186,6 +193,23 @@ static void compare_slots(const decoder *d, ut_backend *b, const trail *whole, t
     }
 }
 
+/* 16 and 32 slots: each has the bits that it has beside one other. */
+static void compare_many(const decoder *d, ut_backend *b, trail *many, trail *two)
+{
+    ut_err err = {0};
+    for (int slots = 16; slots <= MANY; slots *= 2) {
+        utter_status st = run_frames(d, b, CU_FRAMES_STEPS, 0, slots, FEW_FRAMES, many, &err);
+        for (int i = slots / 2 - 1; i < slots && st == UTTER_OK; i += slots / 2) {
+            st = run_frames(d, b, CU_FRAMES_STEPS, i, 2, FEW_FRAMES, two, &err);
+            check(memcmp(many->codes[i], two->codes[0], sizeof many->codes[0]) == 0 &&
+                      most_different(many, i, two, 0, FEW_FRAMES) == 0.0f &&
+                      memcmp(many->cache[i], two->cache[0], sizeof many->cache[0]) == 0,
+                  "one of many slots", "other bits than beside one");
+        }
+        check(st == UTTER_OK, "many slots", err.msg);
+    }
+}
+
 static void compare(const decoder *d, ut_backend *b, trail *t)
 {
     ut_err err = {0};
@@ -209,6 +233,7 @@ static void compare(const decoder *d, ut_backend *b, trail *t)
     check(memcmp(whole->codes[0], whole->codes[1], sizeof whole->codes[0]) != 0, "frames",
           "all sequences are the same");
     compare_slots(d, b, whole, t);
+    compare_many(d, b, steps, alone);
 }
 
 /* The decoder, in two types. */

@@ -256,6 +256,14 @@ static utter_status load_kernels(cu_backend *b, ut_err *err)
     };
     for (int i = 0; i < CU_FATBINS; i++) {
         const cu_result r = b->d.module_load(&b->modules[i], cu_fatbin(i));
+        size_t free_bytes = 0, total = 0;
+        if (r == CU_OUT_OF_MEMORY) {
+            b->d.mem_info(&free_bytes, &total);
+            return ut_fail(err, UTTER_ERR_NOMEM,
+                           "cuda: no memory for kernels: device %d (%s) has %.1f MB free of %.1f "
+                           "MB; other programs have the rest",
+                           b->ordinal, b->name, (double)free_bytes / 1e6, (double)total / 1e6);
+        }
         if (r != CU_OK)
             return ut_fail(err, UTTER_ERR_BACKEND,
                            "cuda: no kernels for device %d (%s, compute capability %d.%d): %s",
@@ -378,7 +386,12 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
     r = b->d.context_retain(&b->context, b->device);
     if (r != CU_OK) {
         b->context = NULL;
-        st = cu_fail(b, r, "opening the device", err);
+        st = r == CU_OUT_OF_MEMORY
+                 ? ut_fail(err, UTTER_ERR_NOMEM,
+                           "cuda: no memory for a context: other programs have all of device %d "
+                           "(%s, %.1f MB)",
+                           b->ordinal, b->name, (double)b->memory / 1e6)
+                 : cu_fail(b, r, "opening the device", err);
         goto done;
     }
     cu_enter(b);
