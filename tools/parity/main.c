@@ -23,12 +23,12 @@ static int usage(void)
 static const struct {
     const char *name;
     ut_precision value;
-    double least_cosine, most_changed;
-} precisions[] = {{"f32", UT_PRECISION_F32, 1, 0},
-                  {"bf16", UT_PRECISION_BF16, 0.999, 0.1},
-                  {"f16", UT_PRECISION_F16, 0.999, 0.1},
-                  {"int8", UT_PRECISION_INT8, 0.999, 0.1},
-                  {"int4", UT_PRECISION_INT4, 0.96, 0.5}};
+    double least_cosine, least_of_step, most_changed;
+} precisions[] = {{"f32", UT_PRECISION_F32, 1, 1, 0},
+                  {"bf16", UT_PRECISION_BF16, 0.999, 0.999, 0.1},
+                  {"f16", UT_PRECISION_F16, 0.999, 0.999, 0.1},
+                  {"int8", UT_PRECISION_INT8, 0.999, 0.999, 0.1},
+                  {"int4", UT_PRECISION_INT4, 0.96, 0.9, 0.5}};
 
 static bool parse_precision(const char *s, parity *p, ut_precision *out)
 {
@@ -36,6 +36,7 @@ static bool parse_precision(const char *s, parity *p, ut_precision *out)
         if (strcmp(s, precisions[i].name) == 0) {
             *out = precisions[i].value;
             p->least_cosine = precisions[i].least_cosine;
+            p->least_of_step = precisions[i].least_of_step;
             p->most_changed = precisions[i].most_changed;
             return true;
         }

@@ -15,8 +15,9 @@ typedef struct parity {
     bool *seen;         /* per golden tensor: reported, or an input */
     const ut_backend_ops *ops;
     ut_backend *backend;
-    bool exact;                        /* f32: tolerances; else: */
-    double least_cosine, most_changed; /* of a tensor; share of decisions that may differ */
+    bool exact;                         /* f32: tolerances; else: */
+    double least_cosine, least_of_step; /* of a tensor, of the logits of each step */
+    double most_changed;                /* share of decisions that may differ */
     int n_passed, n_failed;
     ut_err err;
 } parity;
