@@ -444,21 +444,24 @@ cu_linear_args cu_linear_of(const cu_run *r, const cu_step *s);
 bool cu_launch_linear_packed(cu_run *r, const cu_step *s, cu_linear_args *a);
 /* Such a matrix to r->e->wide, as bf16 or f16. */
 void cu_launch_unpack(cu_run *r, const cu_weight *w, cu_type narrow);
-/* launch_matmul.c, launch_attention.c: scratch of one step, in bytes. */
+/* Scratch of one step, in bytes. */
 typedef struct cu_scratch {
     size_t part, half, arrived, wide;
 } cu_scratch;
+/* launch_matmul.c: launch a linear on tensor cores; false: it is not one for them. */
+bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
 cu_scratch cu_linear_mma_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
-cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
+/* launch_slots.c: is the step one of its products? Launch it. */
+bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
+void cu_launch_slots(cu_run *r, const cu_step *s, cu_linear_args *a);
+cu_scratch cu_slots_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Attention of few known positions with the product that makes its queries, keys and values, by
  * large clusters: can that be done, and do it. */
 bool cu_is_qkv_slots(const cu_exec *e, const cu_backend *b, const cu_step *product,
                      const cu_step *attention);
 void cu_launch_qkv_slots(cu_run *r, const cu_step *attention, const cu_qkv_args *qkv);
-/* Is the step a product of launch_slots? */
-bool cu_is_slots_linear(const cu_exec *e, const cu_backend *b, const cu_step *s);
-/* Launch a linear on tensor cores; false: it is not one for them. */
-bool cu_launch_linear_mma(cu_run *r, const cu_step *s, cu_linear_args *a);
+/* launch_attention.c */
+cu_scratch cu_attention_scratch(const cu_exec *e, const cu_backend *b, const cu_step *s);
 /* Can the fast kernels compute this attention? Where not, why: a few words. */
 bool cu_attention_is_fast(const cu_backend *b, const ut_plan *p, const ut_op *op, const char **why);
 cu_type cu_place_type(const cu_place *cache);
