@@ -31,6 +31,7 @@ struct ut_backend { /* the head of each backend's own struct */
     const ut_backend_ops *ops;
     int max_ahead; /* runs of a state worth having started before their results are read; 1 where
                       run() returns when the work is done */
+    int32_t first_prompt;     /* tokens for which prompts have memory from the beginning; 0: few */
     int32_t sound_frames;     /* of one session in a run of the codec, at most: those that pay */
     int32_t all_sound_frames; /* of all sessions in one, at most: a run takes as much memory */
 };

@@ -116,7 +116,8 @@ static utter_status compile_plans(utter_engine *e, ut_err *err)
     m->ops->release_pages(m);
     utter_status st = compile_frames(e, err);
     if (st == UTTER_OK)
-        st = ut_engine_fit_prefill(e, 1, err);
+        st = ut_engine_fit_prefill(e, e->backend->first_prompt > 0 ? e->backend->first_prompt : 1,
+                                   err);
     if (st == UTTER_OK)
         st = compile_decoders(e, err);
     if (st != UTTER_OK)

@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SOUND_FRAMES     128 /* a run of one frame takes a fifth as long, of launches */
-#define ALL_SOUND_FRAMES 256 /* of all slots of a run, whose memory they take: 1.6 MB each */
-#define MAX_AHEAD        8   /* runs: hides the host's pauses, and is little to waste at a stop */
+#define SOUND_FRAMES     128  /* a run of one frame takes a fifth as long, of launches */
+#define ALL_SOUND_FRAMES 256  /* of all slots of a run, whose memory they take: 1.6 MB each */
+#define FIRST_PROMPT     2048 /* tokens; longer ones, which are rare, take memory when they come */
+#define MAX_AHEAD        8    /* runs: hides the host's pauses, and is little to waste at a stop */
 #define SPIN_S           100e-6 /* of a wait, before sleeping */
 #define SLEEP_S          50e-6
 #define PATIENCE_S       30.0 /* no run takes as long */
@@ -362,6 +363,7 @@ utter_status cu_open(ut_backend **out, const ut_backend_params *params, ut_err *
         return ut_fail(err, UTTER_ERR_NOMEM, "cuda backend: no memory");
     b->head.ops = &ut_backend_cuda;
     b->head.max_ahead = MAX_AHEAD;
+    b->head.first_prompt = FIRST_PROMPT;
     b->head.sound_frames = SOUND_FRAMES;
     b->head.all_sound_frames = ALL_SOUND_FRAMES;
     b->precision = params->precision;
