@@ -120,7 +120,12 @@ const ut_backend_ops *const *ut_backends(void);
  * falls back: it is ERR_BACKEND with the reason, or with the list of names when unknown. */
 utter_status ut_backend_find(const ut_backend_ops **ops, const char *name, int device, ut_err *err);
 
-/* The same, opened. */
+/* The first that is available of those behind `before`, of all where that is NULL; ERR_BACKEND with
+ * the reasons of each where none is. */
+utter_status ut_backend_find_after(const ut_backend_ops **ops, const ut_backend_ops *before,
+                                   int device, ut_err *err);
+
+/* The same as ut_backend_find, opened. */
 utter_status ut_backend_open(ut_backend **out, const char *name, const ut_backend_params *params,
                              ut_err *err);
 

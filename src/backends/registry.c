@@ -20,11 +20,18 @@ const ut_backend_ops *const *ut_backends(void)
     return all;
 }
 
-static utter_status find_any(const ut_backend_ops **ops, int device, ut_err *err)
+utter_status ut_backend_find_after(const ut_backend_ops **ops, const ut_backend_ops *before,
+                                   int device, ut_err *err)
 {
     char text[512] = "", why[256];
     size_t at = 0;
+    bool wanted = !before;
+    *ops = NULL;
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++) {
+        if (!wanted) {
+            wanted = *b == before;
+            continue;
+        }
         if ((*b)->probe(device, why, sizeof why)) {
             *ops = *b;
             return UTTER_OK;
@@ -41,7 +48,7 @@ utter_status ut_backend_find(const ut_backend_ops **ops, const char *name, int d
 {
     *ops = NULL;
     if (!name || strcmp(name, "auto") == 0)
-        return find_any(ops, device, err);
+        return ut_backend_find_after(ops, NULL, device, err);
     char text[256] = "";
     for (const ut_backend_ops *const *b = ut_backends(); *b; b++)
         if (strcmp((*b)->name, name) == 0) {

@@ -204,7 +204,7 @@ static utter_status read_params(utter_engine_params *p, const utter_engine_param
     return UTTER_OK;
 }
 
-/* The backend that was asked for. With none, the first that opens: a device may be there and of no
+/* The backend that was asked for; with none, the first that opens: a device may be there and of no
  * use, because its driver is too old or others have its memory. */
 static utter_status open_backend(const utter_engine_params *p, ut_backend_params *on,
                                  ut_backend **out, ut_err *err)
@@ -213,19 +213,15 @@ static utter_status open_backend(const utter_engine_params *p, ut_backend_params
     const ut_precision asked = on->precision;
     const ut_backend_ops *ops;
     utter_status st = ut_backend_find(&ops, p->backend, p->device, err);
-    for (const ut_backend_ops *const *next = ut_backends(); st == UTTER_OK;) {
+    while (st == UTTER_OK) {
+        ut_err why = {0};
         on->precision = asked == UT_PRECISION_AUTO ? ops->precision : asked;
         st = ops->open(out, on, err);
-        while (*next && *next != ops)
-            next++;
-        if (st == UTTER_OK || !any || !*next || !*++next)
+        if (!any || (st != UTTER_ERR_BACKEND && st != UTTER_ERR_NOMEM) ||
+            ut_backend_find_after(&ops, ops, p->device, &why) != UTTER_OK)
             return st;
-        ut_log(UT_LOG_WARN, "%s; trying the backend %s", err->msg, (*next)->name);
-        ops = *next;
-        char why[256];
-        st = ops->probe(p->device, why, sizeof why)
-                 ? UTTER_OK
-                 : ut_fail(err, UTTER_ERR_BACKEND, "no backend is available: %s", why);
+        ut_log(UT_LOG_WARN, "%s; trying the backend %s", err->msg, ops->name);
+        st = UTTER_OK;
     }
     return st;
 }

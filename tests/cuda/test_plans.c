@@ -303,6 +303,18 @@ static void auto_goes_on_without_a_device_of_no_use(void **state)
     unsetenv("UT_EMULATED_OLD");
 }
 
+/* A number that no device has: every backend's reason. */
+static void auto_says_why_none_is_available(void **state)
+{
+    const ut_backend_ops *ops;
+    ut_err err = {0};
+    (void)state;
+    assert_int_equal(ut_backend_find(&ops, "auto", 7, &err), UTTER_ERR_BACKEND);
+    assert_null(ops);
+    assert_non_null(strstr(err.msg, "cuda: "));
+    assert_non_null(strstr(err.msg, "cpu: "));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +328,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(execs_of_a_plan_share_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(codecs_work_in_little_memory, set_up, tear_down),
         cmocka_unit_test(auto_goes_on_without_a_device_of_no_use),
+        cmocka_unit_test(auto_says_why_none_is_available),
         cmocka_unit_test_setup_teardown(a_stuck_device_is_an_error, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
