@@ -1,8 +1,8 @@
-/* fuse.c - what steps of a decoding plan do together, where each operation by itself
- * would be a launch: products take the norm in front of them and the swiglu behind, attention takes
- * rotation and caches, operations of single slots that follow one another are one kernel. Rows go
- * from step to step as bf16 where only products read them. Phases (frame_fuse.c) do the same for
- * few slots. The same is done of what follows a prompt's last row, where that is not phases. */
+/* fuse.c - what steps of a decoding plan do together, where each operation by itself would be a
+ * launch: products take the norm in front of them and the swiglu behind, attention takes rotation
+ * and caches, and the product in front where that pays; operations of single slots that follow one
+ * another are one kernel. Rows go from step to step as bf16 where only products read them. The same
+ * is done of what follows a prompt's last row. Phases (frame_fuse.c) do it where frames are those. */
 #include "backends/cuda/frame.h"
 #include "base/alloc.h"
 #include <string.h>
