@@ -2,7 +2,8 @@
  * launch: products take the norm in front of them and the swiglu behind, attention takes rotation
  * and caches, and the product in front where that pays; operations of single slots that follow one
  * another are one kernel. Rows go from step to step as bf16 where only products read them. The same
- * is done of what follows a prompt's last row. Phases (frame_fuse.c) do it where frames are those. */
+ * is done of what follows a prompt's last row. Phases (frame_fuse.c) do it where frames are those.
+ */
 #include "backends/cuda/frame.h"
 #include "base/alloc.h"
 #include <string.h>
